@@ -1,0 +1,523 @@
+//! The checked configuration: what the file means.
+//!
+//! Every value here has passed its checks, so readers never validate again. Pools and listeners sit behind [`Arc`]s: cloning a
+//! configuration is cheap, and two configurations that share an object share the pointer.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The name of a pool, as written in `[pool.NAME]`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct PoolName(pub Arc<str>);
+
+/// The name of a listener, as written in `[listener.NAME]`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ListenerName(pub Arc<str>);
+
+impl fmt::Display for PoolName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for ListenerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for PoolName {
+    fn from(name: &str) -> Self {
+        PoolName(name.into())
+    }
+}
+
+impl From<&str> for ListenerName {
+    fn from(name: &str) -> Self {
+        ListenerName(name.into())
+    }
+}
+
+/// The whole file, checked.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Config {
+    /// `[node]`
+    pub node: Node,
+    /// `[api]`; absent: no API, no metrics.
+    pub api: Option<Api>,
+    /// `[access_log]`; absent: requests are not logged.
+    pub access_log: Option<AccessLog>,
+    /// `[listener.NAME]`
+    pub listeners: BTreeMap<ListenerName, Arc<Listener>>,
+    /// `[pool.NAME]`
+    pub pools: BTreeMap<PoolName, Arc<Pool>>,
+}
+
+/// `[node]`: settings of the process. `workers` and `state_dir` need a restart or an upgrade to change.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Node {
+    /// The name of this node in logs, `Via` and the API. Default: the host name is not read here, `"weir"`.
+    pub name: String,
+    /// Data plane threads; `None` (written 0): one per core.
+    pub workers: Option<NonZeroU32>,
+    /// Where the node keeps what must outlive it. Default `/var/lib/weir`.
+    pub state_dir: PathBuf,
+    /// How long a stop or an upgrade lets what is in flight finish. Default 30 s.
+    pub drain_timeout: Duration,
+    /// Probes that may run at once. Default 256.
+    pub probes_max: NonZeroU32,
+}
+
+/// `[api]`
+#[derive(Clone, PartialEq, Debug)]
+pub struct Api {
+    /// Where the REST API and `/metrics` listen. Default `127.0.0.1:7117`.
+    pub bind: SocketAddr,
+    /// A file holding the bearer token; required unless `bind` is a loopback address.
+    pub token_file: Option<PathBuf>,
+}
+
+/// `[access_log]`
+#[derive(Clone, PartialEq, Debug)]
+pub struct AccessLog {
+    /// A file path, or `stdout`.
+    pub target: AccessLogTarget,
+    /// How a line is written.
+    pub format: AccessLogFormat,
+}
+
+/// Where access log lines go.
+#[derive(Clone, PartialEq, Debug)]
+pub enum AccessLogTarget {
+    /// Standard output.
+    Stdout,
+    /// Appended to this file, which is opened again on SIGUSR1.
+    File(PathBuf),
+}
+
+/// How an access log line is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AccessLogFormat {
+    /// One JSON object per line.
+    Json,
+    /// One line for people.
+    Text,
+}
+
+/// `[listener.NAME]`: bound addresses with their protocol and routes.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Listener {
+    /// The table's name.
+    pub name: ListenerName,
+    /// `bind`: one address or a list; never empty, no duplicates over all listeners.
+    pub binds: Vec<SocketAddr>,
+    /// `protocol`, with what belongs to it alone.
+    pub protocol: Protocol,
+    /// `pool`: where traffic goes that no route takes. Always present for `tcp`.
+    pub pool: Option<PoolName>,
+    /// `connections_max`: client connections open at once; more wait in the accept queue. Default 100,000.
+    pub connections_max: NonZeroU32,
+    /// `[listener.NAME.timeouts]`
+    pub timeouts: ListenerTimeouts,
+}
+
+/// What a listener speaks.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Protocol {
+    /// `protocol = "http"`
+    Http(HttpListener),
+    /// `protocol = "tcp"`
+    Tcp,
+}
+
+/// What only an HTTP listener has.
+#[derive(Clone, PartialEq, Debug)]
+pub struct HttpListener {
+    /// `[[listener.NAME.route]]`, first match wins.
+    pub routes: Vec<Route>,
+    /// `[listener.NAME.limits]`
+    pub limits: HttpLimits,
+    /// `[listener.NAME.headers]`
+    pub headers: ForwardHeaders,
+}
+
+/// `[[listener.NAME.route]]`: a rule that picks a pool. A field that is absent matches everything.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Route {
+    /// `host`: exact, lower case, without port.
+    pub host: Option<String>,
+    /// `path`: a prefix of the path, beginning with `/`.
+    pub path: Option<String>,
+    /// `pool`
+    pub pool: PoolName,
+}
+
+/// `[listener.NAME.limits]`: bounds on what a client may send before it is refused.
+#[derive(Clone, PartialEq, Debug)]
+pub struct HttpLimits {
+    /// `head_bytes_max`: request line and header fields together, else 431. Default 16 KiB, 1 KiB to 256 KiB.
+    pub head_bytes_max: usize,
+    /// `headers_max`: header fields, else 431. Default 100, 1 to 1000.
+    pub headers_max: usize,
+    /// `line_bytes_max`: the request line, or one header field, else 431. Default 8 KiB.
+    pub line_bytes_max: usize,
+    /// `body_bytes_max`: request body, else 413; `None` (written 0): unbounded, it is streamed. Default none.
+    pub body_bytes_max: Option<u64>,
+    /// `retry_bytes_max`: the part of a request body kept so that it can be sent again. Default 16 KiB, 0 to 1 MiB.
+    pub retry_bytes_max: usize,
+    /// `requests_per_connection_max`: after so many the connection is closed in order; `None` (written 0): no bound. Default none.
+    pub requests_per_connection_max: Option<NonZeroU32>,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        HttpLimits {
+            head_bytes_max: 16 * 1024,
+            headers_max: 100,
+            line_bytes_max: 8 * 1024,
+            body_bytes_max: None,
+            retry_bytes_max: 16 * 1024,
+            requests_per_connection_max: None,
+        }
+    }
+}
+
+/// `[listener.NAME.headers]`: what we tell the endpoint about the client. What the client itself sent under these names is replaced.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ForwardHeaders {
+    /// `x_forwarded`: `X-Forwarded-For`, `-Proto` and `-Host`. Default true.
+    pub x_forwarded: bool,
+    /// `forwarded`: `Forwarded` (RFC 7239). Default false.
+    pub forwarded: bool,
+    /// `via`: `Via` (RFC 9110 section 7.6.3), both ways. Default false.
+    pub via: bool,
+    /// `request_id`: the header that carries the request id, made where the client sent none; `None` (written ""): none. Default `x-request-id`.
+    pub request_id: Option<String>,
+}
+
+impl Default for ForwardHeaders {
+    fn default() -> Self {
+        ForwardHeaders { x_forwarded: true, forwarded: false, via: false, request_id: Some("x-request-id".into()) }
+    }
+}
+
+/// `[listener.NAME.timeouts]`: how long we wait for a client.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ListenerTimeouts {
+    /// `head`: from the first byte of a request (or the accept) to the end of its head, else 408. Default 10 s.
+    pub head: Duration,
+    /// `idle`: no byte moved while a request or response body is under way. Default 60 s.
+    pub idle: Duration,
+    /// `keep_alive`: between two requests. Default 60 s.
+    pub keep_alive: Duration,
+    /// `tunnel`: no byte moved either way in a TCP session or an upgraded connection. Default 1 h.
+    pub tunnel: Duration,
+}
+
+impl Default for ListenerTimeouts {
+    fn default() -> Self {
+        ListenerTimeouts {
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            keep_alive: Duration::from_secs(60),
+            tunnel: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// `[pool.NAME]`: a named set of endpoints.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Pool {
+    /// The table's name.
+    pub name: PoolName,
+    /// `endpoints`, no address twice; may be empty (a pool that is filled at run time).
+    pub endpoints: Vec<Endpoint>,
+    /// `balance` and `[pool.NAME.hash]`
+    pub balance: Balance,
+    /// `slow_start`: how long an endpoint's share grows from its first healthy moment; `None` (absent): at once.
+    pub slow_start: Option<Duration>,
+    /// `min_healthy`: the floor of the pool. Default 1; 0: no floor.
+    pub min_healthy: u32,
+    /// `below_min_healthy`: what happens when fewer are healthy. Default fail-open.
+    pub below_min_healthy: BelowMinHealthy,
+    /// `[pool.NAME.timeouts]`
+    pub timeouts: PoolTimeouts,
+    /// `[pool.NAME.limits]`
+    pub limits: PoolLimits,
+    /// `[pool.NAME.health]`; absent: endpoints count as healthy until traffic ejects them.
+    pub health: Option<HealthCheck>,
+    /// `[pool.NAME.ejection]`; `None` (`ejection = false`): off. Default on.
+    pub ejection: Option<Ejection>,
+}
+
+/// One address of a pool.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Endpoint {
+    /// `address`
+    pub address: EndpointAddress,
+    /// `weight`: share relative to the others. Default 1.
+    pub weight: Weight,
+    /// `tier`: 0 serves first; a higher tier serves only while no lower tier has an endpoint available. Default 0, up to 15.
+    pub tier: u8,
+    /// What the operator wishes; in the file always ready, changed at run time.
+    pub state: AdminState,
+}
+
+/// Host and port of an endpoint. Within a pool it is the endpoint's identity and its name in the API.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct EndpointAddress {
+    /// Address or name.
+    pub host: Host,
+    /// 1 to 65535.
+    pub port: u16,
+}
+
+/// An address, or a name to resolve.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Host {
+    /// A literal address.
+    Ip(IpAddr),
+    /// A name; one that does not resolve is a down endpoint.
+    Name(Arc<str>),
+}
+
+impl fmt::Display for EndpointAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.host {
+            Host::Ip(ip) => SocketAddr::new(*ip, self.port).fmt(f),
+            Host::Name(name) => write!(f, "{name}:{}", self.port),
+        }
+    }
+}
+
+impl From<SocketAddr> for EndpointAddress {
+    fn from(address: SocketAddr) -> Self {
+        EndpointAddress { host: Host::Ip(address.ip()), port: address.port() }
+    }
+}
+
+/// An endpoint's share relative to the others, 1 to [`Weight::MAX`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Weight(u16);
+
+impl Weight {
+    /// The largest weight.
+    pub const MAX: u16 = 1000;
+    /// The default weight.
+    pub const ONE: Weight = Weight(1);
+
+    /// `None` unless 1 to [`Weight::MAX`].
+    pub fn new(value: u32) -> Option<Weight> {
+        u16::try_from(value).ok().filter(|v| (1..=Self::MAX).contains(v)).map(Weight)
+    }
+
+    /// The number.
+    pub fn value(self) -> u16 {
+        self.0
+    }
+}
+
+/// What the operator wishes for an endpoint. Health, which is observed, is another fact.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum AdminState {
+    /// Takes new work.
+    #[default]
+    Ready,
+    /// No new work, finishes the old; still probed.
+    Draining,
+    /// Out of service: no new work, not probed.
+    Maintenance,
+}
+
+/// How an endpoint is picked.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Balance {
+    /// The better of two random ones by requests in flight over weight (the default).
+    LeastRequest,
+    /// Smooth weighted round-robin.
+    RoundRobin,
+    /// Random by weight.
+    Random,
+    /// The better of two random ones by peak-EWMA latency times requests in flight, over weight.
+    PeakEwma,
+    /// Consistent hashing with bounded load.
+    Maglev(HashPolicy),
+}
+
+/// `[pool.NAME.hash]`
+#[derive(Clone, PartialEq, Debug)]
+pub struct HashPolicy {
+    /// `key`
+    pub key: HashKey,
+    /// `load_bound`: the most an endpoint may carry, in percent of the pool's mean, before the key moves on. Default 150, at least 101;
+    /// `None` (written 0): unbounded.
+    pub load_bound_percent: Option<u32>,
+}
+
+/// What is hashed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HashKey {
+    /// `key = "source"`: the client's address. The only one for `tcp`.
+    Source,
+    /// `key = "header:NAME"`: that header's value; requests without it are picked at random.
+    Header(String),
+    /// `key = "cookie:NAME"`: that cookie's value; requests without it are picked at random.
+    Cookie(String),
+}
+
+/// What happens below `min_healthy`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BelowMinHealthy {
+    /// Traffic is spread over all enabled endpoints, healthy or not.
+    FailOpen,
+    /// Requests are answered 503.
+    FailClosed,
+}
+
+/// `[pool.NAME.timeouts]`: how long we wait for an endpoint.
+#[derive(Clone, PartialEq, Debug)]
+pub struct PoolTimeouts {
+    /// `connect`: one attempt. Default 2 s.
+    pub connect: Duration,
+    /// `first_byte`: from the sent request to the response head. Default 60 s.
+    pub first_byte: Duration,
+    /// `idle`: no byte from the endpoint in the middle of a response. Default 60 s.
+    pub idle: Duration,
+    /// `keep_alive`: an idle pooled connection. Default 30 s; less where the endpoint says so.
+    pub keep_alive: Duration,
+    /// `total`: a whole exchange, queue included; `None` (written "0s"): no bound. Default none.
+    pub total: Option<Duration>,
+}
+
+impl Default for PoolTimeouts {
+    fn default() -> Self {
+        PoolTimeouts {
+            connect: Duration::from_secs(2),
+            first_byte: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
+            keep_alive: Duration::from_secs(30),
+            total: None,
+        }
+    }
+}
+
+/// `[pool.NAME.limits]`
+#[derive(Clone, PartialEq, Debug)]
+pub struct PoolLimits {
+    /// `connections_per_endpoint`: requests or sessions at once on one endpoint; `None` (written 0): no bound. Default none.
+    pub connections_per_endpoint: Option<NonZeroU32>,
+    /// `queue_max`: requests that wait for an endpoint; more are answered 503 at once. Default 1000.
+    pub queue_max: u32,
+    /// `queue_timeout`: how long one waits before 503. Default 1 s.
+    pub queue_timeout: Duration,
+    /// `retries_max`: further attempts of one request. Default 2.
+    pub retries_max: u32,
+    /// `idle_connections_max`: idle connections kept per endpoint over all threads. Default 512.
+    pub idle_connections_max: u32,
+}
+
+impl Default for PoolLimits {
+    fn default() -> Self {
+        PoolLimits {
+            connections_per_endpoint: None,
+            queue_max: 1000,
+            queue_timeout: Duration::from_secs(1),
+            retries_max: 2,
+            idle_connections_max: 512,
+        }
+    }
+}
+
+/// `[pool.NAME.health]`
+#[derive(Clone, PartialEq, Debug)]
+pub struct HealthCheck {
+    /// `type`, with what belongs to it alone.
+    pub probe: Probe,
+    /// `interval`. Default 2 s, at least 10 ms.
+    pub interval: Duration,
+    /// `fast_interval`: while the verdict is changing (some of rise or fall counted). Default: `interval`.
+    pub fast_interval: Duration,
+    /// `down_interval`: while down for longer than ten times `interval`. Default: `interval`.
+    pub down_interval: Duration,
+    /// `timeout`. Default 1 s.
+    pub timeout: Duration,
+    /// `rise`: successes in a row that make it healthy. Default 2.
+    pub rise: NonZeroU32,
+    /// `fall`: failures in a row that make it unhealthy. Default 3.
+    pub fall: NonZeroU32,
+    /// `port`: probe this port instead of the endpoint's.
+    pub port: Option<u16>,
+}
+
+/// How an endpoint is probed.
+#[derive(Clone, Debug)]
+pub enum Probe {
+    /// `type = "http"`: a request and what its answer must be.
+    Http {
+        /// `method`. Default `GET`.
+        method: String,
+        /// `path`. Default `/`.
+        path: String,
+        /// `host`: the `Host` header. Default: the endpoint's address.
+        host: Option<String>,
+        /// `expect`: accepted statuses, as ranges (`"200-399"`, `200`, or a list of both). Default 200-399.
+        expect: Vec<(u16, u16)>,
+        /// `body`: a regular expression that the first 64 KiB of the body must match.
+        body: Option<regex::bytes::Regex>,
+    },
+    /// `type = "tcp"`: a connection is accepted.
+    Tcp,
+    /// `type = "tls"`: a TLS handshake is completed.
+    Tls {
+        /// `server_name`: SNI. Default: the endpoint's host.
+        server_name: Option<String>,
+    },
+    /// `type = "exec"`: a program exits with 0. It finds `WEIR_POOL`, `WEIR_ENDPOINT`, `WEIR_HOST` and `WEIR_PORT` in its environment.
+    Exec {
+        /// `command`: program and arguments, no shell.
+        command: Vec<String>,
+    },
+}
+
+impl PartialEq for Probe {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Probe::Http { method, path, host, expect, body }, Probe::Http { method: m, path: p, host: h, expect: e, body: b }) => {
+                method == m && path == p && host == h && expect == e && body.as_ref().map(|r| r.as_str()) == b.as_ref().map(|r| r.as_str())
+            }
+            (Probe::Tcp, Probe::Tcp) => true,
+            (Probe::Tls { server_name }, Probe::Tls { server_name: s }) => server_name == s,
+            (Probe::Exec { command }, Probe::Exec { command: c }) => command == c,
+            _ => false,
+        }
+    }
+}
+
+/// `[pool.NAME.ejection]`: an endpoint that keeps failing real traffic is left out for a while.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Ejection {
+    /// `consecutive_failures`: connect failures, resets, garbage, timeouts and 5xx gateway answers (502, 503, 504) in a row. Default 5.
+    pub consecutive_failures: NonZeroU32,
+    /// `time`: the first ejection; the n-th in a row lasts n times as long. Default 10 s.
+    pub time: Duration,
+    /// `time_max`. Default 300 s.
+    pub time_max: Duration,
+    /// `share_max`: the most of a pool that may be ejected at once, in percent. Default 50; one endpoint of a pool of one never is.
+    pub share_max_percent: u32,
+}
+
+impl Default for Ejection {
+    fn default() -> Self {
+        Ejection {
+            consecutive_failures: NonZeroU32::new(5).expect("5 is not zero"),
+            time: Duration::from_secs(10),
+            time_max: Duration::from_secs(300),
+            share_max_percent: 50,
+        }
+    }
+}

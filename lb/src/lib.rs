@@ -1,0 +1,30 @@
+//! The data plane of `weir`: listeners, HTTP/1.1 and TCP, pools, balancing, health checks, drain, statistics.
+//!
+//! ```text
+//!   config ──► director ──► Snapshot ──► workers (one per core) ──► endpoints
+//!                 ▲  builds, swaps       read it, once a request
+//!                 └── probes, ejections, run-time changes: one writer
+//! ```
+//!
+//! - [`balance`]: picking an endpoint (pure).
+//! - [`health`]: verdicts, ejection, probe schedule (pure) and the prober (shell).
+//! - [`http1`]: HTTP/1.1 framing (pure): heads, bodies, forwarding.
+//! - [`snapshot`]: what the workers read. [`endpoint`]: what outlives a snapshot.
+//! - [`director`]: the one writer. [`shell`]: threads, sockets, bytes.
+//! - [`cause`]: why a request ended. [`stats`], [`histogram`]: counting. [`access_log`]: one line per request.
+//!
+//! What is deliberately not here: virtual IPs, virtual machines, alarms, the API.
+
+pub mod access_log;
+pub mod balance;
+pub mod cause;
+pub mod director;
+pub mod endpoint;
+pub mod event;
+pub mod health;
+pub mod histogram;
+pub mod http1;
+pub mod shell;
+pub mod snapshot;
+pub mod stats;
+pub mod status;

@@ -1,0 +1,60 @@
+//! What the workers read: the whole truth at one moment, immutable, behind one pointer.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use weir_config::{Listener, ListenerName, Pool};
+
+use crate::balance::Selector;
+use crate::stats::{ListenerStats, PoolStats};
+
+/// Listeners, routes, pools, endpoints and selectors together. Built aside, swapped once, loaded once per request.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Grows with every swap.
+    pub generation: u64,
+    /// By listener slot; `None` where a listener was removed.
+    pub listeners: Vec<Option<Arc<ListenerSnapshot>>>,
+    /// By pool slot; `None` where a pool was removed.
+    pub pools: Vec<Option<Arc<PoolSnapshot>>>,
+}
+
+/// A listener as the workers see it.
+#[derive(Debug)]
+pub struct ListenerSnapshot {
+    /// Dense index, the same as long as the listener's name lives.
+    pub slot: u32,
+    /// The settings.
+    pub config: Arc<Listener>,
+    /// Pool slots of `config.protocol`'s routes, in the same order.
+    pub route_pools: Vec<u32>,
+    /// Pool slot of the listener's own pool.
+    pub pool: Option<u32>,
+    /// Counters, kept over reloads.
+    pub stats: Arc<ListenerStats>,
+}
+
+impl ListenerSnapshot {
+    /// The listener's name.
+    pub fn name(&self) -> &ListenerName {
+        &self.config.name
+    }
+}
+
+/// A pool as the workers see it.
+#[derive(Debug)]
+pub struct PoolSnapshot {
+    /// Dense index, the same as long as the pool's name lives.
+    pub slot: u32,
+    /// The settings, run-time changes included.
+    pub config: Arc<Pool>,
+    /// The endpoints that may be picked now: enabled, resolved, healthy, not ejected, of the lowest tier that has any; or, below
+    /// `min_healthy` with fail-open, all enabled and resolved ones.
+    pub selector: Selector,
+    /// Healthy endpoints, for readiness and explanations.
+    pub healthy: u32,
+    /// Counters and the queue's length, kept over reloads.
+    pub stats: Arc<PoolStats>,
+    /// Requests that wait for an endpoint of this pool now; kept over reloads.
+    pub waiting: Arc<AtomicU32>,
+}

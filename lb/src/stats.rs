@@ -1,0 +1,118 @@
+//! Counting on the request path: one shard per worker, written by it alone, added up by whoever asks.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::cause::Cause;
+use crate::histogram::{Distribution, Histogram};
+
+/// Adds without a locked instruction; only for counters that one thread writes.
+#[inline]
+pub fn add(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+}
+
+/// Subtracts; only for counters that one thread writes.
+#[inline]
+pub fn sub(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_sub(n), Ordering::Relaxed);
+}
+
+/// A listener's counters.
+#[derive(Debug)]
+pub struct ListenerStats {
+    shards: Box<[ListenerShard]>,
+}
+
+/// One worker's share of a [`ListenerStats`].
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ListenerShard {
+    /// Connections accepted.
+    pub accepted: AtomicU64,
+    /// Connections open now.
+    pub open: AtomicU64,
+    /// Requests or sessions ended, by [`Cause`].
+    pub ended: [AtomicU64; Cause::COUNT],
+    /// Responses by class: 1xx (101 only) to 5xx.
+    pub responses: [AtomicU64; 5],
+    /// Bytes read from clients.
+    pub received_bytes: AtomicU64,
+    /// Bytes written to clients.
+    pub sent_bytes: AtomicU64,
+}
+
+/// A pool's counters.
+#[derive(Debug)]
+pub struct PoolStats {
+    shards: Box<[PoolShard]>,
+}
+
+/// One worker's share of a [`PoolStats`].
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct PoolShard {
+    /// Requests and sessions that were given to this pool.
+    pub requests: AtomicU64,
+    /// Of these, ended for the fault of an endpoint.
+    pub failures: AtomicU64,
+    /// Further attempts.
+    pub retries: AtomicU64,
+    /// Requests that had to wait for an endpoint.
+    pub queued: AtomicU64,
+    /// Pooled connections used again.
+    pub reused: AtomicU64,
+    latency: OnceLock<Box<Histogram>>,
+}
+
+impl PoolShard {
+    /// From the request's head to the end of the response head, in microseconds. The histogram is made at the first request.
+    pub fn latency(&self) -> &Histogram {
+        self.latency.get_or_init(Box::default)
+    }
+}
+
+impl ListenerStats {
+    /// One shard per worker.
+    pub fn new(workers: usize) -> ListenerStats {
+        ListenerStats { shards: (0..workers).map(|_| ListenerShard::default()).collect() }
+    }
+
+    /// The shard of a worker.
+    #[inline]
+    pub fn shard(&self, worker: usize) -> &ListenerShard {
+        &self.shards[worker]
+    }
+
+    /// The sum of a counter over the workers.
+    pub fn sum(&self, counter: impl Fn(&ListenerShard) -> &AtomicU64) -> u64 {
+        self.shards.iter().fold(0, |sum, shard| sum.wrapping_add(counter(shard).load(Ordering::Relaxed)))
+    }
+}
+
+impl PoolStats {
+    /// One shard per worker.
+    pub fn new(workers: usize) -> PoolStats {
+        PoolStats { shards: (0..workers).map(|_| PoolShard::default()).collect() }
+    }
+
+    /// The shard of a worker.
+    #[inline]
+    pub fn shard(&self, worker: usize) -> &PoolShard {
+        &self.shards[worker]
+    }
+
+    /// The sum of a counter over the workers.
+    pub fn sum(&self, counter: impl Fn(&PoolShard) -> &AtomicU64) -> u64 {
+        self.shards.iter().fold(0, |sum, shard| sum.wrapping_add(counter(shard).load(Ordering::Relaxed)))
+    }
+
+    /// The latencies of all workers.
+    pub fn latency(&self) -> Distribution {
+        let mut total = Distribution::default();
+        for histogram in self.shards.iter().filter_map(|shard| shard.latency.get()) {
+            histogram.add_to(&mut total);
+        }
+        total
+    }
+}
