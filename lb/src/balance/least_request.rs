@@ -14,6 +14,9 @@
 //! Both together, before and after the request, mean that the move is an improvement whichever way one counts. For equal weights they
 //! are the same plain comparison. Under load the moves hold `in flight / weight` level over all endpoints, and by Little's law the shares
 //! of equally fast endpoints are then by weight too; a slower one gets less, which is the point.
+//!
+//! In between, where the pool has few requests in flight and unequal weights, a single request is a coarse step for a light endpoint:
+//! shares are then up to about five points of a hundred away from the weights (seen in simulation, weights 5, 1, 1).
 
 use super::alias::Alias;
 use super::{Field, Load};
@@ -21,10 +24,9 @@ use super::{Field, Load};
 /// Whether the request is better placed on `second` than on `first`.
 #[inline]
 pub(super) fn is_better(first: Load, second: Load) -> bool {
-    let (a, weight_a) = (u64::from(first.in_flight), u64::from(first.weight));
-    let (b, weight_b) = (u64::from(second.in_flight), u64::from(second.weight));
-    // Counts stay far below 2^32 - 1: they are bounded by the connections a process can have. Not even then would this overflow.
-    b * weight_a < a * weight_b && (b + 1) * weight_a < (a + 1) * weight_b
+    // The products of two `u32`, even of one more, fit.
+    let after = |load: Load, other: Load| (u64::from(load.in_flight) + 1) * u64::from(other.weight);
+    second.is_below(first) && after(second, first) < after(first, second)
 }
 
 /// The better of two. `is_better(first, second)` says whether the second is to be taken. There must be at least two candidates.

@@ -10,7 +10,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Candidate, Field};
+use super::{Candidate, Field, Load};
 
 /// Primes. Each serves as many endpoints as leave 100 slots for each: 163, 1310, then all. Two bytes a slot.
 const SIZES: [u32; 3] = [16_381, 131_071, 1_048_573];
@@ -29,7 +29,7 @@ const LOAD_FREE: u32 = 8;
 const COUNT_INTERVAL_NS: u64 = 1_000;
 
 /// Slots looked at for an open and not too loaded endpoint.
-const WALK_MAX: usize = 128;
+const PROBES_MAX: usize = 64;
 
 /// A stamp that says the total was never counted.
 const NEVER: u64 = u64::MAX;
@@ -63,31 +63,41 @@ impl Maglev {
         Maglev { table, bound }
     }
 
-    /// The endpoint of `key`, or the next one in the table that is open and not too loaded. When all are too loaded the bound gives
-    /// way: the first open one. There must be at least two candidates.
+    /// The endpoint of `key`. Where it is closed or too loaded, the key is hashed again, and again, to other slots: always the same ones,
+    /// but neighbouring slots share no detour, and what is turned away spreads by weight. When all that were asked are too loaded the
+    /// bound gives way to the least loaded of them. There must be at least two candidates.
     #[inline]
     pub(super) fn pick(&self, field: &Field<'_>, key: u64, now_ns: u64) -> Option<usize> {
-        let slot = ((u128::from(key) * self.table.len() as u128) >> 64) as usize;
-        let mut first_open = None;
-        for &entry in self.table[slot..].iter().chain(&self.table[..slot]).take(WALK_MAX) {
-            let index = usize::from(entry);
+        let mut probe = key;
+        let mut least_loaded: Option<(Load, usize)> = None;
+        for _ in 0..PROBES_MAX {
+            let index = self.entry(probe);
+            probe = mix(probe);
             if !field.is_open(index) {
                 continue;
             }
-            if self.bound.as_ref().is_none_or(|bound| bound.is_within(field, index, now_ns)) {
+            let Some(bound) = &self.bound else { return Some(index) };
+            let load = field.load(index);
+            if bound.is_within(field, load, now_ns) {
                 return Some(index);
             }
-            first_open.get_or_insert(index);
+            if least_loaded.is_none_or(|(least, _)| load.is_below(least)) {
+                least_loaded = Some((load, index));
+            }
         }
-        first_open.or_else(|| field.scan(usize::from(self.table[slot])))
+        least_loaded.map(|(_, index)| index).or_else(|| field.scan(self.entry(key)))
+    }
+
+    #[inline]
+    fn entry(&self, key: u64) -> usize {
+        usize::from(self.table[((u128::from(key) * self.table.len() as u128) >> 64) as usize])
     }
 }
 
 impl Bound {
     /// Whether one more request keeps the endpoint within `percent` of its share, by weight, of all requests in flight.
     #[inline]
-    fn is_within(&self, field: &Field<'_>, index: usize, now_ns: u64) -> bool {
-        let load = field.load(index);
+    fn is_within(&self, field: &Field<'_>, load: Load, now_ns: u64) -> bool {
         if load.in_flight < LOAD_FREE {
             return true;
         }

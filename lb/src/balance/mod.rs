@@ -159,6 +159,14 @@ struct Load {
     weight: u32,
 }
 
+impl Load {
+    /// Whether this carries less for its weight.
+    #[inline]
+    fn is_below(self, other: Load) -> bool {
+        u64::from(self.in_flight) * u64::from(other.weight) < u64::from(other.in_flight) * u64::from(self.weight)
+    }
+}
+
 impl Field<'_> {
     fn len(&self) -> usize {
         self.candidates.len()
