@@ -315,7 +315,10 @@ impl Exchange<'_> {
             let mut endpoint = match self.connection(&place, fresh, request.method).await {
                 Ok(endpoint) => endpoint,
                 Err(failure) => {
-                    place.failed();
+                    if failure.cause.fault() == Fault::Endpoint {
+                        place.failed();
+                        stats::add(&place.pool().stats.shard(self.worker.id).failures, 1);
+                    }
                     if retries >= place.pool().config.limits.retries_max
                         || failure.cause == Cause::TotalTimeout
                         || failure.cause == Cause::Overload

@@ -118,13 +118,12 @@ pub(super) struct Place {
     pool: u32,
     /// Index into the selector.
     pub(super) index: u32,
-    state: Arc<EndpointState>,
     pub(super) address: SocketAddr,
 }
 
 impl Place {
     pub(super) fn state(&self) -> &Arc<EndpointState> {
-        &self.state
+        &self.pool().selector.candidates()[self.index as usize].state
     }
 
     pub(super) fn generation(&self) -> u64 {
@@ -142,27 +141,29 @@ impl Place {
 
     /// The endpoint answered.
     pub(super) fn succeeded(&self) {
-        if self.state.failures_in_row.load(Ordering::Relaxed) != 0 {
-            self.state.failures_in_row.store(0, Ordering::Relaxed);
+        let in_row = &self.state().failures_in_row;
+        if in_row.load(Ordering::Relaxed) != 0 {
+            in_row.store(0, Ordering::Relaxed);
         }
     }
 
     /// The endpoint failed; enough failures in a row are reported.
     pub(super) fn failed(&self) {
-        self.state.failures_total.fetch_add(1, Ordering::Relaxed);
-        let in_row = self.state.failures_in_row.fetch_add(1, Ordering::Relaxed) + 1;
+        let state = self.state();
+        state.failures_total.fetch_add(1, Ordering::Relaxed);
+        let in_row = state.failures_in_row.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(ejection) = &self.pool().config.ejection
             && in_row >= ejection.consecutive_failures.get()
         {
-            self.worker.report_failing(self.state.slot);
+            self.worker.report_failing(state.slot);
         }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.state.in_flight.fetch_sub(1, Ordering::Relaxed);
-        let waiting = pool(&self.snapshot, self.pool).is_some_and(|pool| pool.waiting.load(Ordering::Relaxed) > 0);
+        self.state().in_flight.fetch_sub(1, Ordering::Relaxed);
+        let waiting = self.pool().waiting.load(Ordering::Relaxed) > 0;
         if waiting && !self.worker.waiters.wake_first(self.pool) {
             self.worker.shared.freed.notify_waiters();
         }
@@ -183,14 +184,7 @@ fn try_take(worker: &Rc<Worker>, snapshot: &Rc<Arc<Snapshot>>, slot: u32, key: O
         let index = pool.selector.pick(key, now_ns, &mut worker.random.borrow_mut(), lost.of(snapshot.generation))?;
         let Candidate { state, address, .. } = &pool.selector.candidates()[index as usize];
         if state.in_flight.fetch_add(1, Ordering::Relaxed) < limit {
-            return Some(Place {
-                worker: Rc::clone(worker),
-                snapshot: Rc::clone(snapshot),
-                pool: slot,
-                index,
-                state: Arc::clone(state),
-                address: *address,
-            });
+            return Some(Place { worker: Rc::clone(worker), snapshot: Rc::clone(snapshot), pool: slot, index, address: *address });
         }
         // Another worker took the last place between our look and our step.
         state.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -241,7 +235,9 @@ async fn wait(worker: &Rc<Worker>, timer: &Timer, slot: u32, key: Option<u64>, p
             waiting.waker = Some(cx.waker().clone());
             timer.poll_expired(cx).map(|()| false)
         });
-        if !woken.await {
+        let woken = woken.await;
+        worker.timers.now_us();
+        if !woken {
             return Err(Cause::NoEndpoint);
         }
     }
