@@ -38,7 +38,7 @@ pub fn parse_bind_address(text: &str) -> Result<SocketAddr, String> {
     }
     let every =
         |port: &str| format!("write \"0.0.0.0:{port}\" for every IPv4 address, \"[::]:{port}\" for every IPv6 address, or both as a list");
-    if let Some(port) = text.strip_prefix(':').or_else(|| text.strip_prefix("*:")) {
+    if let Some(port) = text.strip_prefix(":").or_else(|| text.strip_prefix("*:")).filter(|port| !port.contains(":")) {
         let port = parse_port(text, port)?;
         return Err(format!("{text:?} does not say which addresses; {}", every(&port.to_string())));
     }
