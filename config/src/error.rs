@@ -93,11 +93,11 @@ impl Problem {
 }
 
 impl ConfigErrors {
-    /// Places the problems in the text, in the order of the text.
-    pub(crate) fn new(text: &str, file_name: &str, mut problems: Vec<Problem>) -> ConfigErrors {
+    /// Places the problems in the text, in the order of the text. `dropped` are problems that were found, but not kept.
+    pub(crate) fn new(text: &str, file_name: &str, mut problems: Vec<Problem>, dropped: usize) -> ConfigErrors {
         problems.sort_by(|a, b| (a.span.start, a.span.end, &a.message).cmp(&(b.span.start, b.span.end, &b.message)));
         problems.dedup_by(|a, b| a.span == b.span && a.message == b.message);
-        let omitted = problems.len().saturating_sub(ERRORS_MAX);
+        let omitted = problems.len().saturating_sub(ERRORS_MAX) + dropped;
         problems.truncate(ERRORS_MAX);
         let lines = Lines::new(text);
         let items = problems.into_iter().map(|problem| lines.place(problem)).collect();
@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     fn one(text: &str, span: Range<usize>) -> ConfigError {
-        let errors = ConfigErrors::new(text, "weir.toml", vec![Problem::new(span, "a.b", "wrong")]);
+        let errors = ConfigErrors::new(text, "weir.toml", vec![Problem::new(span, "a.b", "wrong")], 0);
         errors.items()[0].clone()
     }
 
@@ -288,15 +288,15 @@ mod tests {
     #[test]
     fn a_terminal_is_not_steered_by_the_file() {
         let text = "a = \"\x1b[2J\u{202e}\"";
-        let errors = ConfigErrors::new(text, "f", vec![Problem::new(0..1, "", "\x1b[2J")]);
+        let errors = ConfigErrors::new(text, "f", vec![Problem::new(0..1, "", "\x1b[2J")], 0);
         assert!(!errors.render(false).contains(['\x1b', '\u{202e}']));
     }
 
     #[test]
     fn errors_beyond_the_bound_are_counted() {
         let problems = (0..ERRORS_MAX + 7).map(|i| Problem::new(0..1, "", format!("{i}"))).collect();
-        let errors = ConfigErrors::new("x", "f", problems);
-        assert_eq!((errors.items().len(), errors.omitted()), (ERRORS_MAX, 7));
-        assert!(errors.render(false).contains("107 errors in f, the first 100 shown"));
+        let errors = ConfigErrors::new("x", "f", problems, 3);
+        assert_eq!((errors.items().len(), errors.omitted()), (ERRORS_MAX, 10));
+        assert!(errors.render(false).contains("110 errors in f, the first 100 shown"));
     }
 }

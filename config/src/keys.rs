@@ -109,7 +109,7 @@ static HTTP_LIMITS: Keys = Keys {
             "The request line, or one header field; beyond it 431. At most head_bytes_max.",
         )
         .default("8KiB"),
-        Key::size("body_bytes_max", 1, i64::MAX as u64, "\"10MiB\"", "Request body; beyond it 413.")
+        Key::size("body_bytes_max", 1, 1 << 50, "\"10MiB\"", "Request body; beyond it 413.")
             .zero("no bound, bodies are streamed")
             .default("0"),
         Key::size("retry_bytes_max", 0, MIB, "\"16KiB\"", "The part of a request body kept so that it can be sent again; 0 keeps none.")

@@ -3,7 +3,7 @@
 //! A [`Table`] is read against the [`Keys`] that describe it: kinds, ranges and defaults are taken from there. A value that is
 //! wrong is reported and read as absent; as one report refuses the file, what stands in for it is never seen.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -20,19 +20,29 @@ use crate::units::{format_duration, format_size, parse_duration, parse_size};
 /// Names longer than this are not compared with others: the comparison takes the product of both lengths.
 const NEAREST_CHARS_MAX: usize = 64;
 
+/// Problems kept while reading. More than are shown, as they are not yet in the order of the file.
+const PROBLEMS_MAX: usize = 10_000;
+
 /// Where problems are collected.
 #[derive(Debug, Default)]
 pub(crate) struct Sink {
     problems: RefCell<Vec<Problem>>,
+    dropped: Cell<usize>,
 }
 
 impl Sink {
     pub(crate) fn report(&self, problem: Problem) {
-        self.problems.borrow_mut().push(problem);
+        let mut problems = self.problems.borrow_mut();
+        if problems.len() < PROBLEMS_MAX {
+            problems.push(problem);
+        } else {
+            self.dropped.set(self.dropped.get() + 1);
+        }
     }
 
-    pub(crate) fn into_problems(self) -> Vec<Problem> {
-        self.problems.into_inner()
+    /// The problems, and how many were dropped.
+    pub(crate) fn into_problems(self) -> (Vec<Problem>, usize) {
+        (self.problems.into_inner(), self.dropped.get())
     }
 }
 
@@ -328,7 +338,10 @@ impl<'a> Field<'a> {
                 let item = |(index, value)| Field { value, span: value.span(), path: format!("{}[{index}]", self.path), ..self.clone() };
                 Some(items.iter().enumerate().map(item).collect())
             }
-            _ => self.wrong_type("a list"),
+            _ => match self.key.kind {
+                Kind::Tables(keys) => self.wrong_type(&format!("a list of tables, each written as {}", keys.place)),
+                _ => self.wrong_type("a list"),
+            },
         }
     }
 

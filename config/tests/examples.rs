@@ -54,7 +54,8 @@ fn the_parser_reads_every_key_of_the_schema() {
     let lines: Vec<&str> = text.lines().collect();
     let mut read = BTreeSet::new();
     for (index, line) in lines.iter().enumerate() {
-        let Some((key, _)) = line.split_once('=').filter(|(key, _)| key.trim_end().bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) else {
+        let Some((key, _)) = line.split_once('=').filter(|(key, _)| key.trim_end().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+        else {
             continue;
         };
         let wrong = format!("{} = 1979-05-27", key.trim());

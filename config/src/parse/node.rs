@@ -11,12 +11,14 @@ use crate::model::{AccessLog, AccessLogFormat, AccessLogTarget, Api, Node};
 use crate::reader::{Table, check_label};
 
 pub(super) fn node(table: &Table<'_>) -> Node {
-    let name = table.text("name").unwrap_or_default();
-    if let Err(why) = check_label(name) {
+    let name = table.text("name");
+    if let Some(name) = name
+        && let Err(why) = check_label(name)
+    {
         table.report(table.problem("name", format!("the name {name:?} {why}")));
     }
     Node {
-        name: name.into(),
+        name: name.unwrap_or_default().into(),
         workers: table.count_non_zero("workers"),
         state_dir: absolute_path(table, "state_dir").unwrap_or_default(),
         drain_timeout: table.time("drain_timeout").unwrap_or(Duration::ZERO),

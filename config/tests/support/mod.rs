@@ -26,7 +26,9 @@ pub(crate) fn to_json(text: &str) -> Value {
             toml::Value::Boolean(flag) => json!(flag),
             toml::Value::Datetime(when) => json!(when.to_string()),
             toml::Value::Array(items) => items.into_iter().map(convert).collect(),
-            toml::Value::Table(table) => Value::Object(table.into_iter().map(|(name, value)| (name, convert(value))).collect::<Map<_, _>>()),
+            toml::Value::Table(table) => {
+                Value::Object(table.into_iter().map(|(name, value)| (name, convert(value))).collect::<Map<_, _>>())
+            }
         }
     }
     convert(toml::Value::Table(toml::from_str(text).expect("it is TOML")))
@@ -83,7 +85,9 @@ pub(crate) fn validate(schema: &Value, value: &Value, at: &str) -> Result<(), St
             }
             "minimum" if value.as_u64() < rule.as_u64() => return fail("is too small"),
             "maximum" if value.as_u64() > rule.as_u64() => return fail("is too large"),
-            "minItems" if value.as_array().is_some_and(|items| (items.len() as u64) < rule.as_u64().unwrap()) => return fail("is too short"),
+            "minItems" if value.as_array().is_some_and(|items| (items.len() as u64) < rule.as_u64().unwrap()) => {
+                return fail("is too short");
+            }
             "minimum" | "maximum" | "minItems" => {}
             "anyOf" => {
                 let tries: Vec<_> = rule.as_array().unwrap().iter().map(|one| validate(one, value, at)).collect();
