@@ -2,20 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::ops::Range;
 
 use crate::error::Problem;
-use crate::model::{Balance, HashKey, PoolName};
+use crate::model::{HashKey, PoolName};
 use crate::parse::{ParsedApi, ParsedListener, ParsedPool};
-use crate::reader::{Table, nearest};
+use crate::reader::{Placed, Table, nearest};
 
 pub(crate) fn check(root: &Table<'_>, api: Option<&ParsedApi>, listeners: &[ParsedListener], pools: &[ParsedPool]) {
     let by_name: BTreeMap<&PoolName, &ParsedPool> = pools.iter().map(|parsed| (&parsed.pool.name, parsed)).collect();
     for listener in listeners {
-        for (name, span, path) in &listener.pools {
-            match by_name.get(name) {
-                None => root.report(dangling(name, span.clone(), path, &by_name)),
-                Some(pool) if listener.is_tcp => check_hash_key_of_tcp(root, pool, span.clone()),
+        for pool in &listener.pools {
+            match by_name.get(&pool.value) {
+                None => root.report(dangling(pool, &by_name)),
+                Some(parsed) if listener.is_tcp => check_hash_key_of_tcp(root, parsed, pool),
                 Some(_) => {}
             }
         }
@@ -23,7 +22,8 @@ pub(crate) fn check(root: &Table<'_>, api: Option<&ParsedApi>, listeners: &[Pars
     check_binds(root, api, listeners);
 }
 
-fn dangling(name: &PoolName, span: Range<usize>, path: &str, pools: &BTreeMap<&PoolName, &ParsedPool>) -> Problem {
+fn dangling(mention: &Placed<PoolName>, pools: &BTreeMap<&PoolName, &ParsedPool>) -> Problem {
+    let Placed { value: name, span, path } = mention;
     let names = || pools.keys().map(|name| &*name.0);
     let help = match nearest(&name.0, names()) {
         Some(near) => format!("did you mean {near:?}?"),
@@ -33,44 +33,36 @@ fn dangling(name: &PoolName, span: Range<usize>, path: &str, pools: &BTreeMap<&P
             format!("the pools are: {}{}", some.join(", "), if pools.len() > some.len() { ", ..." } else { "" })
         }
     };
-    Problem::new(span, path, format!("there is no pool {:?}", name.0)).help(help).needs_whole_file()
+    Problem::new(span.clone(), path, format!("there is no pool {:?}", name.0)).help(help).needs_whole_file()
 }
 
-fn check_hash_key_of_tcp(root: &Table<'_>, pool: &ParsedPool, used_at: Range<usize>) {
-    let Balance::Maglev(policy) = &pool.pool.balance else { return };
-    if let (HashKey::Header(_) | HashKey::Cookie(_), Some((span, path))) = (&policy.key, &pool.hash_key) {
-        let problem = Problem::new(
-            span.clone(),
-            path,
-            format!("{:?} cannot be hashed for a tcp listener, which sees no headers", policy.key.to_string()),
-        );
-        root.report(problem.note(used_at, "a tcp listener uses this pool").help("write `key = \"source\"`").needs_whole_file());
+fn check_hash_key_of_tcp(root: &Table<'_>, pool: &ParsedPool, used: &Placed<PoolName>) {
+    if let Some(Placed { value: key @ (HashKey::Header(_) | HashKey::Cookie(_)), span, path }) = &pool.hash_key {
+        let message = format!("{:?} cannot be hashed for a tcp listener, which sees no headers", key.to_string());
+        let problem = Problem::new(span.clone(), path, message).note(used.span.clone(), "a tcp listener uses this pool");
+        root.report(problem.help("write `key = \"source\"`").needs_whole_file());
     }
 }
 
 /// An address can be bound once, and a wildcard takes all addresses of its family.
 fn check_binds(root: &Table<'_>, api: Option<&ParsedApi>, listeners: &[ParsedListener]) {
-    let of_api = api.and_then(|parsed| Some((parsed.api.as_ref()?.bind, parsed.bind_span.clone(), parsed.bind_path.clone())));
-    let all = of_api.iter().chain(listeners.iter().flat_map(|listener| &listener.binds));
+    let of_api = api.and_then(|parsed| parsed.bind.as_ref());
     // By port, so that many listeners do not cost the square of their number.
-    let mut by_port: BTreeMap<u16, Vec<&(SocketAddr, Range<usize>, String)>> = BTreeMap::new();
-    for bind in all {
-        by_port.entry(bind.0.port()).or_default().push(bind);
+    let mut by_port: BTreeMap<u16, Vec<&Placed<SocketAddr>>> = BTreeMap::new();
+    for bind in of_api.into_iter().chain(listeners.iter().flat_map(|listener| &listener.binds)) {
+        by_port.entry(bind.value.port()).or_default().push(bind);
     }
     for binds in by_port.values_mut() {
-        binds.sort_by_key(|(_, span, _)| span.start);
-        for (index, (address, span, path)) in binds.iter().enumerate() {
-            let Some((first, first_span, first_path)) = binds[..index].iter().find(|(first, ..)| overlap(*first, *address)) else {
-                continue;
+        binds.sort_by_key(|bind| bind.span.start);
+        for (index, Placed { value: address, span, path }) in binds.iter().enumerate() {
+            let Some(first) = binds[..index].iter().find(|first| overlap(first.value, *address)) else { continue };
+            let (message, wildcard) = match first.value {
+                same if same == *address => (format!("{address} is bound twice"), false),
+                other => (format!("{address} overlaps with {other}"), other.ip().is_unspecified()),
             };
-            let message = match first == address {
-                true => format!("{address} is bound twice"),
-                false => format!("{address} overlaps with {first}"),
-            };
-            let wildcard =
-                if first.ip().is_unspecified() && first != address { "; a wildcard takes every address of its family" } else { "" };
-            let note = format!("{first} is bound by `{first_path}`{wildcard}");
-            root.report(Problem::new(span.clone(), path, message).note(first_span.clone(), note));
+            let rule = if wildcard { "; a wildcard takes every address of its family" } else { "" };
+            let note = format!("{} is bound by `{}`{rule}", first.value, first.path);
+            root.report(Problem::new(span.clone(), path, message).note(first.span.clone(), note));
         }
     }
 }

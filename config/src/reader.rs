@@ -66,6 +66,17 @@ pub(crate) struct Field<'a> {
     path: String,
 }
 
+/// Something that was read, with its place.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed<T> {
+    /// What was read.
+    pub(crate) value: T,
+    /// Where it is.
+    pub(crate) span: Range<usize>,
+    /// Its full name.
+    pub(crate) path: String,
+}
+
 /// One named table, such as `[pool.web]`.
 #[derive(Clone, Debug)]
 pub(crate) struct Named<'a> {
@@ -236,6 +247,11 @@ impl<'a> Table<'a> {
         &self.path
     }
 
+    /// What was read from the value under this key, with its place.
+    pub(crate) fn placed<T>(&self, name: &str, value: T) -> Placed<T> {
+        Placed { value, span: self.span_of(name), path: self.path_of(name) }
+    }
+
     /// A problem with the value under this key.
     pub(crate) fn problem(&self, name: &str, message: impl Into<String>) -> Problem {
         Problem::new(self.span_of(name), self.path_of(name), message)
@@ -382,8 +398,9 @@ impl<'a> Field<'a> {
         self.span.clone()
     }
 
-    pub(crate) fn path(&self) -> &str {
-        &self.path
+    /// What was read from this value, with its place.
+    pub(crate) fn placed<T>(&self, value: T) -> Placed<T> {
+        Placed { value, span: self.span(), path: self.path.clone() }
     }
 
     /// A problem with this value.

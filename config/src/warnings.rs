@@ -51,3 +51,34 @@ fn warn_about_pool(found: &mut Vec<String>, pool: &Pool) {
         found.push(format!("pool {name} has no endpoint of tier 0: the lowest tier it has serves"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_likely_not_meant_is_said() {
+        let text = r#"
+            [pool.idle]
+            endpoints = ["10.0.0.1:80"]
+            [pool.empty]
+            [pool.floor]
+            min_healthy = 2
+            below_min_healthy = "fail-closed"
+            endpoints = [{ address = "10.0.0.1:80", tier = 1 }]
+            ejection = false
+        "#;
+        let config = crate::parse(text, "f").expect("it is allowed");
+        let expected = [
+            "there is no listener: the node carries no traffic",
+            "pool empty is not used by any listener",
+            "pool empty has no endpoints until some are added at run time",
+            "pool floor is not used by any listener",
+            "pool floor can never have 2 healthy endpoints, it has 1 in all: every request is answered 503",
+            "pool floor has neither health checks nor ejection: an endpoint that fails keeps its traffic",
+            "pool floor has no endpoint of tier 0: the lowest tier it has serves",
+            "pool idle is not used by any listener",
+        ];
+        assert_eq!(warnings(&config), expected);
+    }
+}

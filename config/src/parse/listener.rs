@@ -2,13 +2,12 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
-use std::ops::Range;
 
 use crate::address::{parse_bind_address, parse_host_name};
 use crate::error::Problem;
 use crate::model::{ForwardHeaders, HttpLimits, HttpListener, Listener, ListenerTimeouts, PoolName, Protocol, Route};
 use crate::parse::pool::is_token;
-use crate::reader::{Field, Named, Table};
+use crate::reader::{Field, Named, Placed, Table};
 
 /// A listener with what is checked against other tables.
 #[derive(Debug)]
@@ -18,9 +17,9 @@ pub(crate) struct ParsedListener {
     /// `tcp`, not `http`.
     pub(crate) is_tcp: bool,
     /// Each address with its place.
-    pub(crate) binds: Vec<(SocketAddr, Range<usize>, String)>,
+    pub(crate) binds: Vec<Placed<SocketAddr>>,
     /// Each mention of a pool with its place.
-    pub(crate) pools: Vec<(PoolName, Range<usize>, String)>,
+    pub(crate) pools: Vec<Placed<PoolName>>,
 }
 
 /// Headers that a request id cannot travel in, as they mean something to the message itself.
@@ -51,7 +50,7 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
     let mut pool_of = |table: &Table<'_>| {
         let field = table.field("pool")?;
         let pool = PoolName::from(field.text()?);
-        pools.push((pool.clone(), field.span(), field.path().to_string()));
+        pools.push(field.placed(pool.clone()));
         Some(pool)
     };
     let pool = pool_of(table);
@@ -79,13 +78,13 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
     }
     let connections_max = table.count_non_zero("connections_max").unwrap_or(NonZeroU32::MIN);
     let timeouts = timeouts(&table.table_or_empty("timeouts"));
-    let addresses: Vec<SocketAddr> = binds.iter().map(|(address, ..)| *address).collect();
+    let addresses: Vec<SocketAddr> = binds.iter().map(|bind| bind.value).collect();
     let listener =
         (!addresses.is_empty()).then(|| Listener { name: named.name.into(), binds: addresses, protocol, pool, connections_max, timeouts });
     ParsedListener { listener, is_tcp, binds, pools }
 }
 
-fn binds(table: &Table<'_>) -> Vec<(SocketAddr, Range<usize>, String)> {
+fn binds(table: &Table<'_>) -> Vec<Placed<SocketAddr>> {
     let Some(field) = table.field("bind") else { return Vec::new() };
     let items = field.one_or_many();
     if items.is_empty() {
@@ -93,7 +92,7 @@ fn binds(table: &Table<'_>) -> Vec<(SocketAddr, Range<usize>, String)> {
     }
     let read = |item: &Field<'_>| {
         let address = item.checked(parse_bind_address(item.text()?))?;
-        Some((address, item.span(), item.path().to_string()))
+        Some(item.placed(address))
     };
     items.iter().filter_map(read).collect()
 }

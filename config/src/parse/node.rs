@@ -2,13 +2,12 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::address::parse_bind_address;
 use crate::model::{AccessLog, AccessLogFormat, AccessLogTarget, Api, Node};
-use crate::reader::{Table, check_label};
+use crate::reader::{Placed, Table, check_label};
 
 pub(super) fn node(table: &Table<'_>) -> Node {
     let name = table.text("name");
@@ -26,12 +25,13 @@ pub(super) fn node(table: &Table<'_>) -> Node {
     }
 }
 
-/// `[api]` with where its address was written.
+/// `[api]` with its address as it was written.
 #[derive(Debug)]
 pub(crate) struct ParsedApi {
+    /// `None` if something it cannot be without was wrong.
     pub(crate) api: Option<Api>,
-    pub(crate) bind_span: Range<usize>,
-    pub(crate) bind_path: String,
+    /// Its address with its place.
+    pub(crate) bind: Option<Placed<SocketAddr>>,
 }
 
 pub(super) fn api(table: &Table<'_>) -> ParsedApi {
@@ -44,8 +44,7 @@ pub(super) fn api(table: &Table<'_>) -> ParsedApi {
         let problem = table.problem("bind", format!("the API on {bind} can be reached from other machines, so it needs a token"));
         table.report(problem.help("add `token_file = \"/etc/weir/token\"`, or bind to 127.0.0.1").needs_whole_file());
     }
-    let api = bind.map(|bind| Api { bind, token_file });
-    ParsedApi { api, bind_span: table.span_of("bind"), bind_path: table.path_of("bind") }
+    ParsedApi { api: bind.map(|bind| Api { bind, token_file }), bind: bind.map(|bind| table.placed("bind", bind)) }
 }
 
 fn bind(table: &Table<'_>) -> Option<SocketAddr> {

@@ -10,15 +10,15 @@ use crate::model::{
     AdminState, Balance, BelowMinHealthy, Ejection, Endpoint, EndpointAddress, HashKey, HashPolicy, Pool, PoolLimits, PoolTimeouts, Weight,
 };
 use crate::parse::health;
-use crate::reader::{Field, Named, Table};
+use crate::reader::{Field, Named, Placed, Table};
 
 /// A pool with what is checked against other tables.
 #[derive(Debug)]
 pub(crate) struct ParsedPool {
     /// The pool.
     pub(crate) pool: Pool,
-    /// Where the hash key is, if there is one.
-    pub(crate) hash_key: Option<(Range<usize>, String)>,
+    /// The hash key with its place, if it could be read.
+    pub(crate) hash_key: Option<Placed<HashKey>>,
 }
 
 pub(super) fn pool(named: &Named<'_>) -> ParsedPool {
@@ -76,12 +76,12 @@ fn endpoint<'a>(item: &Field<'a>) -> Option<(Endpoint, Field<'a>)> {
     Some((endpoint, field))
 }
 
-/// The algorithm, and where the hash key is.
-fn balance(table: &Table<'_>, name: &str) -> (Balance, Option<(Range<usize>, String)>) {
+/// The algorithm, and the hash key with its place.
+fn balance(table: &Table<'_>, name: &str) -> (Balance, Option<Placed<HashKey>>) {
     let word = table.choice("balance");
     let hash = table.table("hash");
     let policy = hash.as_ref().and_then(hash_policy);
-    let hash_key = hash.as_ref().filter(|hash| hash.has("key")).map(|hash| (hash.span_of("key"), hash.path_of("key")));
+    let hash_key = hash.as_ref().zip(policy.as_ref()).map(|(hash, policy)| hash.placed("key", policy.key.clone()));
     // A word that could not be read was reported; whether `hash` fits it is not known.
     let balance = match word {
         Some("maglev") => {

@@ -4,6 +4,7 @@
 //! everything up to the end. So a broken text is looked at section by section, from one table header to the next. What is broken
 //! is reported once and blanked, byte for byte, so that what remains can be read and keeps its place.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use toml::Spanned;
@@ -26,6 +27,9 @@ pub(super) fn read(text: &str) -> Option<Spanned<DeTable<'_>>> {
     errors.is_empty().then_some(tree)
 }
 
+/// How the first consequence of a bracket that is not closed begins.
+const CASCADE: [&str; 3] = ["unclosed", "missing comma", "unexpected"];
+
 /// Finds the syntax errors of a text that has some, and blanks them.
 pub(super) fn salvage(text: &str) -> Salvaged {
     let mut salvaged = Salvaged::default();
@@ -45,23 +49,22 @@ fn salvage_section(section: &str, start: usize, salvaged: &mut Salvaged) {
         let at = error.span().map_or(0, |span| span.start);
         lines.partition_point(|line| line.start <= at).saturating_sub(1)
     };
-    let mut broken: Vec<usize> = errors.iter().map(line_of).collect();
-    if let Some(unclosed) = errors.iter().find(|error| error.message().starts_with("unclosed")) {
-        // Everything after it is a consequence. Where the first thing went wrong is where the bracket was wanted.
-        let first = errors.iter().min_by_key(|error| error.span().map_or(0, |span| span.start)).unwrap_or(unclosed);
-        let message = problem(section, start, unclosed).message;
-        salvaged.problems.push(Problem { message, help: None, ..problem(section, start, first) });
-        let body = if section.starts_with('[') && !broken.contains(&0) { 1 } else { 0 };
-        broken = (body..lines.len()).collect();
-    } else {
-        // The first error of a line explains the others.
-        let mut explained = Vec::new();
-        for error in &errors {
-            if !explained.contains(&line_of(error)) {
-                explained.push(line_of(error));
-                salvaged.problems.push(problem(section, start, error));
-            }
+    let unclosed = errors.iter().find(|error| error.message().starts_with("unclosed"));
+    // Where a bracket is not closed, everything after the place where it was wanted is a consequence.
+    let cascade = unclosed.and_then(|_| errors.iter().position(|error| CASCADE.iter().any(|start| error.message().starts_with(start))));
+    // Apart from that, the first error of a line explains the others.
+    let mut broken: BTreeSet<usize> = BTreeSet::new();
+    for error in &errors[..cascade.unwrap_or(errors.len())] {
+        let line = line_of(error);
+        if broken.insert(line) {
+            salvaged.problems.push(problem(section, start, error));
         }
+    }
+    if let (Some(unclosed), Some(cascade)) = (unclosed, cascade) {
+        let message = problem(section, start, unclosed).message;
+        salvaged.problems.push(Problem { message, help: None, ..problem(section, start, &errors[cascade]) });
+        let body = usize::from(section.starts_with('[') && line_of(&errors[cascade]) > 0);
+        broken.extend(body..lines.len());
     }
     let header_is_broken = section.starts_with('[') && broken.contains(&0);
     for (index, line) in lines.into_iter().enumerate() {
@@ -73,12 +76,9 @@ fn salvage_section(section: &str, start: usize, salvaged: &mut Salvaged) {
     }
 }
 
-/// From one line that looks like a table header to the next.
+/// From one line that looks like a table header, closed or not, to the next.
 fn sections(text: &str) -> Vec<Range<usize>> {
-    let is_header = |line: &str| {
-        let line = line.split('#').next().unwrap_or_default().trim_end();
-        line.starts_with('[') && line.ends_with(']') && !line.contains(',')
-    };
+    let is_header = |line: &str| line.starts_with('[') && !line.contains(',');
     let mut starts: Vec<usize> = lines(text).into_iter().filter(|line| is_header(&text[line.clone()])).map(|line| line.start).collect();
     if starts.first() != Some(&0) {
         starts.insert(0, 0);
@@ -102,7 +102,7 @@ fn problem(text: &str, start: usize, error: &toml::de::Error) -> Problem {
     let span = error.span().unwrap_or(0..0);
     let written = text.get(span.clone()).unwrap_or_default().trim();
     let span = span.start + start..span.end + start;
-    let message = error.message().trim().trim_end_matches(", expected nothing");
+    let message = error.message().trim().trim_end_matches(", expected nothing").trim_end_matches(", expected literal string");
     if message.starts_with("duplicate key") {
         let problem = Problem::new(span, "", format!("`{written}` is set a second time"));
         return problem.help("a key can be set once in a table, and a table can have one header");
