@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 
 use crate::error::Problem;
 use crate::model::{HashKey, PoolName};
+use crate::names::nearest;
 use crate::parse::{ParsedApi, ParsedListener, ParsedPool};
-use crate::reader::{Placed, Table, nearest};
+use crate::reader::{Placed, Table};
 
 pub(crate) fn check(root: &Table<'_>, api: Option<&ParsedApi>, listeners: &[ParsedListener], pools: &[ParsedPool]) {
     let by_name: BTreeMap<&PoolName, &ParsedPool> = pools.iter().map(|parsed| (&parsed.pool.name, parsed)).collect();

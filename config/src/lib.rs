@@ -13,7 +13,7 @@
 //! - `spec`, `keys`: every key with its kind, range, default and meaning. Both the parser and the schema are driven by it.
 //! - `reader`: typed, error-collecting access to the spanned tree. `parse`: one file for each kind of table.
 //! - `check`: what concerns several tables. `warnings`: what is allowed, but likely not meant.
-//! - `error`: the errors and their rendering. `units`, `address`: values in strings.
+//! - `error`: the errors and their rendering. `units`, `address`, `names`: values in strings.
 //! - `diff`: what a reload changes. `schema`: JSON Schema for editors.
 //!
 //! What is deliberately not here: sockets, clocks, and any file. The caller reads the file; its name serves messages only.
@@ -25,6 +25,7 @@ mod check;
 mod diff;
 mod error;
 mod keys;
+mod names;
 mod parse;
 mod reader;
 mod schema;

@@ -40,6 +40,39 @@ fn every_example_parses_and_fits_the_schema() {
     }
 }
 
+/// What an editor lets pass is at least shaped like what the parser takes, and what an editor marks the parser refuses.
+#[test]
+fn the_schema_never_refuses_what_the_parser_takes() {
+    let base = "[listener.a]\nbind = \"10.0.0.1:1\"\npool = \"a\"\n[pool.a]\n";
+    for (extra, fits) in [
+        ("", true),
+        ("min_healthy = 0", true),
+        ("min_healthy = -1", false),
+        ("slow_start = \"90s\"", true),
+        ("slow_start = 90", false),
+        ("slow_start = \"90\"", false),
+        ("ejection = false", true),
+        ("ejection = \"no\"", false),
+        ("balance = \"maglev\"\nhash = { key = \"source\", load_bound = 0 }", true),
+        ("balance = \"maglev\"\nhash = { key = \"source\", load_bound = 50 }", false),
+        ("balance = \"maglef\"", false),
+        ("endpoints = [\"a:1\", { address = \"b:1\", weight = 1000 }]", true),
+        ("endpoints = [{ address = \"b:1\", weight = 0 }]", false),
+        ("endpoints = [{ weight = 1 }]", false),
+        ("health = { type = \"http\", expect = [200, \"204\", \"300-399\"] }", true),
+        ("health = { type = \"http\", expect = 600 }", false),
+        ("health = { interval = \"2s\" }", false),
+        ("zebra = 1", false),
+        ("[listener.a.limits]\nbody_bytes_max = \"1GiB\"", true),
+        ("[listener.a.limits]\nbody_bytes_max = 0", true),
+        ("[listener.a.limits]\nbody_bytes_max = \"1GB\"", false),
+    ] {
+        let text = format!("{base}{extra}\n");
+        assert_eq!(parse(&text, "f").is_ok(), fits, "parser: {extra}");
+        assert_eq!(validate(&json_schema(), &to_json(&text), "f").is_ok(), fits, "schema: {extra}");
+    }
+}
+
 #[test]
 fn the_full_example_sets_every_key() {
     let set = written_keys(&schema_keys(), &to_json(&example("full.toml")));

@@ -115,3 +115,21 @@ fn hostile_texts() {
     exercise(&"=\n".repeat(20_000));
     exercise(&format!("[pool.{}]", "x".repeat(1_000_000)));
 }
+
+/// The size that a node must start with within a second, data plane included; reading it may only be a part of that.
+#[test]
+fn a_thousand_pools_of_ten_are_read_quickly() {
+    let pool = |n: usize| {
+        let endpoints: Vec<String> = (0..10).map(|e| format!("\"10.{}.{}.{}:8080\"", n / 256, n % 256, e + 1)).collect();
+        format!("[pool.p{n}]\nendpoints = [{}]\n[pool.p{n}.health]\ntype = \"http\"\npath = \"/healthz\"\n", endpoints.join(", "))
+    };
+    let listener = |n: usize| format!("[listener.l{n}]\nbind = \"10.0.0.1:{}\"\npool = \"p{n}\"\n", n + 1);
+    let text: String = (0..1000).map(|n| listener(n) + &pool(n)).collect();
+    let start = std::time::Instant::now();
+    let config = parse(&text, "f").expect("it is right");
+    let taken = start.elapsed();
+    assert_eq!((config.pools.len(), config.listeners.len()), (1000, 1000));
+    println!("read {} bytes in {taken:?}", text.len());
+    // Generous, as the machine that runs this may be busy.
+    assert!(taken < std::time::Duration::from_secs(1), "{taken:?}");
+}

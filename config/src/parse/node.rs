@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::address::parse_bind_address;
 use crate::model::{AccessLog, AccessLogFormat, AccessLogTarget, Api, Node};
-use crate::reader::{Placed, Table, check_label};
+use crate::names::check_label;
+use crate::reader::{Placed, Table};
 
 pub(super) fn node(table: &Table<'_>) -> Node {
     let name = table.text("name");
