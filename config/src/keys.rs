@@ -10,7 +10,7 @@ const U32_MAX: u64 = u32::MAX as u64;
 
 /// The whole file.
 pub(crate) static ROOT: Keys = Keys {
-    place: "the file",
+    place: "the top level of the file",
     about: "Configuration of weir, a load balancer.",
     keys: &[
         Key::new("node", Kind::Table(&NODE), "Settings of the process."),
