@@ -301,7 +301,7 @@ fn push_client(forward: &Forward<'_>, authority: Option<&[u8]>, needs_id: bool, 
 
 /// RFC 7239 section 4: an IPv6 address and a host with a port must be quoted.
 fn push_forwarded(forward: &Forward<'_>, authority: Option<&[u8]>, out: &mut Vec<u8>) {
-    match forward.client {
+    match forward.client.to_canonical() {
         IpAddr::V4(_) => {
             out.extend_from_slice(b"Forwarded: for=");
             push_ip(out, forward.client);
