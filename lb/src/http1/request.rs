@@ -75,7 +75,7 @@ pub struct Request {
     pub minor: u8,
     /// Target as sent.
     pub target: Span,
-    /// The path of the target, without the query; empty for `*`.
+    /// The path of the target, without the query; `/` where an absolute target has none; empty for `*`.
     pub path: Span,
     /// Host without port; empty where HTTP/1.0 sent none.
     pub host: Span,
@@ -199,7 +199,7 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
         fields::drop_nominated(headers, &mut dropped);
     }
 
-    let form = Target::read(method_text, target)?;
+    let form = Target::read(method_text, target, forward.scheme)?;
     let host = match (authority, minor) {
         (Some(value), _) => host_without_port(value)?,
         (None, 0) => &[],
@@ -222,7 +222,7 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
 
     out.extend_from_slice(method_text.as_bytes());
     out.push(b' ');
-    out.extend_from_slice(form.origin_form());
+    form.push(out);
     out.extend_from_slice(b" HTTP/1.1\r\n");
     copy_fields(buf, head_len, headers, &dropped, out);
     if lengths.chunked {
@@ -372,12 +372,12 @@ pub fn cookie<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
 struct Target<'a> {
     authority: Option<&'a [u8]>,
     path: &'a [u8],
-    /// From the path to the end.
+    /// From the path to the end, as sent.
     rest: &'a [u8],
 }
 
 impl<'a> Target<'a> {
-    fn read(method: &str, target: &'a str) -> Result<Target<'a>, HeadError> {
+    fn read(method: &str, target: &'a str, scheme: &str) -> Result<Target<'a>, HeadError> {
         let target = target.as_bytes();
         if method == "CONNECT" {
             return Err(HeadError::Connect);
@@ -391,24 +391,39 @@ impl<'a> Target<'a> {
             }
             return Ok(Target { authority: None, path: &target[..0], rest: target });
         }
-        let (authority, rest) = if target.first() == Some(&b'/') {
-            (None, target)
-        } else {
-            // Absolute form: passed on in origin form, which says the same because the authority equals `Host`.
-            let (scheme, after) = target.split_at_checked(7).ok_or(HeadError::Target)?;
-            if !scheme.eq_ignore_ascii_case(b"http://") {
-                return Err(HeadError::Target);
-            }
-            let end = after.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(after.len());
-            (Some(&after[..end]), &after[end..])
+        if target.first() == Some(&b'/') {
+            return Ok(Target { authority: None, path: before_query(target), rest: target });
+        }
+        // Absolute form: passed on in origin form, which says the same because scheme and authority are the ones of this connection.
+        let (named, after) = target.split_at_checked(scheme.len() + 3).ok_or(HeadError::Target)?;
+        if !named[..scheme.len()].eq_ignore_ascii_case(scheme.as_bytes()) || !named.ends_with(b"://") {
+            return Err(HeadError::Target);
+        }
+        let end = after.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(after.len());
+        let (authority, rest) = after.split_at(end);
+        let path = match before_query(rest) {
+            // RFC 9112 section 3.2.4: the server as a whole is meant.
+            [] if rest.is_empty() && method == "OPTIONS" => rest,
+            // No path is the path `/`; there is one at hand, the last byte of `://`.
+            [] => &named[named.len() - 1..],
+            path => path,
         };
-        let path = &rest[..memchr::memchr(b'?', rest).unwrap_or(rest.len())];
-        Ok(Target { authority, path, rest })
+        Ok(Target { authority: Some(authority), path, rest })
     }
 
-    fn origin_form(&self) -> &'a [u8] {
-        if self.rest.is_empty() { b"/" } else { self.rest }
+    /// Appends the target in the form that an origin server gets.
+    fn push(&self, out: &mut Vec<u8>) {
+        match self.rest.first() {
+            None if self.path.is_empty() => out.push(b'*'),
+            None | Some(b'?') => out.push(b'/'),
+            Some(_) => {}
+        }
+        out.extend_from_slice(self.rest);
     }
+}
+
+fn before_query(target: &[u8]) -> &[u8] {
+    &target[..memchr::memchr(b'?', target).unwrap_or(target.len())]
 }
 
 /// `host [":" port]` (RFC 9110 section 7.2), the host of it. An empty host is allowed by the grammar, but names nothing here.

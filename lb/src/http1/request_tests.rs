@@ -248,6 +248,10 @@ fn absolute_form_becomes_origin_form() {
         ("HTTP://A:80/", "a:80", "/", "/"),
         ("http://[::1]/x", "[::1]", "/x", "/x"),
         ("http://a//b", "a", "//b", "//b"),
+        ("http://a", "a", "/", "/"),
+        ("http://a?b", "a", "/", "/?b"),
+        ("http://a?b/c", "a", "/", "/?b/c"),
+        ("http://a/?b", "a", "/", "/?b"),
     ] {
         let lines = [format!("GET {target} HTTP/1.1"), format!("Host: {host}")];
         let lines = [lines[0].as_str(), lines[1].as_str()];
