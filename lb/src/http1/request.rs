@@ -140,6 +140,7 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
     let mut expect_continue = false;
     let mut user_agent: &[u8] = &[];
     let mut request_id: &[u8] = &[];
+    let mut request_id_index = 0;
     let replaced = forward.headers;
 
     for (index, header) in headers.iter().enumerate() {
@@ -188,6 +189,7 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
             let fit = header.value.len() <= REQUEST_ID_MAX && !header.value.is_empty() && header.value.iter().all(u8::is_ascii_graphic);
             if fit && request_id.is_empty() {
                 request_id = header.value;
+                request_id_index = index;
             } else {
                 dropped.set(index);
             }
@@ -195,8 +197,10 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
     }
     lengths.check(minor)?;
     if connection.nominates {
-        refuse_nominated_framing(headers)?;
-        fields::drop_nominated(headers, &mut dropped);
+        fields::drop_nominated(headers, &mut dropped)?;
+        if dropped.contains(request_id_index) {
+            request_id = &[];
+        }
     }
 
     let form = Target::read(method_text, target, forward.scheme)?;
@@ -254,17 +258,6 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
         expect_continue: expect_continue && minor == 1,
         upgrade: upgrade.is_some(),
     })
-}
-
-/// A client that names a framing field in `Connection` wants one parser to see it and the next not to.
-fn refuse_nominated_framing(headers: &[httparse::Header<'_>]) -> Result<(), HeadError> {
-    let connections = headers.iter().filter(|header| header.name.eq_ignore_ascii_case("connection"));
-    for token in connections.flat_map(|header| fields::tokens(header.value)) {
-        if [&b"content-length"[..], b"transfer-encoding", b"host"].iter().any(|name| token.eq_ignore_ascii_case(name)) {
-            return Err(HeadError::Syntax);
-        }
-    }
-    Ok(())
 }
 
 /// `Upgrade: h2c` and like would let a client speak HTTP past us (RFC 9113 section 3.1 removed it).

@@ -390,7 +390,11 @@ fn hop_by_hop_fields_end_here() {
         ],
         &["GET / HTTP/1.1", "Host: a", "B: b", "C: c"],
     );
-    for name in ["Content-Length", "transfer-encoding", "HOST"] {
+    let many = |count: usize| format!("Connection: {}", vec!["x"; count].join(", "));
+    check(&["GET / HTTP/1.1", "Host: a", &many(32), "X: 1"], &["GET / HTTP/1.1", "Host: a"]);
+    check_field_refused(&[&many(33)], HeadError::TooLarge);
+    check_field_refused(&[&many(20), &many(20)], HeadError::TooLarge);
+    for name in ["Content-Length", "transfer-encoding", "HOST", "Expect"] {
         check_field_refused(&[&format!("Connection: close, {name}"), "Content-Length: 5"], HeadError::Syntax);
         check_field_refused(&["Connection: close", &format!("Connection: X,{name}")], HeadError::Syntax);
     }
@@ -445,6 +449,7 @@ fn request_ids() {
         (&["X-Request-ID: a b"], &[&made], ""),
         (&["X-Request-ID: a b", "X-Request-ID: c"], &["X-Request-ID: c"], "c"),
         (&[&long], &[&made], ""),
+        (&["X-Request-ID: one", "Connection: x-request-id"], &[&made], ""),
         (&["X-Request-Idx: x"], &["X-Request-Idx: x", &made], ""),
     ] {
         let text = head(&[&["GET / HTTP/1.1", "Host: a"], fields].concat());

@@ -131,7 +131,7 @@ pub fn parse<'a>(
     }
     lengths.check(minor)?;
     if connection.nominates {
-        fields::drop_nominated(headers, &mut dropped);
+        fields::drop_nominated(headers, &mut dropped)?;
     }
 
     let bodiless = asked.method == Method::Head || matches!(status, 100..200 | 204 | 304);
