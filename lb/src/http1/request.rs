@@ -137,7 +137,7 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
     let mut authority: Option<&[u8]> = None;
     let mut upgrade: Option<&[u8]> = None;
     let mut trailers_welcome = false;
-    let mut expect_continue = false;
+    let mut expect: Option<usize> = None;
     let mut user_agent: &[u8] = &[];
     let mut request_id: &[u8] = &[];
     let mut request_id_index = 0;
@@ -157,7 +157,10 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
                 }
             }
             6 if is("expect") => {
-                expect_continue = header.value.eq_ignore_ascii_case(b"100-continue");
+                // There is no other expectation; what looks like one is meant for one parser only.
+                if expect.replace(index).is_some() || !header.value.eq_ignore_ascii_case(b"100-continue") {
+                    return Err(HeadError::Syntax);
+                }
             }
             7 if is("upgrade") => {
                 dropped.set(index);
@@ -220,6 +223,13 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
         (false, Some(length)) => Body::length(length),
         (false, None) => Body::Empty,
     };
+    // RFC 9110 section 10.1.1: nothing to wait for without a body, and HTTP/1.0 does not know it.
+    let expect_continue = expect.is_some() && minor == 1 && !body.is_done();
+    if let Some(index) = expect
+        && !expect_continue
+    {
+        dropped.set(index);
+    }
     let upgrade = upgrade.filter(|protocol| {
         connection.upgrade && minor == 1 && method_text == "GET" && body.is_done() && !protocol.is_empty() && !names_http(protocol)
     });
@@ -255,7 +265,7 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
         request_id: if request_id.is_empty() { Span::default() } else { Span::of(buf, request_id) },
         body,
         keep_alive: connection.persists(minor),
-        expect_continue: expect_continue && minor == 1,
+        expect_continue,
         upgrade: upgrade.is_some(),
     })
 }

@@ -513,3 +513,23 @@ fn fields_and_cookies_are_found() {
     }
     assert_eq!(cookie(b"GET / HTTP/1.1\r\n\r\n", "a"), None);
 }
+
+#[test]
+fn expectations() {
+    let lines = ["POST / HTTP/1.1", "Host: a", "Expect: 100-Continue", "Content-Length: 5"];
+    assert!(check(&lines, &lines).expect_continue);
+    let chunked = ["POST / HTTP/1.1", "Host: a", "Expect: 100-continue", "Transfer-Encoding: chunked"];
+    assert!(check(&chunked, &chunked).expect_continue);
+    for lines in [
+        ["POST / HTTP/1.0", "Host: a", "Content-Length: 5", "Expect: 100-continue"],
+        ["POST / HTTP/1.1", "Host: a", "Content-Length: 0", "Expect: 100-continue"],
+        ["GET / HTTP/1.1", "Host: a", "X: y", "Expect: 100-continue"],
+    ] {
+        let line = lines[0].replace("1.0", "1.1");
+        assert!(!check(&lines, &[&line, lines[1], lines[2]]).expect_continue, "{lines:?}");
+    }
+    for value in ["", "y 100-continue", "100-continue, x", "100-continue;a=b", "200-ok"] {
+        check_field_refused(&["Content-Length: 5", &format!("Expect: {value}")], HeadError::Syntax);
+    }
+    check_field_refused(&["Content-Length: 5", "Expect: 100-continue", "Expect: 100-continue"], HeadError::Syntax);
+}
