@@ -238,6 +238,10 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
     out.push(b' ');
     form.push(out);
     out.extend_from_slice(b" HTTP/1.1\r\n");
+    if authority.is_none() {
+        // RFC 9112 section 3.2: what goes out is HTTP/1.1, which has a Host in any case.
+        out.extend_from_slice(b"Host:\r\n");
+    }
     copy_fields(buf, head_len, headers, &dropped, out);
     if lengths.chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");

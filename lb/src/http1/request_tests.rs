@@ -533,3 +533,13 @@ fn expectations() {
     }
     check_field_refused(&["Content-Length: 5", "Expect: 100-continue", "Expect: 100-continue"], HeadError::Syntax);
 }
+
+#[test]
+fn old_requests_without_a_host_get_an_empty_one() {
+    let text = head(&["GET / HTTP/1.0", "X: y"]);
+    let headers = ForwardHeaders { x_forwarded: true, forwarded: true, ..QUIET };
+    let (request, out) = read_as(text.as_bytes(), &forward(&headers)).expect("valid");
+    assert!(request.host.range().is_empty());
+    let told = ["X-Forwarded-For: 192.0.2.7", "X-Forwarded-Proto: http", "Forwarded: for=192.0.2.7;proto=http"];
+    assert_eq!(out, head(&[&["GET / HTTP/1.1", "Host:", "X: y"], &told[..]].concat()));
+}
