@@ -137,6 +137,12 @@ pub(super) fn drop_nominated(headers: &[httparse::Header<'_>], dropped: &mut Dro
     Ok(())
 }
 
+/// Whether an endpoint may take one name for the other: many turn both `-` and `_` into `_` (RFC 3875 section 4.1.18).
+pub(super) fn alike(name: &[u8], known: &str) -> bool {
+    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() == known.len() && name.iter().zip(known.as_bytes()).all(|(a, b)| fold(*a) == fold(*b))
+}
+
 /// The elements of a comma-separated list, trimmed, empty ones left out.
 pub(super) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())

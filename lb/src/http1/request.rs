@@ -146,6 +146,7 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
     for (index, header) in headers.iter().enumerate() {
         let name = header.name.as_bytes();
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        let alike = |known: &str| fields::alike(name, known);
         match name.len() {
             2 if is("te") => {
                 dropped.set(index);
@@ -175,22 +176,24 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
             10 if is("keep-alive") => dropped.set(index),
             10 if is("user-agent") => user_agent = header.value,
             14 if is("content-length") => lengths.content_length(header.value)?,
-            15 if replaced.x_forwarded && is("x-forwarded-for") => dropped.set(index),
-            16 if replaced.x_forwarded && is("x-forwarded-host") => dropped.set(index),
+            15 if replaced.x_forwarded && alike("x-forwarded-for") => dropped.set(index),
+            16 if replaced.x_forwarded && alike("x-forwarded-host") => dropped.set(index),
             16 if is("proxy-connection") => dropped.set(index),
             17 if is("transfer-encoding") => {
                 dropped.set(index);
                 lengths.transfer_encoding(header.value)?;
             }
-            17 if replaced.x_forwarded && is("x-forwarded-proto") => dropped.set(index),
+            14 if alike("content-length") => return Err(HeadError::Syntax),
+            17 if alike("transfer-encoding") => return Err(HeadError::Syntax),
+            17 if replaced.x_forwarded && alike("x-forwarded-proto") => dropped.set(index),
             _ => {}
         }
         if let Some(id_name) = &replaced.request_id
             && name.len() == id_name.len()
-            && is(id_name)
+            && alike(id_name)
         {
             let fit = header.value.len() <= REQUEST_ID_MAX && !header.value.is_empty() && header.value.iter().all(u8::is_ascii_graphic);
-            if fit && request_id.is_empty() {
+            if fit && request_id.is_empty() && is(id_name) {
                 request_id = header.value;
                 request_id_index = index;
             } else {

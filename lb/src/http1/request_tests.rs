@@ -543,3 +543,17 @@ fn old_requests_without_a_host_get_an_empty_one() {
     let told = ["X-Forwarded-For: 192.0.2.7", "X-Forwarded-Proto: http", "Forwarded: for=192.0.2.7;proto=http"];
     assert_eq!(out, head(&[&["GET / HTTP/1.1", "Host:", "X: y"], &told[..]].concat()));
 }
+
+/// To many endpoints `X_Forwarded_For` is `X-Forwarded-For`.
+#[test]
+fn underscores_do_not_disguise() {
+    let headers = ForwardHeaders { x_forwarded: true, request_id: Some("x-request-id".into()), ..QUIET };
+    let lines =
+        ["GET / HTTP/1.1", "Host: a", "X_Forwarded_For: 6", "x_forwarded-proto: https", "X-Forwarded_Host: b", "X_Request_ID: c", "A_B: d"];
+    let (request, out) = read_as(head(&lines).as_bytes(), &forward(&headers)).expect("valid");
+    assert!(request.request_id.range().is_empty() && out.contains("A_B: d") && !out.contains("orwarded_") && !out.contains("X_"), "{out}");
+    assert!(!out.contains("https") && out.contains("x-request-id: 0"), "{out}");
+    check_field_refused(&["Content_Length: 5"], HeadError::Syntax);
+    check_field_refused(&["Content-Length: 5", "content_length: 6"], HeadError::Syntax);
+    check_field_refused(&["Transfer_Encoding: chunked"], HeadError::Syntax);
+}
