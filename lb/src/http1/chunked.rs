@@ -12,8 +12,8 @@ use super::body::Advance;
 /// Why a chunked body is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ChunkError {
-    /// Not a hexadecimal number of 1 to 16 digits.
-    #[error("a chunk size is not a plain hexadecimal number")]
+    /// Not a hexadecimal number of 1 to 16 digits that fits a signed integer.
+    #[error("a chunk size is not a plain hexadecimal number, or is too large")]
     Size,
     /// A byte that cannot be in an extension, or too many of them.
     #[error("a chunk extension is malformed or too long")]
@@ -157,7 +157,8 @@ impl Chunked {
             return Err(ChunkError::Size);
         }
         self.left = (self.left << 4) | u64::from(digit);
-        Ok(true)
+        // The next reader may use a signed integer.
+        if self.left > i64::MAX as u64 { Err(ChunkError::Size) } else { Ok(true) }
     }
 
     fn extension(&mut self, byte: u8) -> Result<bool, ChunkError> {
@@ -283,7 +284,18 @@ mod tests {
 
     #[test]
     fn wrong_framing_is_refused() {
-        for input in [&b"\r\n"[..], b" 5\r\n", b"5 \r\n", b"0x5\r\n", b"-1\r\n", b"g\r\n", b"5\n", b"+5\r\n", b"11111111111111111\r\n"] {
+        for input in [
+            &b"\r\n"[..],
+            b" 5\r\n",
+            b"5 \r\n",
+            b"0x5\r\n",
+            b"-1\r\n",
+            b"g\r\n",
+            b"5\n",
+            b"+5\r\n",
+            b"00000000000000001\r\n",
+            b"8000000000000000\r\n",
+        ] {
             check_refused(input, ChunkError::Size);
         }
         check_refused(b"5\rx", ChunkError::LineEnd);
@@ -305,6 +317,13 @@ mod tests {
         }
         check_refused(b"0\r\na: b\rc", ChunkError::LineEnd);
         check_refused(b"0\r\n\rx", ChunkError::LineEnd);
+    }
+
+    #[test]
+    fn largest_chunk() {
+        let mut chunked = Chunked::new(true);
+        chunked.advance(&mut b"7fffffffffffffff\r\nab".to_vec()).expect("valid");
+        assert_eq!(chunked.left, i64::MAX as u64 - 2);
     }
 
     #[test]

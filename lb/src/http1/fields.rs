@@ -73,12 +73,13 @@ impl Lengths {
     }
 }
 
-/// Digits only, no sign, no space, no overflow.
+/// Digits only, no sign, no space, and a number that fits a signed integer too: the next reader may use one.
 pub(super) fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 19 {
         return None;
     }
-    text.iter().try_fold(0u64, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u64::from(byte - b'0')))
+    let number = text.iter().try_fold(0u64, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u64::from(byte - b'0')))?;
+    (number <= i64::MAX as u64).then_some(number)
 }
 
 /// What `Connection` says.

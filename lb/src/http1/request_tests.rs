@@ -123,6 +123,7 @@ fn content_length_is_one_plain_number() {
         "5,",
         "99999999999999999999",
         "18446744073709551616",
+        "9223372036854775808",
     ] {
         check_field_refused(&[&format!("Content-Length: {value}")], HeadError::ContentLength);
     }
