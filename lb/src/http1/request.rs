@@ -364,17 +364,21 @@ pub fn hex(number: u128) -> [u8; 32] {
 
 /// The value of the first field of this name in a head that was parsed before; for keys that few pools need.
 pub fn field<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    head.split(|byte| *byte == b'\n').skip(1).find_map(|line| {
-        let colon = memchr::memchr(b':', line)?;
-        line[..colon].eq_ignore_ascii_case(name.as_bytes()).then(|| line[colon + 1..].trim_ascii())
+    values(head, name).next()
+}
+
+/// The value of a cookie in a head that was parsed before: the first of this name, in whichever `Cookie` field it is.
+pub fn cookie<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    values(head, "cookie").flat_map(|value| value.split(|byte| *byte == b';')).find_map(|pair| {
+        let (key, value) = pair.trim_ascii().split_at_checked(name.len())?;
+        (key == name.as_bytes()).then(|| value.strip_prefix(b"=")).flatten()
     })
 }
 
-/// The value of a cookie in a head that was parsed before.
-pub fn cookie<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    field(head, "cookie")?.split(|byte| *byte == b';').find_map(|pair| {
-        let (key, value) = pair.trim_ascii().split_at_checked(name.len())?;
-        (key == name.as_bytes()).then(|| value.strip_prefix(b"=")).flatten()
+fn values<'a>(head: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
+    head.split(|byte| *byte == b'\n').skip(1).filter_map(move |line| {
+        let colon = memchr::memchr(b':', line)?;
+        line[..colon].eq_ignore_ascii_case(name.as_bytes()).then(|| line[colon + 1..].trim_ascii())
     })
 }
 

@@ -503,13 +503,20 @@ fn the_client_is_told() {
 
 #[test]
 fn fields_and_cookies_are_found() {
-    let head = b"GET /x:y HTTP/1.1\r\nXa: 1\r\nX: 2 \r\nx:3\r\nEmpty:\r\nCookie: ab=1; a=2;b ; c=\"q;r\"; d=e=f;=g; a=3\r\n\r\n";
+    let head = b"GET /x:y HTTP/1.1\r\nXa: 1\r\nX: 2 \r\nx:3\r\nEmpty:\r\nCookie: ab=1; a=2;b ; c=\"q;r\"; d=e=f;=g; a=3\r\ncookie: f=4; a=5\r\n\r\n";
     for (name, value) in [("x", Some("2")), ("XA", Some("1")), ("empty", Some("")), ("y", None), ("GET /x", None), ("xab", None)] {
         assert_eq!(field(head, name), value.map(str::as_bytes), "{name}");
     }
-    for (name, value) in
-        [("a", Some("2")), ("ab", Some("1")), ("b", None), ("c", Some("\"q")), ("d", Some("e=f")), ("A", None), ("abc", None)]
-    {
+    for (name, value) in [
+        ("a", Some("2")),
+        ("ab", Some("1")),
+        ("b", None),
+        ("c", Some("\"q")),
+        ("d", Some("e=f")),
+        ("f", Some("4")),
+        ("A", None),
+        ("abc", None),
+    ] {
         assert_eq!(cookie(head, name), value.map(str::as_bytes), "{name}");
     }
     assert_eq!(cookie(b"GET / HTTP/1.1\r\n\r\n", "a"), None);
