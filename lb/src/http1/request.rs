@@ -1,7 +1,7 @@
 //! A request's head: what it means, and what the endpoint gets to see of it.
 
 use std::mem::MaybeUninit;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
 
 use super::body::Body;
@@ -444,8 +444,8 @@ fn before_query(target: &[u8]) -> &[u8] {
 fn host_without_port(value: &[u8]) -> Result<&[u8], HeadError> {
     let (host, port) = if value.first() == Some(&b'[') {
         let end = memchr::memchr(b']', value).ok_or(HeadError::Host)?;
-        let inner = &value[1..end];
-        if inner.is_empty() || !inner.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')) {
+        let address = std::str::from_utf8(&value[1..end]).map_err(|_| HeadError::Host)?;
+        if address.parse::<Ipv6Addr>().is_err() {
             return Err(HeadError::Host);
         }
         (&value[..=end], &value[end + 1..])
@@ -460,7 +460,8 @@ fn host_without_port(value: &[u8]) -> Result<&[u8], HeadError> {
     };
     match port {
         [] => Ok(host),
-        [b':', digits @ ..] if digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit) => Ok(host),
+        [b':'] => Ok(host),
+        [b':', digits @ ..] if digits.len() <= 5 && fields::decimal(digits).is_some_and(|port| port <= 65535) => Ok(host),
         _ => Err(HeadError::Host),
     }
 }
