@@ -31,11 +31,36 @@ const EXTENSION_MAX: u16 = 256;
 /// Bytes of trailers in one message.
 const TRAILERS_MAX: u16 = 8 * 1024;
 /// The longest forbidden trailer name; longer ones need not be remembered.
-const NAME_MAX: usize = 17;
+const NAME_MAX: usize = 19;
 
-/// Fields that frame, route or authenticate a message and must not come after it (RFC 9110 section 6.5.1).
-const FORBIDDEN_TRAILERS: [&[u8]; 9] =
-    [b"authorization", b"connection", b"content-length", b"cookie", b"host", b"set-cookie", b"te", b"transfer-encoding", b"upgrade"];
+/// Fields that frame, route, authenticate or describe a message, or say who sent it, and must not come after it: there are readers that
+/// merge trailers into the head (RFC 9110 section 6.5.1). Spelled in lower case and with hyphens, as names are remembered.
+const FORBIDDEN_TRAILERS: [&[u8]; 24] = [
+    b"authorization",
+    b"connection",
+    b"content-encoding",
+    b"content-length",
+    b"content-range",
+    b"content-type",
+    b"cookie",
+    b"expect",
+    b"forwarded",
+    b"host",
+    b"keep-alive",
+    b"location",
+    b"max-forwards",
+    b"proxy-authorization",
+    b"proxy-connection",
+    b"set-cookie",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+    b"via",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+];
 
 /// A chunked body on its way.
 #[derive(Clone, Debug)]
@@ -194,7 +219,8 @@ impl Chunked {
                     self.name_len = 0;
                 }
                 if let Some(place) = self.name.get_mut(usize::from(self.name_len)) {
-                    *place = byte.to_ascii_lowercase();
+                    // To many readers `_` is `-`.
+                    *place = if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
                 }
                 self.name_len = self.name_len.saturating_add(1);
                 State::TrailerName
@@ -274,6 +300,8 @@ mod tests {
             b"00a\r\n0123456789\r\nA\r\n0123456789\r\n000\r\n\r\n",
             b"01234567890123456789",
         );
+        let close_to_forbidden = b"0\r\nHosts: x\r\nX-Host: x\r\nProxy-Authorizations: x\r\n\r\n";
+        check(close_to_forbidden, close_to_forbidden, b"");
         check(b"1\r\nx\r\n0\r\nX-Sum: 1\r\nY:\r\n\r\n", b"1\r\nx\r\n0\r\nX-Sum: 1\r\nY:\r\n\r\n", b"x");
     }
 
@@ -308,6 +336,9 @@ mod tests {
         for input in [
             &b"0\r\nContent-Length: 5\r\n\r\n"[..],
             b"0\r\nHOST: x\r\n\r\n",
+            b"0\r\nX-Sum: 1\r\nTransfer_Encoding: x\r\n\r\n",
+            b"0\r\nX-Forwarded-For: x\r\n\r\n",
+            b"0\r\nProxy-Authorization: x\r\n\r\n",
             b"0\r\n: x\r\n",
             b"0\r\na b: c\r\n",
             b"0\r\na: \x00\r\n",
