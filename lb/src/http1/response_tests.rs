@@ -133,6 +133,7 @@ fn bodies_that_end_by_close() {
             let (response, out) = read_as(head(&[line, "Connection: keep-alive"]).as_bytes(), asked, KEEP).expect("valid");
             assert!(matches!(response.body, Body::UntilClose) && !response.reusable && response.framing == framing);
             assert_eq!(out.contains("Transfer-Encoding: chunked"), framing == Framing::Chunk, "{out}");
+            assert_eq!(out.contains("Connection: close"), framing == Framing::Bare, "{out}");
         }
     }
 }
@@ -154,8 +155,11 @@ fn bodiless_responses() {
     assert!(none(GET, &["HTTP/1.1 304 N", "Transfer-Encoding: chunked"], &["HTTP/1.1 304 N"]));
     assert!(none(GET, &["HTTP/1.1 204 No Content"], &["HTTP/1.1 204 No Content"]));
     assert!(none(GET, &["HTTP/1.1 204 N", "Content-Length: 0", "X: y"], &["HTTP/1.1 204 N", "X: y"]));
-    none(GET, &["HTTP/1.1 204 N", "Transfer-Encoding: chunked"], &["HTTP/1.1 204 N"]);
-    none(GET, &["HTTP/1.1 100 Continue", "Content-Length: 5"], &["HTTP/1.1 100 Continue"]);
+    assert!(none(HEAD, &["HTTP/1.1 204 N", "Content-Length: 0"], &["HTTP/1.1 204 N"]));
+    // A body may follow although it must not.
+    assert!(!none(GET, &["HTTP/1.1 204 N", "Transfer-Encoding: chunked"], &["HTTP/1.1 204 N"]));
+    assert!(!none(GET, &["HTTP/1.1 204 N", "Content-Length: 5"], &["HTTP/1.1 204 N"]));
+    assert!(!none(GET, &["HTTP/1.1 100 Continue", "Content-Length: 5"], &["HTTP/1.1 100 Continue"]));
 }
 
 #[test]
@@ -167,6 +171,8 @@ fn interim_responses() {
         let (response, out) = read_as(text.as_bytes(), GET, Forward { close: true, via: None }).expect("valid");
         assert!(response.is_interim() && matches!(response.body, Body::Empty));
         assert_eq!(out, text);
+        let (response, out) = read_as(text.as_bytes(), GET_10, KEEP).expect("valid");
+        assert!(response.is_interim() && out.is_empty());
     }
 }
 
