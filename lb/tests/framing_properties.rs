@@ -285,22 +285,12 @@ fn check_response(bytes: &[u8]) {
 
 /// Lines that make up heads, good ones and bad ones, so that random choices come to something.
 fn field_line() -> impl Strategy<Value = Vec<u8>> {
-    let known = select(vec![
-        "Host: a",
-        "Host: a:80",
-        "Host: b",
-        "host:a",
+    let good = select(vec![
         "Content-Length: 5",
         "content-length: 0",
-        "Content-Length: 5, 5",
-        "Content-Length: +5",
         "Transfer-Encoding: chunked",
-        "transfer-encoding:Chunked",
-        "Transfer-Encoding: gzip, chunked",
-        "Transfer-Encoding : chunked",
         "Connection: close",
         "Connection: keep-alive, X-A",
-        "Connection: content-length",
         "Connection: te, upgrade",
         "Keep-Alive: timeout=5",
         "TE: trailers",
@@ -313,24 +303,35 @@ fn field_line() -> impl Strategy<Value = Vec<u8>> {
         "X-B: \t 2 3\t ",
         "X_Forwarded_For: 1",
         "Cookie: a=b; c=d",
-        "Content_Length: 3",
-        " folded",
-        "X",
-        ": v",
         "X-C: \u{e4}",
         "Trailer: X-Sum",
         "Via: 1.0 x",
     ]);
+    let bad = select(vec![
+        "Host: a",
+        "host:b",
+        "Content-Length: 5, 5",
+        "Content-Length: +5",
+        "Content_Length: 3",
+        "transfer-encoding:Chunked",
+        "Transfer-Encoding: gzip, chunked",
+        "Transfer-Encoding : chunked",
+        "Connection: content-length",
+        " folded",
+        "X",
+        ": v",
+    ]);
     prop_oneof![
-        12 => known.prop_map(|line| line.as_bytes().to_vec()),
-        2 => "[A-Za-z!#$%&'*+.^_`|~-]{1,20}:[ \t]{0,2}[ -~]{0,40}".prop_map(String::into_bytes),
+        20 => good.prop_map(|line| line.as_bytes().to_vec()),
+        1 => bad.prop_map(|line| line.as_bytes().to_vec()),
+        4 => "[A-Za-z!#$%&'*+.^_`|~-]{1,20}:[ \t]{0,2}[ -~]{0,40}".prop_map(String::into_bytes),
         1 => prop::collection::vec(any::<u8>(), 0..12),
     ]
 }
 
 fn head(first: impl Strategy<Value = String>) -> impl Strategy<Value = Vec<u8>> {
     let lines = prop::collection::vec(field_line(), 0..7);
-    (first, any::<bool>(), lines, any::<prop::sample::Index>()).prop_map(|(first, with_host, mut lines, place)| {
+    (first, prop::bool::weighted(0.9), lines, any::<Index>()).prop_map(|(first, with_host, mut lines, place)| {
         if with_host {
             lines.insert(place.index(lines.len() + 1), b"Host: a".to_vec());
         }
@@ -345,10 +346,11 @@ fn head(first: impl Strategy<Value = String>) -> impl Strategy<Value = Vec<u8>> 
 }
 
 fn request_head() -> impl Strategy<Value = Vec<u8>> {
-    let method = select(vec!["GET", "HEAD", "POST", "PUT", "OPTIONS", "get", "CONNECT", "X-Y"]);
-    let target =
-        select(vec!["/", "/a?b", "//a", "*", "http://a/b", "http://a", "http://a?b", "http://b/", "https://a/", "a:80", "/%00;x", "/#"]);
-    let version = select(vec!["HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.0", "HTTP/1.2"]);
+    let method = select(vec!["GET", "GET", "HEAD", "POST", "PUT", "OPTIONS", "get", "X-Y"]);
+    let good = select(vec!["/", "/a?b", "//a", "/%00;x", "http://a/b", "http://a", "http://a?b"]);
+    let bad = select(vec!["*", "http://b/", "https://a/", "a:80", "/#", "?"]);
+    let target = prop_oneof![5 => good, 1 => bad];
+    let version = prop_oneof![10 => Just("HTTP/1.1"), 2 => Just("HTTP/1.0"), 1 => Just("HTTP/1.2")];
     head((method, target, version).prop_map(|(method, target, version)| format!("{method} {target} {version}")))
 }
 
@@ -505,5 +507,5 @@ fn generators_come_to_something() {
         accepted[0] += usize::from(read_request(&request).is_some());
         accepted[1] += usize::from(read_response(&response).is_some());
     }
-    assert!(accepted.iter().all(|count| *count > 50), "{accepted:?} of 1000");
+    assert!(accepted.iter().all(|count| *count > 250), "{accepted:?} of 1000");
 }
