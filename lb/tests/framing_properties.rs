@@ -31,6 +31,9 @@ fn config(cases: u32) -> ProptestConfig {
 
 /// The naive reader.
 mod reference {
+    /// Names in lower case, values without the white space around them.
+    pub(crate) type Fields = Vec<(String, Vec<u8>)>;
+
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub(crate) enum Length {
         None,
@@ -42,8 +45,7 @@ mod reference {
     pub(crate) struct Head {
         pub(crate) len: usize,
         pub(crate) start: Vec<Vec<u8>>,
-        /// Names in lower case.
-        pub(crate) fields: Vec<(String, Vec<u8>)>,
+        pub(crate) fields: Fields,
         pub(crate) length: Length,
     }
 
@@ -68,7 +70,7 @@ mod reference {
         Some((String::from_utf8(name.to_ascii_lowercase()).ok()?, value[from..to].to_vec()))
     }
 
-    fn head(bytes: &[u8]) -> Option<(usize, Vec<Vec<u8>>, Vec<(String, Vec<u8>)>)> {
+    fn head(bytes: &[u8]) -> Option<(usize, Vec<Vec<u8>>, Fields)> {
         let end = find(bytes, b"\r\n\r\n")?;
         let mut lines: Vec<&[u8]> = Vec::new();
         let mut rest = &bytes[..end + 2];
@@ -132,7 +134,7 @@ mod reference {
     pub(crate) struct Decoded {
         pub(crate) len: usize,
         pub(crate) data: Vec<u8>,
-        pub(crate) trailers: Vec<(String, Vec<u8>)>,
+        pub(crate) trailers: Fields,
     }
 
     fn line<'a>(bytes: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
@@ -170,7 +172,7 @@ mod reference {
     }
 }
 
-use reference::{Decoded, Head, Length};
+use reference::{Decoded, Fields, Head, Length};
 
 /// The end of the head, found with the bytes arriving in two pieces.
 fn scan(bytes: &[u8], split: usize) -> Result<Option<usize>, HeadError> {
@@ -219,7 +221,7 @@ fn body_is(body: &Body, length: Length) -> bool {
 }
 
 /// The fields that a connection option or their own name keeps to one connection, taken out; framing too.
-fn end_to_end(head: &Head) -> Vec<(String, Vec<u8>)> {
+fn end_to_end(head: &Head) -> Fields {
     let named: Vec<String> = (head.fields.iter().filter(|(name, _)| name == "connection"))
         .flat_map(|(_, value)| {
             String::from_utf8_lossy(value).to_ascii_lowercase().split(',').map(|text| text.trim().to_string()).collect::<Vec<_>>()

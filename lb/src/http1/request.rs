@@ -152,17 +152,10 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
                 dropped.set(index);
                 trailers_welcome |= fields::tokens(header.value).any(|token| token.eq_ignore_ascii_case(b"trailers"));
             }
-            4 if is("host") => {
-                if authority.replace(header.value).is_some() {
-                    return Err(HeadError::Host);
-                }
-            }
-            6 if is("expect") => {
-                // There is no other expectation; what looks like one is meant for one parser only.
-                if expect.replace(index).is_some() || !header.value.eq_ignore_ascii_case(b"100-continue") {
-                    return Err(HeadError::Syntax);
-                }
-            }
+            4 if is("host") => once(&mut authority, header.value, HeadError::Host)?,
+            6 if is("expect") && header.value.eq_ignore_ascii_case(b"100-continue") => once(&mut expect, index, HeadError::Syntax)?,
+            // There is no other expectation; what looks like one is meant for one parser only.
+            6 if is("expect") => return Err(HeadError::Syntax),
             7 if is("upgrade") => {
                 dropped.set(index);
                 // Two of them are no request for one protocol.
@@ -275,6 +268,14 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
         expect_continue,
         upgrade: upgrade.is_some(),
     })
+}
+
+/// Fills a place that must not be filled twice.
+fn once<T>(place: &mut Option<T>, value: T, error: HeadError) -> Result<(), HeadError> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(error),
+    }
 }
 
 /// `Upgrade: h2c` and like would let a client speak HTTP past us (RFC 9113 section 3.1 removed it).
