@@ -54,3 +54,12 @@ impl Selector {
         &self.candidates
     }
 }
+
+/// STUB: the effective weight (the configured weight times 100, times the slow-start share, never 0) and that share in percent, 1 to 100.
+pub fn ramp(weight: weir_config::Weight, healthy_for: std::time::Duration, slow_start: Option<std::time::Duration>) -> (u32, u8) {
+    let percent = match slow_start {
+        Some(whole) if healthy_for < whole => (healthy_for.as_nanos() * 100 / whole.as_nanos().max(1)).max(1) as u32,
+        _ => 100,
+    };
+    (u32::from(weight.value()) * percent, percent as u8)
+}
