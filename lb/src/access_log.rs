@@ -431,7 +431,7 @@ mod tests {
         assert_eq!(previous, (1970, 1, 1));
         for days in 1..2 * 146_097 {
             let (year, month, day) = civil_from_days(days);
-            let leap = previous.0 % 4 == 0 && (previous.0 % 100 != 0 || previous.0 % 400 == 0);
+            let leap = previous.0.is_multiple_of(4) && (!previous.0.is_multiple_of(100) || previous.0.is_multiple_of(400));
             let length = [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31][previous.1 as usize - 1];
             let expected = match previous {
                 (year, 12, 31) => (year + 1, 1, 1),
