@@ -15,6 +15,8 @@ mod core;
 mod names;
 mod pool;
 mod slots;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -92,7 +92,13 @@ impl Verdict {
         let (up, reason) = match outcome {
             Outcome::Ok => (true, "ok"),
             Outcome::Failed(reason) => (false, reason.as_str()),
-            Outcome::NotDone(_) => return None,
+            Outcome::NotDone(reason) => {
+                // Without a verdict the operator should at least see why there is none.
+                if self.health == Health::Unknown {
+                    self.reason.clone_from(reason);
+                }
+                return None;
+            }
         };
         if self.reason != reason {
             self.reason = reason.into();
