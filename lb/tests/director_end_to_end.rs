@@ -166,12 +166,20 @@ fn reports_eject_for_a_while() {
     director.apply(config([Pool { health: None, ..pool("web", addresses) }]));
     let state = Arc::clone(&only_pool(&director).selector.candidates()[0].state);
     state.failures_in_row.store(5, Ordering::Relaxed);
-    let reports = director.reports();
+    let mut events = director.events();
+    director.reports().try_send(Report::Failing { endpoint: state.slot }).unwrap();
     let begin = Instant::now();
-    reports.try_send(Report::Failing { endpoint: state.slot }).unwrap();
-    wait_for("ejected", || director.status().pools[0].endpoints[0].ejected_s.is_some() || candidates(&director).len() == 1);
-    wait_for("readmitted", || candidates(&director).len() == 2);
-    assert!(begin.elapsed() >= 200 * MS);
+    let mut next = || loop {
+        assert!(begin.elapsed() < PATIENCE, "no event");
+        match events.try_recv() {
+            Ok(event) => break event.kind.clone(),
+            Err(_) => std::thread::sleep(MS),
+        }
+    };
+    assert!(matches!(next(), EventKind::Ejected { for_s: 1, .. }), "rounded up");
+    assert!(matches!(next(), EventKind::Readmitted { .. }));
+    assert!(begin.elapsed() >= 190 * MS);
+    assert_eq!(candidates(&director).len(), 2);
     assert_eq!(state.failures_in_row.load(Ordering::Relaxed), 0);
 }
 

@@ -60,16 +60,19 @@ enum Phase {
     AwaitingHead,
     ReadingBody,
     Running,
+    /// The verdict stands: nothing that happens from here on can change it.
+    Closing,
 }
 
 impl Phase {
-    const WORDS: [&str; 6] = [
+    const WORDS: [&str; 7] = [
         "connecting",
         "in the TLS handshake",
         "sending the request",
         "waiting for the answer",
         "reading the body",
         "waiting for the program",
+        "closing",
     ];
 }
 
@@ -121,10 +124,10 @@ pub async fn probe(check: &HealthCheck, subject: Subject<'_>) -> Outcome {
         Ok(Ok(())) => Outcome::Ok,
         Ok(Err(Failure::Endpoint(reason))) => Outcome::Failed(reason),
         Ok(Err(Failure::Local(reason))) => Outcome::NotDone(reason),
-        Err(_) => {
-            let phase = Phase::WORDS[usize::from(progress.0.load(Ordering::Relaxed))];
-            Outcome::Failed(format!("timeout after {:?} {phase}", check.timeout))
-        }
+        Err(_) => match progress.0.load(Ordering::Relaxed) {
+            phase if phase == Phase::Closing as u8 => Outcome::Ok,
+            phase => Outcome::Failed(format!("timeout after {:?} {}", check.timeout, Phase::WORDS[usize::from(phase)])),
+        },
     }
 }
 
@@ -167,12 +170,7 @@ async fn http(
             // An interim answer: the real one follows.
             Some(head) if head.status < 200 && head.status != 101 => drop(buffer.drain(..head.length)),
             Some(head) => break head,
-            None if buffer.len() >= HEAD_BYTES_MAX => return Failure::endpoint(format!("answer head above {HEAD_BYTES_MAX} bytes")),
-            None => {
-                if read(&mut stream, &mut buffer, HEAD_BYTES_MAX).await? == 0 {
-                    return Failure::endpoint(if buffer.is_empty() { "closed without an answer" } else { "closed inside the answer head" });
-                }
-            }
+            None => read_line(&mut stream, &mut buffer).await?,
         }
     };
     if !expect.iter().any(|&(low, high)| (low..=high).contains(&head.status)) {
@@ -182,32 +180,30 @@ async fn http(
     let framing = if head_only || matches!(head.status, 101 | 204 | 304) { Framing::Length(0) } else { head.framing };
     if let Some(pattern) = pattern {
         progress.enter(Phase::ReadingBody);
-        let body = loop {
-            let (body, complete) = decode(framing, &buffer)?;
-            if complete || body.len() >= BODY_BYTES_MAX {
-                break body;
+        let mut body = Body::new(framing);
+        loop {
+            body.take(&mut buffer)?;
+            if body.complete || body.bytes.len() >= BODY_BYTES_MAX {
+                break;
             }
-            // Chunk sizes and extensions come on top of the body; twice its size is generous for them.
-            if buffer.len() >= 2 * BODY_BYTES_MAX {
-                break body;
-            }
-            if read(&mut stream, &mut buffer, 2 * BODY_BYTES_MAX).await? == 0 {
+            if read(&mut stream, &mut buffer).await? == 0 {
                 if framing == Framing::Close {
-                    break body;
+                    break;
                 }
                 return Failure::endpoint("closed inside the body");
             }
-        };
-        if !pattern.is_match(&body[..body.len().min(BODY_BYTES_MAX)]) {
+        }
+        body.bytes.truncate(BODY_BYTES_MAX);
+        if !pattern.is_match(&body.bytes) {
             return Failure::endpoint("body does not match");
         }
     }
+    progress.enter(Phase::Closing);
     linger(&mut stream).await;
     Ok(())
 }
 
-/// Lets the other side close first, so that unread bytes do not turn our close into a reset. The verdict stands already, so that nothing here
-/// can change it.
+/// Lets the other side close first, so that unread bytes do not turn our close into a reset.
 async fn linger(stream: &mut TcpStream) {
     let mut left = BODY_BYTES_MAX;
     let mut scratch = [0; READ_BYTES];
@@ -222,10 +218,25 @@ async fn linger(stream: &mut TcpStream) {
     .await;
 }
 
-/// Reads once, without growing the buffer beyond `max`.
-async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>, max: usize) -> Result<usize, Failure> {
-    let room = max.saturating_sub(buffer.len()).min(READ_BYTES) as u64;
-    stream.take(room).read_buf(buffer).await.map_err(|error| Failure::io("read", &error))
+/// Reads until something new ends a line: a head that comes byte by byte is not parsed byte by byte.
+async fn read_line(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<(), Failure> {
+    loop {
+        let before = buffer.len();
+        if before >= HEAD_BYTES_MAX {
+            return Failure::endpoint(format!("answer head above {HEAD_BYTES_MAX} bytes"));
+        }
+        if read(stream, buffer).await? == 0 {
+            return Failure::endpoint(if before == 0 { "closed without an answer" } else { "closed inside the answer head" });
+        }
+        if memchr::memchr(b'\n', &buffer[before..]).is_some() {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads once, a bounded amount.
+async fn read(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<usize, Failure> {
+    stream.take(READ_BYTES as u64).read_buf(buffer).await.map_err(|error| Failure::io("read", &error))
 }
 
 /// How the body of an answer ends.
@@ -267,36 +278,81 @@ fn parse_head(buffer: &[u8]) -> Result<Option<Head>, Failure> {
     Ok(Some(Head { length, status, framing }))
 }
 
-/// The body in what was received so far, and whether it is complete.
-fn decode(framing: Framing, received: &[u8]) -> Result<(Vec<u8>, bool), Failure> {
-    match framing {
-        Framing::Close => Ok((received.to_vec(), false)),
-        Framing::Length(length) => {
-            let length = usize::try_from(length).unwrap_or(usize::MAX);
-            Ok((received[..received.len().min(length)].to_vec(), received.len() >= length))
-        }
-        Framing::Chunked => {
-            let mut body = Vec::new();
-            let mut rest = received;
-            loop {
-                let (used, size) = match httparse::parse_chunk_size(rest) {
-                    Ok(httparse::Status::Complete(chunk)) => chunk,
-                    Ok(httparse::Status::Partial) => return Ok((body, false)),
-                    Err(_) => return Failure::endpoint("bad chunk in the body"),
-                };
-                rest = &rest[used..];
-                if size == 0 {
-                    return Ok((body, true));
-                }
-                let size = usize::try_from(size).unwrap_or(usize::MAX);
-                body.extend_from_slice(&rest[..rest.len().min(size)]);
-                match rest.get(size..) {
-                    Some(after) if after.starts_with(b"\r\n") => rest = &after[2..],
-                    Some(after) if after.len() >= 2 => return Failure::endpoint("bad chunk in the body"),
-                    _ => return Ok((body, false)),
+/// The body of an answer, taken over from the received bytes as they come.
+struct Body {
+    framing: Framing,
+    bytes: Vec<u8>,
+    complete: bool,
+    /// Bytes to come before the body, or the chunk with its line break, ends.
+    left: u64,
+}
+
+/// What ends a chunk.
+const CHUNK_END: &[u8] = b"\r\n";
+
+impl Body {
+    fn new(framing: Framing) -> Body {
+        let left = if let Framing::Length(length) = framing { length } else { 0 };
+        Body { framing, bytes: Vec::new(), complete: false, left }
+    }
+
+    /// Takes what it can use; the rest stays.
+    fn take(&mut self, received: &mut Vec<u8>) -> Result<(), Failure> {
+        match self.framing {
+            Framing::Close => self.bytes.append(received),
+            Framing::Length(_) => {
+                let n = usize::try_from(self.left).unwrap_or(usize::MAX).min(received.len());
+                self.bytes.extend(received.drain(..n));
+                self.left -= n as u64;
+                self.complete = self.left == 0;
+            }
+            Framing::Chunked => {
+                let used = self.take_chunks(received)?;
+                received.drain(..used);
+                if received.len() >= READ_BYTES {
+                    return Failure::endpoint("bad chunk in the body");
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Returns how much was used.
+    fn take_chunks(&mut self, received: &[u8]) -> Result<usize, Failure> {
+        let end = CHUNK_END.len() as u64;
+        let mut used = 0;
+        while !self.complete {
+            let rest = &received[used..];
+            if self.left > end {
+                let n = usize::try_from(self.left - end).unwrap_or(usize::MAX).min(rest.len());
+                self.bytes.extend_from_slice(&rest[..n]);
+                self.left -= n as u64;
+                used += n;
+                if self.left > end {
+                    break;
+                }
+            } else if self.left == end {
+                if rest.len() < CHUNK_END.len() {
+                    break;
+                }
+                if !rest.starts_with(CHUNK_END) {
+                    return Failure::endpoint("bad chunk in the body");
+                }
+                used += CHUNK_END.len();
+                self.left = 0;
+            } else {
+                match httparse::parse_chunk_size(rest) {
+                    Ok(httparse::Status::Complete((n, size))) => {
+                        used += n;
+                        self.complete = size == 0;
+                        self.left = size.saturating_add(end);
+                    }
+                    Ok(httparse::Status::Partial) => break,
+                    Err(_) => return Failure::endpoint("bad chunk in the body"),
+                }
+            }
+        }
+        Ok(used)
     }
 }
 
@@ -321,7 +377,7 @@ async fn tls(server_name: Option<&str>, subject: Subject<'_>, progress: &Progres
         .connect(server_name, stream)
         .await
         .map_err(|error| Failure::io("TLS handshake", &error))?;
-    // The verdict stands; the close is a courtesy.
+    progress.enter(Phase::Closing);
     let _ = timeout(LINGER, stream.shutdown()).await;
     Ok(())
 }
@@ -423,6 +479,9 @@ async fn exec(command: &[String], subject: Subject<'_>, progress: &Progress) -> 
                 _ = &mut outputs, if !closed => closed = true,
             }
         };
+        if status.as_ref().is_ok_and(|status| status.success()) {
+            progress.enter(Phase::Closing);
+        }
         // What it wrote before it ended is there already; something it left behind in the background may hold the pipes open for ever, and
         // is killed with its group.
         if closed || timeout(LINGER, &mut outputs).await.is_ok() {
@@ -461,22 +520,32 @@ fn first_line(output: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn check_decode(framing: Framing, received: &[u8], expected: Option<(&[u8], bool)>) {
-        let result = decode(framing, received).ok();
-        assert_eq!(result.as_ref().map(|(body, complete)| (body.as_slice(), *complete)), expected, "{}", received.escape_ascii());
+    /// Fed whole and byte by byte, with the same result.
+    fn check_body(framing: Framing, received: &[u8], expected: Option<(&[u8], bool)>) {
+        for step in [received.len(), 1] {
+            let mut body = Body::new(framing);
+            let mut buffer = Vec::new();
+            let result = received.chunks(step).try_for_each(|piece| {
+                buffer.extend_from_slice(piece);
+                body.take(&mut buffer)
+            });
+            let result = result.ok().map(|()| (body.bytes.as_slice(), body.complete));
+            assert_eq!(result, expected, "{} by {step}", received.escape_ascii());
+        }
     }
 
     #[test]
     fn bodies() {
-        check_decode(Framing::Close, b"abc", Some((b"abc", false)));
-        check_decode(Framing::Length(2), b"abc", Some((b"ab", true)));
-        check_decode(Framing::Length(u64::MAX), b"abc", Some((b"abc", false)));
-        check_decode(Framing::Chunked, b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n", Some((b"abcde", true)));
-        check_decode(Framing::Chunked, b"3\r\nab", Some((b"ab", false)));
-        check_decode(Framing::Chunked, b"3\r\nabc\r", Some((b"abc", false)));
-        check_decode(Framing::Chunked, b"3\r\nabcXY", None);
-        check_decode(Framing::Chunked, b"zz\r\n", None);
-        check_decode(Framing::Chunked, b"ffffffffffffffff\r\nabc", Some((b"abc", false)));
+        check_body(Framing::Close, b"abc", Some((b"abc", false)));
+        check_body(Framing::Length(2), b"abc", Some((b"ab", true)));
+        check_body(Framing::Length(u64::MAX), b"abc", Some((b"abc", false)));
+        check_body(Framing::Chunked, b"3\r\nabc\r\n2;x=y\r\nde\r\n0\r\n\r\n", Some((b"abcde", true)));
+        check_body(Framing::Chunked, b"3\r\nab", Some((b"ab", false)));
+        check_body(Framing::Chunked, b"3\r\nabc\r", Some((b"abc", false)));
+        check_body(Framing::Chunked, b"3\r\nabcXY", None);
+        check_body(Framing::Chunked, b"zz\r\n", None);
+        check_body(Framing::Chunked, b"ffffffffffffffff\r\nabc", Some((b"abc", false)));
+        check_body(Framing::Chunked, &[b'1'; 2 * READ_BYTES], None);
     }
 
     #[test]
