@@ -6,7 +6,7 @@
 //!   outcomes┘    notes what is touched, bakes  └──► events
 //! ```
 //!
-//! The thread takes everything that is pending before it builds, so that a burst of flips costs one swap. [`core`] decides, `pool` says
+//! The thread takes everything that is pending before it builds, so that a burst of flips costs one swap. `core` decides, `pool` says
 //! who may be picked, `names` when names are looked up, `slots` hands out the numbers that workers index with. This file moves values.
 //!
 //! What is deliberately not here: sockets of clients, and any choice per request.
