@@ -243,11 +243,10 @@ fn check_request(bytes: &[u8]) {
     let after = reference::request(&out).unwrap_or_else(|| panic!("ambiguous to the endpoint: {}", shown()));
     assert_eq!(after.len, out.len(), "{}", shown());
     assert_eq!(after.length, before.length, "{}", shown());
-    assert_eq!((&after.start[0], after.start[2].as_slice()), (&before.start[0], &b"HTTP/1.1"[..]), "{}", shown());
-    let mut fields = end_to_end(&before);
-    if !fields.iter().any(|(name, _)| name == "host") {
-        fields.insert(0, ("host".into(), Vec::new()));
-    }
+    let fields = end_to_end(&before);
+    // Only a request that names no host stays what it can be without one.
+    let version = if fields.iter().any(|(name, _)| name == "host") { &b"HTTP/1.1"[..] } else { b"HTTP/1.0" };
+    assert_eq!((&after.start[0], after.start[2].as_slice()), (&before.start[0], version), "{}", shown());
     assert_eq!(end_to_end(&after), fields, "{}", shown());
     let target = &after.start[1];
     assert!(target == b"*" || target.starts_with(b"/"), "{}", shown());
