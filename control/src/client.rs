@@ -21,7 +21,9 @@ pub(crate) enum ClientError {
     #[error("`{0}` is not the URL of an API: write http://HOST:PORT")]
     Url(String),
     /// Nobody answers.
-    #[error("cannot reach the API at {url}: {reason}\nIs `weir run` running, and is `[api] bind` right? Name another one with --api or WEIR_API")]
+    #[error(
+        "cannot reach the API at {url}: {reason}\nIs `weir run` running, and is `[api] bind` right? Name another one with --api or WEIR_API"
+    )]
     Unreachable {
         /// Where.
         url: String,
@@ -142,7 +144,7 @@ impl Client {
 
 /// `http://HOST[:PORT]` of what the user wrote; the scheme may be left out.
 fn base(url: &str) -> Option<String> {
-    let url = url.trim().trim_end_matches('/');
+    let url = url.trim();
     let full = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
     let uri: Uri = full.parse().ok()?;
     let plain = uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/") && uri.query().is_none();

@@ -37,12 +37,7 @@ const RESET: &str = "\x1b[0m";
 /// The whole picture: the node, its listeners, its pools.
 pub(crate) fn status(status: &StatusView, before: Option<(&StatusView, Duration)>, now: f64, screen: Screen) -> String {
     let pools_before = before.map(|(before, elapsed)| (before.pools.as_slice(), elapsed));
-    format!(
-        "{}\n{}\n{}",
-        node(&status.node, now, screen),
-        listeners(&status.listeners, screen),
-        pools(&status.pools, pools_before, screen)
-    )
+    format!("{}\n{}\n{}", node(&status.node, now, screen), listeners(&status.listeners, screen), pools(&status.pools, pools_before, screen))
 }
 
 /// The process in a few lines.
@@ -141,7 +136,8 @@ pub(crate) fn pool(pool: &PoolView, screen: Screen) -> String {
         text.push_str("no endpoints: add one with `weir endpoint add`\n");
         return text;
     }
-    let mut table = table(&["ENDPOINT", "STATE", "HEALTH", ">WEIGHT", ">TIER", ">IN-FLIGHT", ">IDLE", ">REQUESTS", ">FAILURES", "WHY"], screen);
+    let mut table =
+        table(&["ENDPOINT", "STATE", "HEALTH", ">WEIGHT", ">TIER", ">IN-FLIGHT", ">IDLE", ">REQUESTS", ">FAILURES", "WHY"], screen);
     for e in &pool.endpoints {
         add(
             &mut table,

@@ -123,7 +123,8 @@ mod tests {
 
     #[test]
     fn content_types() {
-        for (value, expected) in [("application/json", true), ("Application/JSON; charset=utf-8", true), ("text/plain", false), ("", false)] {
+        for (value, expected) in [("application/json", true), ("Application/JSON; charset=utf-8", true), ("text/plain", false), ("", false)]
+        {
             assert_eq!(is_json(value.as_bytes()), expected, "{value}");
         }
     }

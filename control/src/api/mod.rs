@@ -71,7 +71,12 @@ pub(crate) struct Api {
 }
 
 /// Serves the API on `listener` until `shutdown` is done. Requests under way are then answered, within a short grace.
-pub(crate) async fn serve(listener: TcpListener, node: Node, token: Option<Token>, shutdown: impl Future<Output = ()>) -> std::io::Result<()> {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    node: Node,
+    token: Option<Token>,
+    shutdown: impl Future<Output = ()>,
+) -> std::io::Result<()> {
     let (stopper, stop) = watch::channel(false);
     let router = router(Arc::new(Api { node, token, stop: stop.clone() }));
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -133,10 +138,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/v1/pools", get(read::pools))
         .route("/v1/pools/{pool}", get(read::pool))
         .route("/v1/pools/{pool}/endpoints", post(change::add_endpoint))
-        .route(
-            "/v1/pools/{pool}/endpoints/{endpoint}",
-            get(read::endpoint).delete(change::remove_endpoint).patch(change::patch_endpoint),
-        )
+        .route("/v1/pools/{pool}/endpoints/{endpoint}", get(read::endpoint).delete(change::remove_endpoint).patch(change::patch_endpoint))
         .route("/v1/config", get(read::config))
         .route("/v1/reload", post(change::reload))
         .route("/v1/upgrade", post(change::upgrade))

@@ -144,13 +144,8 @@ mod tests {
     #[test]
     fn what_is_said() {
         let open = OpenView { requests: 3, tunnels: 1, sessions: 0, idle: 0 };
-        let outcome = |drained, open| Outcome {
-            pool: "web".into(),
-            endpoint: "10.0.0.1:80".into(),
-            state: AdminStateView::Draining,
-            drained,
-            open,
-        };
+        let outcome =
+            |drained, open| Outcome { pool: "web".into(), endpoint: "10.0.0.1:80".into(), state: AdminStateView::Draining, drained, open };
         let busy = || outcome(Some(false), open);
         assert_eq!(progress(&[busy(), busy()], Duration::from_millis(1500)), "waiting for 6 requests, 2 tunnels (2 s left)");
         assert_eq!(

@@ -35,7 +35,14 @@ struct Cli {
 #[derive(Debug, Args)]
 struct Global {
     /// The REST API of the node to talk to
-    #[arg(long, global = true, env = "WEIR_API", value_name = "URL", default_value = "http://127.0.0.1:7117", help_heading = "Global options")]
+    #[arg(
+        long,
+        global = true,
+        env = "WEIR_API",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7117",
+        help_heading = "Global options"
+    )]
     api: String,
     /// A file with the API's token; the token itself may be given in WEIR_TOKEN
     #[arg(long, global = true, env = "WEIR_TOKEN_FILE", value_name = "FILE", help_heading = "Global options")]
@@ -196,7 +203,9 @@ pub(crate) fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         // Who reads our output has enough of it (`weir events | head`).
-        Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) => ExitCode::SUCCESS,
+        Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             output.error(&error);
             ExitCode::FAILURE
