@@ -1,8 +1,9 @@
 //! What the commands print for people: tables, event lines, sums. Pure: values in, text out.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 use serde_json::Value;
 
 use crate::api::model::*;
@@ -136,8 +137,11 @@ pub(crate) fn pool(pool: &PoolView, screen: Screen) -> String {
         text.push_str("no endpoints: add one with `weir endpoint add`\n");
         return text;
     }
-    let mut table =
-        table(&["ENDPOINT", "STATE", "HEALTH", ">WEIGHT", ">TIER", ">IN-FLIGHT", ">IDLE", ">REQUESTS", ">FAILURES", "WHY"], screen);
+    let mut table = table(&["ENDPOINT", "STATE", "HEALTH", ">WEIGHT", ">IN-FLIGHT", ">REQUESTS", ">FAILURES", "WHY"], screen);
+    // The explanation takes what the others leave; a name that is cut in two cannot be copied.
+    for column in table.column_iter_mut().take(7) {
+        column.set_constraint(ColumnConstraint::ContentWidth);
+    }
     for e in &pool.endpoints {
         add(
             &mut table,
@@ -145,10 +149,8 @@ pub(crate) fn pool(pool: &PoolView, screen: Screen) -> String {
                 e.address.clone(),
                 e.state.word().to_owned(),
                 if e.ejected_s.is_some() { "ejected".to_owned() } else { e.health.clone() },
-                e.weight.to_string(),
-                e.tier.to_string(),
+                if e.tier == 0 { e.weight.to_string() } else { format!("{} tier {}", e.weight, e.tier) },
                 e.open.busy().to_string(),
-                e.open.idle.to_string(),
                 e.requests_total.to_string(),
                 e.failures_total.to_string(),
                 e.why.clone(),
@@ -193,7 +195,11 @@ pub(crate) fn event(event: &EventView) -> String {
         "health" => at(format!("is {}{evidence}", if is("healthy") { "healthy" } else { "unhealthy" })),
         "ejected" => at(format!("is ejected for {} s{evidence}", word("for_s"))),
         "readmitted" => at("is no longer ejected".into()),
-        "resolved" => at(format!("resolves to {}", word("result"))),
+        "resolved" => {
+            let result = word("result");
+            let address = result.parse::<SocketAddr>().is_ok() || result.parse::<IpAddr>().is_ok();
+            at(if address { format!("resolves to {result}") } else { format!("does not resolve: {result}") })
+        }
         "floor" => {
             let side = if is("below") { "below" } else { "back at" };
             format!("{} is {side} its floor: {} healthy of at least {}", word("pool"), word("healthy"), word("min_healthy"))
@@ -368,9 +374,9 @@ mod tests {
 POOL  BALANCE        HEALTHY  AVAIL  WAIT  REQUESTS  FAILURES     p50   p99  FLOOR
 web   least-request  1/2          1     0      1500         7  0.42ms  1.5s  BELOW 2
 
-ENDPOINT        STATE  HEALTH     WEIGHT  TIER  IN-FLIGHT  IDLE  REQUESTS  FAILURES  WHY
-10.0.0.11:8080  ready  healthy         1     0          4     2    123456         7
-10.0.0.12:8080  ready  unhealthy       1     0          4     2    123456         7  unhealthy: 3 of 3: connect refused
+ENDPOINT        STATE  HEALTH     WEIGHT  IN-FLIGHT  REQUESTS  FAILURES  WHY
+10.0.0.11:8080  ready  healthy         1          4    123456         7
+10.0.0.12:8080  ready  unhealthy       1          4    123456         7  unhealthy: 3 of 3: connect refused
 ";
         assert_eq!(pool(&sample_pool(), PIPE), expected);
     }
@@ -378,9 +384,11 @@ ENDPOINT        STATE  HEALTH     WEIGHT  TIER  IN-FLIGHT  IDLE  REQUESTS  FAILU
     #[test]
     fn a_terminal_of_100_columns() {
         let screen = Screen { width: Some(100), color: false };
-        for line in pool(&sample_pool(), screen).lines() {
+        let text = pool(&sample_pool(), screen);
+        for line in text.lines() {
             assert!(line.chars().count() <= 100, "{line}");
         }
+        assert!(text.contains("\n10.0.0.12:8080  ready  unhealthy "), "{text}");
         let colored = pool(&sample_pool(), Screen { width: Some(100), color: true });
         assert!(colored.contains("\x1b[32mhealthy\x1b[0m") && colored.contains("\x1b[31munhealthy\x1b[0m"), "{colored}");
     }
@@ -436,6 +444,16 @@ ENDPOINT        STATE  HEALTH     WEIGHT  TIER  IN-FLIGHT  IDLE  REQUESTS  FAILU
                 "floor",
                 serde_json::json!({"pool": "web", "healthy": 0, "min_healthy": 1, "below": true}),
                 "floor      web is below its floor: 0 healthy of at least 1",
+            ),
+            (
+                "resolved",
+                serde_json::json!({"pool": "web", "endpoint": "a:80", "result": "10.0.0.1:80"}),
+                "resolved   web a:80 resolves to 10.0.0.1:80",
+            ),
+            (
+                "resolved",
+                serde_json::json!({"pool": "web", "endpoint": "a:80", "result": "no such name"}),
+                "resolved   web a:80 does not resolve: no such name",
             ),
             ("applied", serde_json::json!({"generation": 4}), "applied    configuration in effect, generation 4"),
             ("new", serde_json::json!({"a": "x\u{1b}[31m\ny", "b": 2}), "new        a=x [31m y b=2"),

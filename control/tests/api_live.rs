@@ -141,7 +141,9 @@ endpoints = ["{origin}", "127.0.0.1:9"]
             add("authorization", &format!("Bearer {token}"));
         }
         if !body.is_empty() {
-            add("content-type", "application/json");
+            if !headers.iter().any(|(name, _)| *name == "content-type") {
+                add("content-type", "application/json");
+            }
             add("content-length", &body.len().to_string());
         }
         headers.iter().for_each(|(name, value)| add(name, value));
@@ -304,8 +306,8 @@ fn wrong_requests_are_refused_by_kind() {
     }
     let large = format!("{{\"address\": \"{}\"}}", "x".repeat(100 * 1024));
     assert_eq!(node.status("POST", "/v1/pools/web/endpoints", &large), 413);
-    let (status, ..) = node.raw("PATCH", &endpoint, &[("content-type", "text/plain"), ("content-length", "2")], "");
-    assert!(matches!(status, 400 | 408 | 415), "a body of another type: {status}");
+    let (status, ..) = node.raw("PATCH", &endpoint, &[("content-type", "text/plain")], r#"{"weight": 2}"#);
+    assert_eq!(status, 415);
 }
 
 #[test]

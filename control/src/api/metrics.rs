@@ -107,9 +107,10 @@ impl Kind {
 struct Family {
     name: &'static str,
     kind: Kind,
+    #[cfg_attr(not(test), expect(dead_code, reason = "only the document shows it"))]
     unit: &'static str,
     /// For the document; `samples` writes them.
-    #[cfg_attr(not(test), allow(dead_code, reason = "only the document shows it"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "only the document shows it"))]
     labels: &'static str,
     help: &'static str,
     samples: fn(&Prepared<'_>, &mut Samples<'_>),

@@ -135,7 +135,8 @@ fn why(e: &EndpointStatus) -> String {
         _ => {}
     }
     if e.resolved.is_none() {
-        return format!("its name does not resolve{evidence}");
+        // The evidence mostly says so itself, with the reason.
+        return if e.evidence.contains("resolve") { e.evidence.clone() } else { format!("does not resolve{evidence}") };
     }
     match (e.health, e.available) {
         ("unhealthy", false) => return format!("unhealthy{evidence}"),
@@ -280,7 +281,7 @@ pub(crate) mod tests {
             (Box::new(|_: &mut EndpointStatus| {}) as Box<dyn Fn(&mut EndpointStatus)>, ""),
             (Box::new(|e| e.state = "draining"), "draining, by an operator"),
             (Box::new(|e| e.state = "maintenance"), "in maintenance, by an operator"),
-            (Box::new(|e| e.resolved = None), "its name does not resolve"),
+            (Box::new(|e| e.resolved = None), "does not resolve"),
             (
                 Box::new(|e| (e.health, e.available, e.evidence) = ("unhealthy", false, "3 of 3: connect refused".into())),
                 "unhealthy: 3 of 3: connect refused",

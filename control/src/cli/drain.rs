@@ -126,7 +126,7 @@ fn line(outcome: &Outcome, timeout: Duration) -> String {
     let Outcome { pool, endpoint, state, drained, open } = outcome;
     let word = state.word();
     match drained {
-        Some(true) => format!("{endpoint} in pool {pool} is drained ({word}): nothing is open\n"),
+        Some(true) => format!("{endpoint} in pool {pool} takes no new work ({word}), and nothing is open\n"),
         None => format!("{endpoint} in pool {pool} is {word}; still open: {}\n", render::open(open)),
         Some(false) => format!(
             "{endpoint} in pool {pool} is {word}, but after {} s still open: {}\nIt takes no new work. Repeat the command to wait longer, or \
@@ -150,7 +150,7 @@ mod tests {
         assert_eq!(progress(&[busy(), busy()], Duration::from_millis(1500)), "waiting for 6 requests, 2 tunnels (2 s left)");
         assert_eq!(
             line(&outcome(Some(true), OpenView::default()), Duration::ZERO),
-            "10.0.0.1:80 in pool web is drained (draining): nothing is open\n"
+            "10.0.0.1:80 in pool web takes no new work (draining), and nothing is open\n"
         );
         assert!(line(&busy(), Duration::from_secs(30)).contains("after 30 s still open: 3 requests, 1 tunnel\n"));
         assert!(line(&outcome(None, open), Duration::ZERO).ends_with("is draining; still open: 3 requests, 1 tunnel\n"));
