@@ -34,11 +34,13 @@ pub(super) fn events(client: &Client, follow: bool, last: usize, output: &Output
         }
     }
     show(tail.make_contiguous(), output)?;
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         let page = follow_page(client, &position, output)?;
         show(&position.advance(page), output)?;
     }
-    Ok(())
 }
 
 /// Waits for the next events, also across the change from one process to the next.
