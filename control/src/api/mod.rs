@@ -1,0 +1,182 @@
+//! The REST API: what the node shows and lets change.
+//!
+//! - [`model`]: what is said, shared with the client. [`view`]: how it is made from the node's state (pure).
+//! - [`read`] and [`change`]: the requests. [`extract`]: reading them. [`problem`]: refusing them.
+//! - [`guard`]: who may ask. [`metrics`]: the Prometheus text. [`openapi`]: the description.
+//!
+//! What is deliberately not here: decisions. Every change is the node's. There is no TLS either: bind to loopback, or to a network you
+//! trust, with a token.
+
+mod change;
+mod extract;
+mod guard;
+mod metrics;
+pub(crate) mod model;
+mod openapi;
+mod problem;
+mod read;
+mod view;
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use weir_config::EndpointAddress;
+
+pub(crate) use guard::{Token, read_token};
+use problem::Problem;
+
+use crate::node::Node;
+
+/// Connections at once; more wait in the accept queue. People, scrapers and controllers need a handful.
+const CONNECTIONS_MAX: usize = 256;
+
+/// From the accept, or the end of the last response, to the end of the next request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest life of a connection. A client that does not read its response cannot hold the memory of it for longer.
+const CONNECTION_AGE_MAX: Duration = Duration::from_secs(300);
+
+/// Longest time for an answer. Only an upgrade takes longer: the new process has to start and serve.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30 + read::WAIT_S_MAX);
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// What may still be answered after the end was called for.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// Pause after a failed accept, which usually means that descriptors have run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Largest request head.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+
+/// What every request can reach.
+pub(crate) struct Api {
+    node: Node,
+    token: Option<Token>,
+    /// Becomes true when the server ends; long polls watch it.
+    stop: watch::Receiver<bool>,
+}
+
+/// Serves the API on `listener` until `shutdown` is done. Requests under way are then answered, within a short grace.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    node: Node,
+    token: Option<Token>,
+    shutdown: impl Future<Output = ()>,
+) -> std::io::Result<()> {
+    let (stopper, stop) = watch::channel(false);
+    let router = router(Arc::new(Api { node, token, stop: stop.clone() }));
+    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accept = async {
+            let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+            (slot, listener.accept().await)
+        };
+        let (slot, accepted) = tokio::select! {
+            () = &mut shutdown => break,
+            accepted = accept => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let connection = connection(stream, router.clone(), stop.clone());
+                tokio::spawn(async move {
+                    connection.await;
+                    drop(slot);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the API cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    stopper.send_replace(true);
+    // All slots free: all connections closed. Whoever is not done within the grace is cut when the runtime ends.
+    let _ = tokio::time::timeout(STOP_GRACE, slots.acquire_many(CONNECTIONS_MAX as u32)).await;
+    Ok(())
+}
+
+/// One connection, from its accept to its close.
+async fn connection(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
+    // Answers are small and written at once; without this the last part of one may wait for an acknowledgement.
+    let _ = stream.set_nodelay(true);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_header_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = stop.wait_for(|stop| *stop) => {}
+        () = tokio::time::sleep(CONNECTION_AGE_MAX) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let grace = if *stop.borrow() { STOP_GRACE } else { UPGRADE_TIMEOUT };
+    let _ = tokio::time::timeout(grace, connection).await;
+}
+
+fn router(api: Arc<Api>) -> Router {
+    Router::new()
+        .route("/v1/status", get(read::status))
+        .route("/v1/listeners", get(read::listeners))
+        .route("/v1/pools", get(read::pools))
+        .route("/v1/pools/{pool}", get(read::pool))
+        .route("/v1/pools/{pool}/endpoints", post(change::add_endpoint))
+        .route("/v1/pools/{pool}/endpoints/{endpoint}", get(read::endpoint).delete(change::remove_endpoint).patch(change::patch_endpoint))
+        .route("/v1/config", get(read::config))
+        .route("/v1/reload", post(change::reload))
+        .route("/v1/upgrade", post(change::upgrade))
+        .route("/v1/events", get(read::events))
+        .route("/v1/openapi.json", get(read::openapi))
+        .route("/metrics", get(read::metrics))
+        .route("/healthz", get(read::healthz))
+        .route("/readyz", get(read::readyz))
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "no such path; /v1/openapi.json describes what there is"))
+        .method_not_allowed_fallback(async || Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not know this method"))
+        .layer(DefaultBodyLimit::max(extract::BODY_BYTES_MAX))
+        .layer(from_fn_with_state(api.clone(), around))
+        .with_state(api)
+}
+
+/// What is the same for every request: who may ask, how long it may take, and the revision on the answer.
+async fn around(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    if let Err(problem) = guard::admit(&parts, api.token.as_ref(), || api.node.info().name) {
+        return problem.into_response();
+    }
+    let versioned = parts.uri.path().starts_with("/v1/");
+    let timeout = if parts.uri.path() == "/v1/upgrade" { UPGRADE_TIMEOUT } else { ANSWER_TIMEOUT };
+    let mut response = match tokio::time::timeout(timeout, next.run(Request::from_parts(parts, body))).await {
+        Ok(response) => response,
+        Err(_) => {
+            let detail = "no answer in time; a change may still take effect: look at /v1/status";
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, detail).into_response()
+        }
+    };
+    if versioned && let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", api.node.info().revision)) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// An endpoint's name from a request.
+fn address(text: &str) -> Result<EndpointAddress, Problem> {
+    weir_config::parse_endpoint_address(text).map_err(|why| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why))
+}

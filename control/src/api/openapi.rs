@@ -1,0 +1,87 @@
+//! The description of the API, generated from the code.
+
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+use super::{change, read};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "weir",
+        description = "What the `weir` load balancer shows and lets change while it runs. Answers under /v1 carry the configuration's revision as \
+                       `ETag`; a change may carry it as `If-Match` and is then refused with 412 when something else was changed meanwhile. \
+                       Refusals are `application/problem+json` (RFC 9457). The token is needed when `[api] token_file` is set.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    paths(
+        read::status,
+        read::listeners,
+        read::pools,
+        read::pool,
+        read::endpoint,
+        read::config,
+        read::events,
+        read::openapi,
+        read::metrics,
+        read::healthz,
+        read::readyz,
+        change::add_endpoint,
+        change::remove_endpoint,
+        change::patch_endpoint,
+        change::reload,
+        change::upgrade,
+    ),
+    modifiers(&Bearer),
+)]
+struct Document;
+
+/// Declares the token.
+struct Bearer;
+
+impl Modify for Bearer {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+        openapi.components.get_or_insert_default().add_security_scheme("token", scheme);
+        openapi.security = Some(vec![SecurityRequirement::default(), SecurityRequirement::new("token", Vec::<String>::new())]);
+    }
+}
+
+/// The OpenAPI 3.1 document as JSON.
+pub(crate) fn document() -> String {
+    let mut text = Document::openapi().to_pretty_json().expect("the document is made of plain values");
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use std::path::Path;
+
+    /// Compares a generated file that is checked in, `path` from this crate's folder; `WEIR_BLESS=1` writes it.
+    pub(crate) fn check_file(path: &str, expected: &str) {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        if std::env::var_os("WEIR_BLESS").is_some() {
+            std::fs::write(&path, expected).expect("the file can be written");
+        }
+        let actual = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(actual == expected, "{} is out of date: run the tests with WEIR_BLESS=1 and look at the difference", path.display());
+    }
+
+    #[test]
+    fn the_document_is_up_to_date() {
+        check_file("openapi.json", &document());
+    }
+
+    #[test]
+    fn the_document_says_what_matters() {
+        let document: serde_json::Value = serde_json::from_str(&document()).expect("JSON");
+        assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")));
+        let patch = &document["paths"]["/v1/pools/{pool}/endpoints/{endpoint}"]["patch"];
+        for status in ["200", "404", "409", "412", "422"] {
+            assert!(patch["responses"][status].is_object(), "{status}");
+        }
+        assert_eq!(document["components"]["schemas"]["EndpointPatch"]["additionalProperties"], false);
+    }
+}

@@ -1,0 +1,296 @@
+//! The command line. One definition makes the parser and the help.
+//!
+//! `run`, `check` and `schema` work on this machine; every other command is a client of the REST API.
+//! Exit status: 0, 1 (refused or failed), 2 (wrong usage).
+
+mod change;
+mod check;
+mod drain;
+mod events;
+mod output;
+mod status;
+mod target;
+
+use std::path::PathBuf;
+use std::process::{ExitCode, Termination};
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use weir_config::EndpointAddress;
+
+use crate::client::Client;
+use output::Output;
+
+/// A load balancer for HTTP and TCP services on plain hosts.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, arg_required_else_help = true, propagate_version = false, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+struct Global {
+    /// The REST API of the node to talk to
+    #[arg(
+        long,
+        global = true,
+        env = "WEIR_API",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:7117",
+        help_heading = "Global options"
+    )]
+    api: String,
+    /// A file with the API's token; the token itself may be given in WEIR_TOKEN
+    #[arg(long, global = true, env = "WEIR_TOKEN_FILE", value_name = "FILE", help_heading = "Global options")]
+    token_file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true, help_heading = "Global options")]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the load balancer in the foreground
+    Run {
+        /// The configuration file
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Check a configuration file and show every error in it
+    Check {
+        /// The configuration file
+        file: PathBuf,
+    },
+    /// Print the JSON Schema of the configuration file, for editors
+    Schema,
+    /// Show the node, its listeners and pools
+    Status {
+        /// Show it again every two seconds
+        #[arg(long, global = true)]
+        watch: bool,
+        #[command(subcommand)]
+        what: Option<StatusOf>,
+    },
+    /// Read the configuration file again and make it take effect, whole or not at all
+    Reload {
+        /// Only show what would change
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Give an endpoint no new work, and wait until the old is finished
+    ///
+    /// The endpoint stays as it is when the wait is interrupted or times out. `weir undrain` gives it work again.
+    Drain(Drain),
+    /// Give an endpoint work again after a drain or maintenance
+    Undrain {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Add, remove or weigh endpoints at run time
+    ///
+    /// Such changes lie over the configuration file and survive reloads and restarts.
+    #[command(subcommand)]
+    Endpoint(EndpointCommand),
+    /// Show what happened
+    Events {
+        /// Go on with what happens from now on
+        #[arg(long, short)]
+        follow: bool,
+        /// Begin with so many of the last events
+        #[arg(long, short = 'n', value_name = "N", default_value_t = 50)]
+        last: usize,
+    },
+    /// Start another binary, hand it the sockets, and let the old one finish its work
+    Upgrade {
+        /// The binary; default: the path the running one was started from
+        #[arg(long, value_name = "PATH")]
+        binary: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum StatusOf {
+    /// All pools, or one with its endpoints
+    Pool {
+        /// Name of the pool
+        name: Option<String>,
+    },
+    /// The listeners
+    Listener,
+}
+
+/// Which endpoint.
+#[derive(Debug, Args)]
+struct Target {
+    /// host:port
+    #[arg(value_parser = weir_config::parse_endpoint_address)]
+    endpoint: EndpointAddress,
+    /// The pool, when several have this endpoint
+    #[arg(long, value_name = "POOL")]
+    pool: Option<String>,
+    /// In every pool that has it
+    #[arg(long, conflicts_with = "pool")]
+    all_pools: bool,
+}
+
+#[derive(Debug, Args)]
+struct Drain {
+    #[command(flatten)]
+    target: Target,
+    /// How long to wait, such as 30s or 5m
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = weir_config::parse_duration)]
+    timeout: Duration,
+    /// Take it out of service: it is not probed either
+    #[arg(long)]
+    maintenance: bool,
+    /// Do not wait
+    #[arg(long)]
+    no_wait: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum EndpointCommand {
+    /// Add an endpoint to a pool
+    Add {
+        #[command(flatten)]
+        place: Place,
+        /// Share relative to the others, 1 to 1000
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+        weight: Option<u32>,
+        /// A higher tier serves only while no lower one can, 0 to 15
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=15))]
+        tier: Option<u8>,
+    },
+    /// Remove an endpoint: at once for new work; what is in flight finishes
+    Remove {
+        #[command(flatten)]
+        place: Place,
+    },
+    /// Change the weight of an endpoint
+    Weight {
+        #[command(flatten)]
+        place: Place,
+        /// Share relative to the others, 1 to 1000
+        #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+        weight: u32,
+    },
+}
+
+/// An endpoint in its pool.
+#[derive(Debug, Args)]
+struct Place {
+    /// Name of the pool
+    pool: String,
+    /// host:port
+    #[arg(value_parser = weir_config::parse_endpoint_address)]
+    address: EndpointAddress,
+}
+
+/// The program: reads the command line and does what it says.
+pub(crate) fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.global.json);
+    let result = match &cli.command {
+        Command::Run { config } => return crate::run::run(config).report(),
+        Command::Check { file } => check::check(file, &output),
+        Command::Schema => output.json(&weir_config::json_schema()).map(|()| ExitCode::SUCCESS),
+        command => client(&cli.global).and_then(|client| ask(&client, command, &output)),
+    };
+    match result {
+        Ok(code) => code,
+        // Who reads our output has enough of it (`weir events | head`).
+        Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            output.error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The commands that are requests.
+fn ask(client: &Client, command: &Command, output: &Output) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run { .. } | Command::Check { .. } | Command::Schema => unreachable!("these need no node and were done before"),
+        Command::Status { watch, what } => status::status(client, what.as_ref(), *watch, output)?,
+        Command::Reload { dry_run } => change::reload(client, *dry_run, output)?,
+        Command::Drain(drain) => return drain::drain(client, drain, output),
+        Command::Undrain { target } => drain::undrain(client, target, output)?,
+        Command::Endpoint(command) => change::endpoint(client, command, output)?,
+        Command::Events { follow, last } => events::events(client, *follow, *last, output)?,
+        Command::Upgrade { binary } => change::upgrade(client, binary.as_deref(), output)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A token named by file wins over one in the environment, as the more deliberate one.
+fn client(global: &Global) -> anyhow::Result<Client> {
+    let token = match &global.token_file {
+        Some(file) => Some(crate::api::read_token(file)?),
+        None => match std::env::var("WEIR_TOKEN") {
+            Ok(token) if token.bytes().all(|b| b.is_ascii_graphic()) => Some(token).filter(|token| !token.is_empty()),
+            Err(std::env::VarError::NotPresent) => None,
+            _ => anyhow::bail!("WEIR_TOKEN must hold printable characters without spaces"),
+        },
+    };
+    Ok(Client::new(&global.api, token)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_understood_and_what_is_usage() {
+        for (line, understood) in [
+            ("run --config /etc/weir.toml", true),
+            ("run", false),
+            ("check weir.toml --json", true),
+            ("schema", true),
+            ("status", true),
+            ("status pool", true),
+            ("status pool web --json", true),
+            ("status --watch pool web", true),
+            ("status listener", true),
+            ("status nonsense", false),
+            ("reload --dry-run", true),
+            ("drain 10.0.0.1:80", true),
+            ("drain 10.0.0.1:80 --pool web --timeout 5m --maintenance --no-wait", true),
+            ("drain [::1]:80 --all-pools", true),
+            ("drain 10.0.0.1:80 --all-pools --pool web", false),
+            ("drain 10.0.0.1", false),
+            ("drain 10.0.0.1:80 --timeout soon", false),
+            ("undrain web.internal:80 --pool web", true),
+            ("endpoint add web 10.0.0.1:80 --weight 5 --tier 1", true),
+            ("endpoint add web 10.0.0.1:80 --weight 0", false),
+            ("endpoint add web 10.0.0.1:80 --weight 1001", false),
+            ("endpoint add web 10.0.0.1:80 --tier 16", false),
+            ("endpoint remove web 10.0.0.1:80", true),
+            ("endpoint weight web 10.0.0.1:80 3", true),
+            ("endpoint weight web 10.0.0.1:80", false),
+            ("events -f -n 5 --json", true),
+            ("upgrade --binary ./weir --api http://127.0.0.1:1", true),
+            ("", false),
+        ] {
+            let words = std::iter::once("weir").chain(line.split_whitespace());
+            match Cli::try_parse_from(words) {
+                Ok(_) => assert!(understood, "{line}"),
+                Err(error) => {
+                    assert!(!understood, "{line}: {error}");
+                    assert_eq!(error.exit_code(), 2, "{line}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! `weir status`.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use super::StatusOf;
+use super::output::Output;
+use crate::api::model::{ListenerView, PoolView, StatusView};
+use crate::client::{Client, segment};
+use crate::render;
+
+/// Between two looks of `--watch`.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Puts the cursor home, and what is below it away.
+const HOME: &str = "\x1b[H\x1b[J";
+
+/// Shows the state once, or again and again.
+pub(super) fn status(client: &Client, what: Option<&StatusOf>, watch: bool, output: &Output) -> anyhow::Result<()> {
+    if !watch {
+        return look(client, what, output, &mut None);
+    }
+    let mut before = None;
+    loop {
+        if output.is_terminal && !output.json {
+            output.text(HOME)?;
+        }
+        look(client, what, output, &mut before)?;
+        std::thread::sleep(WATCH_INTERVAL);
+    }
+}
+
+/// One look. `before` carries the last look at the whole, from which rates follow.
+fn look(client: &Client, what: Option<&StatusOf>, output: &Output, before: &mut Option<(StatusView, Instant)>) -> anyhow::Result<()> {
+    let screen = output.screen;
+    match what {
+        None => {
+            let view: StatusView = client.get("/v1/status")?;
+            let now = Instant::now();
+            output.either(&view, || {
+                let earlier = before.as_ref().map(|(view, at)| (view, now - *at));
+                render::status(&view, earlier, unix_now(), screen)
+            })?;
+            *before = Some((view, now));
+            Ok(())
+        }
+        Some(StatusOf::Pool { name: None }) => {
+            let pools: Vec<PoolView> = client.get("/v1/pools")?;
+            output.either(&pools, || render::pools(&pools, None, screen))
+        }
+        Some(StatusOf::Pool { name: Some(name) }) => {
+            let pool: PoolView = client.get(&format!("/v1/pools/{}", segment(name)))?;
+            output.either(&pool, || render::pool(&pool, screen))
+        }
+        Some(StatusOf::Listener) => {
+            let listeners: Vec<ListenerView> = client.get("/v1/listeners")?;
+            output.either(&listeners, || render::listeners(&listeners, screen))
+        }
+    }
+}
+
+fn unix_now() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
