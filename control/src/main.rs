@@ -1,17 +1,28 @@
-//! The `weir` program.
+//! The `weir` program: wires the data plane, the API, the command line and the logs. It decides nothing about traffic.
+//!
+//! - [`cli`]: the commands. All but `run`, `check` and `schema` are clients of the API.
+//! - [`run`]: the life of the process: start, signals, drain, end. [`node`]: the one place where changes are made.
+//! - [`overlay`]: run-time changes over the file (pure). [`state`]: what is kept on disk. [`watch`]: the file changed.
+//! - [`upgrade`]: another program takes over the sockets. [`access_log`]: the thread that writes it.
+//! - [`client`], [`render`]: what the commands ask and show.
+//! - [`api`]: REST, metrics, health of the node itself. [`logging`], [`systemd`]: what others are told.
 
+mod access_log;
 mod api;
 mod cli;
 mod client;
-mod node;
+mod logging;
+pub mod node;
+mod overlay;
 mod render;
+mod run;
+mod state;
+mod systemd;
+mod upgrade;
+mod watch;
 
-/// Stands in for the running node until it is there.
-mod run {
-    pub(crate) fn run(_: &std::path::Path) -> anyhow::Result<()> {
-        anyhow::bail!("not in this build")
-    }
-}
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
     cli::main()

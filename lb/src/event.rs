@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-/// One thing that happened in the data plane.
+/// One thing that happened in the data plane, or to the node around it.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Event {
     /// Wall clock, for people.
@@ -78,5 +78,53 @@ pub enum EventKind {
     Applied {
         /// The snapshot's generation.
         generation: u64,
+    },
+    /// The file was read again and took effect.
+    Reloaded {
+        /// The revision it made.
+        revision: u64,
+        /// One line for each difference.
+        changes: Vec<String>,
+    },
+    /// The file was read again and refused; the old one is still in effect.
+    ReloadRefused {
+        /// The whole explanation.
+        reason: String,
+    },
+    /// An endpoint was added, removed or changed at run time.
+    EndpointChanged {
+        /// Pool.
+        pool: Arc<str>,
+        /// Endpoint.
+        endpoint: String,
+        /// What: `"added"`, `"weight 3"`.
+        change: String,
+        /// The revision it made.
+        revision: u64,
+    },
+    /// Something that was changed at run time could not be written to the state folder: it is in effect, and would be lost by a restart.
+    NotPersisted {
+        /// Why.
+        reason: String,
+    },
+    /// Another program is being started to take over.
+    UpgradeStarted {
+        /// Its path.
+        binary: String,
+    },
+    /// The other program serves; this one finishes what it has.
+    Upgraded {
+        /// Its process id.
+        pid: u32,
+    },
+    /// The other program could not take over; this one goes on.
+    UpgradeFailed {
+        /// Why.
+        reason: String,
+    },
+    /// This process takes no new work and finishes the old.
+    Draining {
+        /// The longest it may take, in seconds.
+        timeout_s: u64,
     },
 }

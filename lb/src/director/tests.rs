@@ -205,6 +205,7 @@ fn line(kind: &EventKind) -> String {
         }
         EventKind::Resolved { endpoint, result, .. } => format!("{endpoint} resolved: {result}"),
         EventKind::Applied { generation } => format!("applied {generation}"),
+        other => panic!("the director does not tell of {other:?}"),
     }
 }
 

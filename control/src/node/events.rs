@@ -1,0 +1,173 @@
+//! The last events, numbered, for whoever asks and for whoever waits; each also goes to the log.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use tokio::sync::{broadcast, watch};
+use tracing::{debug, info, warn};
+use weir_lb::event::{Event, EventKind};
+
+/// Events kept. At a few hundred bytes each that is a few megabytes at most.
+const KEPT: usize = 10_000;
+
+/// A ring of events. The numbers go on over an upgrade and over an orderly restart.
+#[derive(Debug)]
+pub(crate) struct EventLog {
+    ring: Mutex<VecDeque<(u64, Arc<Event>)>>,
+    last: watch::Sender<u64>,
+}
+
+impl EventLog {
+    /// Empty; the first number is `last` + 1.
+    pub(crate) fn new(last: u64) -> EventLog {
+        EventLog { ring: Mutex::default(), last: watch::Sender::new(last) }
+    }
+
+    /// Something of the node's own happened.
+    pub(crate) fn record(&self, kind: EventKind) {
+        self.push(Arc::new(Event { at: SystemTime::now(), kind }));
+    }
+
+    fn push(&self, event: Arc<Event>) {
+        write_to_log(&event.kind);
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        if ring.len() == KEPT {
+            ring.pop_front();
+        }
+        let number = *self.last.borrow() + 1;
+        ring.push_back((number, event));
+        // While the ring is locked, so that who is woken finds it there.
+        self.last.send_replace(number);
+    }
+
+    /// The number of the last one.
+    pub(crate) fn last(&self) -> u64 {
+        *self.last.borrow()
+    }
+
+    /// Those with greater numbers, oldest first.
+    pub(crate) fn after(&self, after: u64, limit: usize) -> Vec<(u64, Arc<Event>)> {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        let after = self.in_this_life(after);
+        // The numbers are consecutive, so the place is known.
+        let first = ring.front().map_or(0, |(number, _)| *number);
+        let skip = usize::try_from((after + 1).saturating_sub(first)).unwrap_or(usize::MAX);
+        ring.iter().skip(skip).take(limit).cloned().collect()
+    }
+
+    /// Resolves when there is one with a greater number.
+    pub(crate) async fn wait(&self, after: u64) {
+        let after = self.in_this_life(after);
+        // An error: the log is gone, and with it everything else.
+        let _ = self.last.subscribe().wait_for(|last| *last > after).await;
+    }
+
+    /// A number that we have not given out yet is from a process that crashed: everything is new to whoever names it.
+    fn in_this_life(&self, after: u64) -> u64 {
+        if after > self.last() { 0 } else { after }
+    }
+}
+
+/// Takes over what the director says, until it ends.
+pub(crate) async fn pump(log: impl AsRef<EventLog>, mut events: broadcast::Receiver<Arc<Event>>) {
+    loop {
+        match events.recv().await {
+            Ok(event) => log.as_ref().push(event),
+            Err(broadcast::error::RecvError::Lagged(lost)) => warn!(lost, "events came faster than they could be kept"),
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+fn write_to_log(kind: &EventKind) {
+    match kind {
+        EventKind::Health { pool, endpoint, healthy: true, evidence } => info!(%pool, %endpoint, evidence, "endpoint is healthy"),
+        EventKind::Health { pool, endpoint, healthy: false, evidence } => warn!(%pool, %endpoint, evidence, "endpoint is unhealthy"),
+        EventKind::Ejected { pool, endpoint, for_s, evidence } => warn!(%pool, %endpoint, for_s, evidence, "endpoint is ejected"),
+        EventKind::Readmitted { pool, endpoint } => info!(%pool, %endpoint, "endpoint is readmitted"),
+        EventKind::Floor { pool, healthy, min_healthy, below: true } => warn!(%pool, healthy, min_healthy, "pool is below its floor"),
+        EventKind::Floor { pool, healthy, min_healthy, below: false } => info!(%pool, healthy, min_healthy, "pool is back at its floor"),
+        EventKind::Resolved { pool, endpoint, result } => info!(%pool, %endpoint, result, "endpoint was resolved"),
+        EventKind::Applied { generation } => debug!(generation, "a configuration took effect"),
+        EventKind::Reloaded { revision, changes } => {
+            for change in changes {
+                info!(revision, "reloaded: {change}");
+            }
+            if changes.is_empty() {
+                info!(revision, "reloaded: the file says the same as before");
+            }
+        }
+        EventKind::ReloadRefused { reason } => warn!("reload refused, the old configuration stays in effect: {reason}"),
+        EventKind::EndpointChanged { pool, endpoint, change, revision } => info!(%pool, %endpoint, revision, "endpoint changed: {change}"),
+        EventKind::NotPersisted { reason } => warn!(reason, "a run-time change is in effect, but would be lost by a restart"),
+        EventKind::UpgradeStarted { binary } => info!(binary, "upgrade: starting the new program"),
+        EventKind::Upgraded { pid } => info!(pid, "upgrade: the new program serves"),
+        EventKind::UpgradeFailed { reason } => warn!("upgrade failed, this program goes on: {reason}"),
+        EventKind::Draining { timeout_s } => info!(timeout_s, "draining"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn log_of(last: u64, count: u64) -> EventLog {
+        let log = EventLog::new(last);
+        (0..count).for_each(|generation| log.record(EventKind::Applied { generation }));
+        log
+    }
+
+    /// Numbers of the events after `after`, at most 3.
+    fn check(log: &EventLog, after: u64, expected: &[u64]) {
+        let numbers: Vec<u64> = log.after(after, 3).into_iter().map(|(number, _)| number).collect();
+        assert_eq!(numbers, expected, "after {after}");
+    }
+
+    #[test]
+    fn events_are_numbered_and_found() {
+        check(&log_of(0, 0), 0, &[]);
+        let log = log_of(0, 5);
+        check(&log, 0, &[1, 2, 3]);
+        check(&log, 3, &[4, 5]);
+        check(&log, 5, &[]);
+    }
+
+    #[test]
+    fn numbers_go_on_after_an_upgrade() {
+        let log = log_of(100, 2);
+        check(&log, 0, &[101, 102]);
+        check(&log, 101, &[102]);
+        check(&log, 102, &[]);
+    }
+
+    #[test]
+    fn a_number_of_a_lost_life_asks_for_everything() {
+        check(&log_of(0, 2), 5000, &[1, 2]);
+        check(&log_of(0, 2), u64::MAX, &[1, 2]);
+    }
+
+    #[test]
+    fn the_ring_is_bounded() {
+        let log = log_of(0, KEPT as u64 + 10);
+        assert_eq!(log.ring.lock().expect("not poisoned").len(), KEPT);
+        check(&log, 0, &[11, 12, 13]);
+        check(&log, KEPT as u64 + 9, &[KEPT as u64 + 10]);
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_woken() {
+        let log = Arc::new(log_of(0, 1));
+        tokio::time::timeout(Duration::from_secs(10), log.wait(0)).await.expect("it is there");
+        let waiting = tokio::spawn({
+            let log = log.clone();
+            async move { log.wait(1).await }
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        log.record(EventKind::Applied { generation: 9 });
+        tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("woken").expect("no panic");
+    }
+}
