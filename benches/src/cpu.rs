@@ -56,7 +56,8 @@ pub(crate) fn rss_kib(root: u32) -> u64 {
 
 fn process_rss_kib(pid: u32) -> Option<u64> {
     // `smaps_rollup` is exact; `status` may lag behind by some pages for each thread.
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).or_else(|_| fs::read_to_string(format!("/proc/{pid}/status"))).ok()?;
+    let text =
+        fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).or_else(|_| fs::read_to_string(format!("/proc/{pid}/status"))).ok()?;
     let line = text.lines().find(|l| l.starts_with("Rss:") || l.starts_with("VmRSS:"))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }

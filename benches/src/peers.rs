@@ -172,7 +172,9 @@ impl Peer {
             }
             (Peer::Nginx | Peer::NginxLargeBuffers, Mode::Http) => {
                 if self == Peer::NginxLargeBuffers {
-                    lines.push("proxy_buffers 64 32k; proxy_busy_buffers_size 256k; proxy_buffer_size 32k; proxy_max_temp_file_size 0;".into());
+                    lines.push(
+                        "proxy_buffers 64 32k; proxy_busy_buffers_size 256k; proxy_buffer_size 32k; proxy_max_temp_file_size 0;".into(),
+                    );
                 }
                 if job.forwarded {
                     lines.push("proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme;".into());
@@ -246,7 +248,8 @@ mod tests {
 
     #[test]
     fn every_template_is_filled() {
-        let job = Job { mode: Mode::Http, listen_port: 1, api_port: 2, origins: [loopback(3), loopback(4)], access_log: true, forwarded: true };
+        let job =
+            Job { mode: Mode::Http, listen_port: 1, api_port: 2, origins: [loopback(3), loopback(4)], access_log: true, forwarded: true };
         for peer in [Peer::Weir, Peer::Nginx, Peer::NginxLargeBuffers, Peer::Haproxy, Peer::HaproxySplice, Peer::Envoy] {
             for mode in [Mode::Http, Mode::Tcp] {
                 let job = Job { mode, ..job.clone() };

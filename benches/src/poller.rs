@@ -74,8 +74,4 @@ impl<T> Slots<T> {
         self.free.push(at);
         Some(value)
     }
-
-    pub(crate) fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
-    }
 }

@@ -53,8 +53,13 @@ pub(crate) struct Process {
     errors: PathBuf,
 }
 
-/// Starts a child with piped standard input and output.
+/// Starts a proxy. What it prints goes to a file, so that it never waits for a reader.
 pub(crate) fn spawn(spec: Spec<'_>) -> Result<Process> {
+    let output = File::create(spec.dir.join(format!("{}.stdout", spec.name)))?;
+    spawn_with(spec, output.into())
+}
+
+fn spawn_with(spec: Spec<'_>, output: Stdio) -> Result<Process> {
     let errors = spec.dir.join(format!("{}.stderr", spec.name));
     let child = Command::new("setpriv")
         .args(["--pdeathsig", spec.death_signal, "taskset", "-c", &spec.core.number().to_string()])
@@ -63,16 +68,16 @@ pub(crate) fn spawn(spec: Spec<'_>) -> Result<Process> {
         .current_dir(spec.dir)
         .process_group(0)
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
+        .stdout(output)
         .stderr(File::create(&errors)?)
         .spawn()
         .with_context(|| format!("start {}", spec.name))?;
     Ok(Process { child, name: spec.name.to_owned(), errors })
 }
 
-/// Starts a subcommand of this program.
+/// Starts a subcommand of this program, whose output we read.
 pub(crate) fn spawn_self(name: &str, core: Core, dir: &Path, args: Vec<String>) -> Result<Process> {
-    spawn(Spec { name, core, program: std::env::current_exe()?, args, death_signal: "KILL", dir })
+    spawn_with(Spec { name, core, program: std::env::current_exe()?, args, death_signal: "KILL", dir }, Stdio::piped())
 }
 
 impl Process {

@@ -185,7 +185,10 @@ pub(crate) fn machine() -> BTreeMap<&'static str, String> {
     let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map(|d| d.as_secs().to_string()).ok();
     [
         ("cpu", after_colon("/proc/cpuinfo", "model name")),
-        ("cores", std::fs::read_to_string("/proc/cpuinfo").ok().map(|t| t.lines().filter(|l| l.starts_with("processor")).count().to_string())),
+        (
+            "cores",
+            std::fs::read_to_string("/proc/cpuinfo").ok().map(|t| t.lines().filter(|l| l.starts_with("processor")).count().to_string()),
+        ),
         ("memory", after_colon("/proc/meminfo", "MemTotal")),
         ("kernel", first_line("/proc/sys/kernel/osrelease")),
         ("load_average_at_end", first_line("/proc/loadavg")),

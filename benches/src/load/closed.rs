@@ -89,7 +89,8 @@ pub(crate) fn run(kind: Kind, target: &Target, window: &Window) -> Result<Outcom
 impl Load<'_> {
     fn connect(&mut self) -> Result<()> {
         let stream = net::connect_start(self.target.target)?;
-        let at = self.connections.insert(Connection { stream, reader: ResponseReader::new(), started: false, answered: false, echo_left: 0 });
+        let at =
+            self.connections.insert(Connection { stream, reader: ResponseReader::new(), started: false, answered: false, echo_left: 0 });
         let stream = &self.connections.get_mut(at).expect("just inserted").stream;
         let flags = match self.kind {
             Kind::Source => EventFlags::IN,
@@ -157,14 +158,7 @@ fn send(connection: &mut Connection, bytes: &[u8]) -> bool {
     connection.stream.write(bytes).ok() == Some(bytes.len())
 }
 
-fn drive_http(
-    connection: &mut Connection,
-    request: &[u8],
-    once: bool,
-    flags: EventFlags,
-    scratch: &mut [u8],
-    seen: &mut Outcome,
-) -> After {
+fn drive_http(connection: &mut Connection, request: &[u8], once: bool, flags: EventFlags, scratch: &mut [u8], seen: &mut Outcome) -> After {
     if !connection.started {
         if !flags.contains(EventFlags::OUT) {
             return After::Failed;

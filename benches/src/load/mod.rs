@@ -57,7 +57,8 @@ impl Target {
     /// The request that is sent over and over, in the shape a plain client gives it.
     pub(crate) fn request(&self, keep_alive: bool) -> Vec<u8> {
         let connection = if keep_alive { "" } else { "Connection: close\r\n" };
-        format!("GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: weir-benches\r\nAccept: */*\r\n{connection}\r\n", self.path, self.host).into_bytes()
+        format!("GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: weir-benches\r\nAccept: */*\r\n{connection}\r\n", self.path, self.host)
+            .into_bytes()
     }
 }
 

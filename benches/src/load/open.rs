@@ -15,7 +15,6 @@ use super::histogram::Histogram;
 use super::response::{Progress, ResponseReader};
 use super::{Latency, Outcome, Target, Window};
 use crate::cpu;
-use crate::net;
 use crate::poller::{EDGE, EventFlags, Poller};
 
 const TIMER: u64 = u64::MAX;
