@@ -51,6 +51,8 @@ pub(crate) struct Process {
     child: Child,
     name: String,
     errors: PathBuf,
+    /// It has children of its own: it is asked first, so that it ends and buries them.
+    asked_first: bool,
 }
 
 /// Starts a proxy. What it prints goes to a file, so that it never waits for a reader.
@@ -72,7 +74,7 @@ fn spawn_with(spec: Spec<'_>, output: Stdio) -> Result<Process> {
         .stderr(File::create(&errors)?)
         .spawn()
         .with_context(|| format!("start {}", spec.name))?;
-    Ok(Process { child, name: spec.name.to_owned(), errors })
+    Ok(Process { child, name: spec.name.to_owned(), errors, asked_first: spec.death_signal == "TERM" })
 }
 
 /// Starts a subcommand of this program, whose output we read.
@@ -152,6 +154,13 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if let Some(pid) = Pid::from_raw(self.child.id() as i32) {
+            if self.asked_first {
+                let _ = rustix::process::kill_process(pid, Signal::TERM);
+                let deadline = Instant::now() + Duration::from_secs(1);
+                while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+                    thread::sleep(Duration::from_millis(5));
+                }
+            }
             // The group outlives its leader where the leader left children behind.
             let _ = rustix::process::kill_process_group(pid, Signal::KILL);
         }
