@@ -141,6 +141,9 @@ enum Suite {
     Membership,
 }
 
+/// Above this load average something else competes for the two cores.
+const LOAD_QUIET_MAX: f64 = 0.5;
+
 fn main() -> Result<ExitCode> {
     match Cli::parse().command {
         Command::Run(args) => run(&args),
@@ -207,6 +210,10 @@ fn set_up(args: &RunArgs, programs: Programs) -> Result<Bench> {
         std::fs::remove_dir_all(&dir)?;
     }
     std::fs::create_dir_all(&dir)?;
+    let load_before = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    if load_before.split(' ').next().and_then(|l| l.parse::<f64>().ok()).is_some_and(|l| l > LOAD_QUIET_MAX) {
+        println!("This machine is busy (load {}): ratios will be rough.\n", load_before.trim());
+    }
     let (warmup, measure) = if args.quick { (300, 1000) } else { (1000, 3000) };
     let mut bench = Bench {
         programs,
@@ -216,6 +223,7 @@ fn set_up(args: &RunArgs, programs: Programs) -> Result<Bench> {
         measure: Duration::from_millis(measure),
         forwarded: args.forwarded,
         quick: args.quick,
+        load_before: load_before.trim().to_owned(),
         dir,
         ports: net::Ports::new(),
         results: report::Results::default(),
@@ -236,6 +244,7 @@ fn options(bench: &Bench, suites: &[String]) -> BTreeMap<&'static str, String> {
         ("warmup_ms", bench.warmup.as_millis().to_string()),
         ("measure_ms", bench.measure.as_millis().to_string()),
         ("quick", bench.quick.to_string()),
+        ("load_average_before", bench.load_before.clone()),
         ("peers_add_forwarding_headers", bench.forwarded.to_string()),
     ])
 }

@@ -191,7 +191,6 @@ pub(crate) fn machine() -> BTreeMap<&'static str, String> {
         ),
         ("memory", after_colon("/proc/meminfo", "MemTotal")),
         ("kernel", first_line("/proc/sys/kernel/osrelease")),
-        ("load_average_at_end", first_line("/proc/loadavg")),
         ("unix_time", seconds),
         ("commit", commit),
     ]

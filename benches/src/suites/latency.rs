@@ -3,7 +3,6 @@
 use anyhow::{Context, Result};
 
 use super::Bench;
-use crate::load::Latency;
 use crate::load::closed::Kind;
 use crate::origin::Role;
 use crate::peers::{Mode, Peer};
@@ -39,10 +38,14 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
         }
         let through = seen.latency.context("no latency")?;
         let peer = proxy.peer.to_string();
-        let quantiles: [(&str, fn(&Latency) -> f64); 4] =
-            [("p50", |l| l.p50), ("p90", |l| l.p90), ("p99", |l| l.p99), ("p99.9", |l| l.p999)];
-        for (name, quantile) in quantiles {
-            bench.results.add("latency", CASE, &format!("{name} added"), "us", &peer, (quantile(&through) - quantile(&straight)).max(0.0));
+        let pairs = [
+            ("p50", through.p50, straight.p50),
+            ("p90", through.p90, straight.p90),
+            ("p99", through.p99, straight.p99),
+            ("p99.9", through.p999, straight.p999),
+        ];
+        for (name, through, straight) in pairs {
+            bench.results.add("latency", CASE, &format!("{name} added"), "us", &peer, (through - straight).max(0.0));
         }
         bench.results.add("latency", CASE, "p50 direct", "us", &peer, straight.p50);
         bench.results.add("latency", CASE, "p99 direct", "us", &peer, straight.p99);

@@ -34,6 +34,8 @@ pub(crate) struct Bench {
     pub(crate) forwarded: bool,
     /// Fewer repetitions where a suite has its own number of them.
     pub(crate) quick: bool,
+    /// `/proc/loadavg` before anything was started.
+    pub(crate) load_before: String,
     /// Configurations, logs and standard error of the children.
     pub(crate) dir: PathBuf,
     pub(crate) ports: Ports,
