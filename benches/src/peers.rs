@@ -255,6 +255,9 @@ mod tests {
                 let job = Job { mode, ..job.clone() };
                 let text = fill(peer.template(mode).expect("has one"), &peer.values(&job, Path::new("/tmp")));
                 assert!(!text.contains("{{"), "{peer} {mode:?}: {text}");
+                if peer == Peer::Weir {
+                    weir_config::parse(&text, "weir.toml").unwrap_or_else(|e| panic!("{mode:?}: {e:?}"));
+                }
             }
         }
     }

@@ -3,9 +3,8 @@
 //! In a large pool a new endpoint would have to wait for its turn, and the turn would be measured. So the others stand in tier 1 and the new
 //! one in tier 0: the very next request after the change belongs to it.
 
-use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -60,11 +59,7 @@ fn changes(bench: &mut Bench) -> Result<()> {
     let all: Vec<SocketAddr> = endpoints.iter().copied().chain([newcomer]).collect();
     let _origin = bench.start_origin_at(Role::Http, &all)?;
 
-    let list = endpoints.iter().fold(String::new(), |mut text, e| {
-        let _ = writeln!(text, "  {{ address = \"{e}\", tier = 1 }},");
-        text
-    });
-    let mut weir = start_weir(bench, "changes", "pool = \"p\"", &format!("[pool.p]\nendpoints = [\n{list}]\n"))?;
+    let mut weir = start_weir(bench, "changes", &large_pool(&endpoints))?;
     until_served(&mut weir, "bench.example")?;
     let mut client = Client::connect(weir.listen)?;
     let path = "/v1/pools/p/endpoints";
@@ -104,14 +99,7 @@ fn start(bench: &mut Bench) -> Result<()> {
     let port = bench.ports.take()?;
     let endpoints: Vec<SocketAddr> = (0..POOLS * ENDPOINTS_PER_POOL).map(|n| numbered(n, port)).collect();
     let _origin = bench.start_origin_at(Role::Http, &endpoints)?;
-    let mut routes = String::new();
-    let mut pools = String::new();
-    for (n, endpoints) in endpoints.chunks(ENDPOINTS_PER_POOL).enumerate() {
-        let list: Vec<String> = endpoints.iter().map(|e| format!("\"{e}\"")).collect();
-        writeln!(routes, "[[listener.web.route]]\nhost = \"p{n}.example\"\npool = \"p{n}\"")?;
-        writeln!(pools, "[pool.p{n}]\nendpoints = [{}]\n[pool.p{n}.health]\ntype = \"http\"\npath = \"/healthz\"", list.join(", "))?;
-    }
-    let mut weir = start_weir(bench, "start", &format!("pool = \"p0\"\n{routes}"), &pools)?;
+    let mut weir = start_weir(bench, "start", &many_pools(&endpoints))?;
     let took = until_served(&mut weir, &format!("p{}.example", POOLS - 1))?;
     bench.results.add("membership", "1,000 pools of 10", "start", "ms", "weir", took.as_secs_f64() * 1000.0);
     Ok(())
@@ -122,16 +110,44 @@ fn numbered(n: usize, port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 1)) + n as u32), port))
 }
 
-fn start_weir(bench: &mut Bench, name: &str, listener: &str, pools: &str) -> Result<Started> {
+/// The tables of a listener and what they belong to.
+struct Tables {
+    listener: String,
+    pools: String,
+}
+
+/// One pool, all of it in tier 1.
+fn large_pool(endpoints: &[SocketAddr]) -> Tables {
+    let mut pools = "[pool.p]\nendpoints = [\n".to_owned();
+    endpoints.iter().for_each(|e| pools += &format!("  {{ address = \"{e}\", tier = 1 }},\n"));
+    Tables { listener: "pool = \"p\"\n".to_owned(), pools: pools + "]\n" }
+}
+
+/// A pool with a route and health checks for each ten endpoints.
+fn many_pools(endpoints: &[SocketAddr]) -> Tables {
+    let mut tables = Tables { listener: "pool = \"p0\"\n".to_owned(), pools: String::new() };
+    for (n, endpoints) in endpoints.chunks(ENDPOINTS_PER_POOL).enumerate() {
+        let list: Vec<String> = endpoints.iter().map(|e| format!("\"{e}\"")).collect();
+        tables.listener += &format!("[[listener.web.route]]\nhost = \"p{n}.example\"\npool = \"p{n}\"\n");
+        let health = format!("[pool.p{n}.health]\ntype = \"http\"\npath = \"/healthz\"\n");
+        tables.pools += &format!("[pool.p{n}]\nendpoints = [{}]\n{health}", list.join(", "));
+    }
+    tables
+}
+
+/// The whole file.
+fn file(dir: &Path, listen: SocketAddr, api: SocketAddr, tables: &Tables) -> String {
+    let Tables { listener, pools } = tables;
+    let node = format!("[node]\nworkers = 1\nstate_dir = \"{}\"\n[api]\nbind = \"{api}\"\n", dir.display());
+    format!("{node}[listener.web]\nbind = \"{listen}\"\nprotocol = \"http\"\n{listener}{pools}")
+}
+
+fn start_weir(bench: &mut Bench, name: &str, tables: &Tables) -> Result<Started> {
     let (listen, api) = (loopback(bench.ports.take()?), loopback(bench.ports.take()?));
     let dir: PathBuf = bench.dir.join(format!("membership-{name}-{}", listen.port()));
     std::fs::create_dir_all(&dir)?;
     let config = dir.join("weir.toml");
-    let text = format!(
-        "[node]\nworkers = 1\nstate_dir = \"{}\"\n[api]\nbind = \"{api}\"\n[listener.web]\nbind = \"{listen}\"\nprotocol = \"http\"\n{listener}\n{pools}",
-        dir.display()
-    );
-    std::fs::write(&config, text)?;
+    std::fs::write(&config, file(&dir, listen, api, tables))?;
     let args = vec!["run".into(), "--config".into(), config.display().to_string()];
     let at = Instant::now();
     let program = bench.programs.weir.clone();
@@ -149,5 +165,20 @@ fn until_served(weir: &mut Started, host: &str) -> Result<Duration> {
             Err(_) => weir.process.check_alive()?,
         }
         std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_are_valid() {
+        let endpoints: Vec<SocketAddr> = (0..1000).map(|n| numbered(n, 21_000)).collect();
+        for (tables, pools) in [(large_pool(&endpoints), 1), (many_pools(&endpoints), 100)] {
+            let text = file(Path::new("/tmp"), loopback(1), loopback(2), &tables);
+            let config = weir_config::parse(&text, "weir.toml").unwrap_or_else(|e| panic!("{e:?}"));
+            assert_eq!(config.pools.len(), pools);
+        }
     }
 }
