@@ -1,0 +1,264 @@
+//! The products that are compared, and how each is started. Their configurations are the templates in `benches/peers`.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::client;
+use crate::net::loopback;
+use crate::process::{self, Core, Process, Spec};
+
+/// A product, or a variant of its configuration.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, clap::ValueEnum)]
+pub(crate) enum Peer {
+    /// What this bench is for.
+    Weir,
+    /// nginx from Debian.
+    Nginx,
+    /// nginx that never spills a response to disk and has room for one in memory.
+    NginxLargeBuffers,
+    /// HAProxy from Debian.
+    Haproxy,
+    /// HAProxy with `option splice-auto` (TCP mode only).
+    HaproxySplice,
+    /// Envoy from PyPI.
+    Envoy,
+    /// The blind relay: the floor.
+    Relay,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Peer::Weir => "weir",
+            Peer::Nginx => "nginx",
+            Peer::NginxLargeBuffers => "nginx-large-buffers",
+            Peer::Haproxy => "haproxy",
+            Peer::HaproxySplice => "haproxy-splice",
+            Peer::Envoy => "envoy",
+            Peer::Relay => "relay",
+        })
+    }
+}
+
+/// Where the programs are.
+#[derive(Clone, Debug)]
+pub(crate) struct Programs {
+    pub(crate) weir: PathBuf,
+    pub(crate) envoy: PathBuf,
+}
+
+/// What a proxy is asked to do.
+#[derive(Clone, Debug)]
+pub(crate) struct Job {
+    pub(crate) mode: Mode,
+    pub(crate) listen_port: u16,
+    pub(crate) api_port: u16,
+    pub(crate) origins: [SocketAddr; 2],
+    pub(crate) access_log: bool,
+    /// The peers also add `X-Forwarded-For` and `-Proto`, as weir does.
+    pub(crate) forwarded: bool,
+}
+
+/// Which protocol is proxied.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Mode {
+    Http,
+    Tcp,
+}
+
+/// A proxy that serves.
+pub(crate) struct Proxy {
+    pub(crate) peer: Peer,
+    pub(crate) process: Process,
+    pub(crate) address: SocketAddr,
+}
+
+/// How long a proxy may take until it serves.
+const START_DEADLINE: Duration = Duration::from_secs(15);
+
+impl Peer {
+    fn program(self, programs: &Programs) -> PathBuf {
+        match self {
+            Peer::Weir => programs.weir.clone(),
+            Peer::Nginx | Peer::NginxLargeBuffers => on_path("nginx"),
+            Peer::Haproxy | Peer::HaproxySplice => on_path("haproxy"),
+            Peer::Envoy => programs.envoy.clone(),
+            Peer::Relay => std::env::current_exe().unwrap_or_default(),
+        }
+    }
+
+    /// Whether the program is on this machine.
+    pub(crate) fn is_installed(self, programs: &Programs) -> bool {
+        self.program(programs).is_file()
+    }
+
+    /// What the program calls its version; `None` when it does not say.
+    pub(crate) fn version(self, programs: &Programs) -> Option<String> {
+        let flag = match self {
+            Peer::Weir | Peer::Envoy => "--version",
+            Peer::Relay => return Some(env!("CARGO_PKG_VERSION").to_owned()),
+            _ => "-v",
+        };
+        let output = Command::new(self.program(programs)).arg(flag).output().ok()?;
+        let text = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&text).lines().map(str::trim).find(|l| !l.is_empty()).map(str::to_owned)
+    }
+
+    /// Starts it and waits until it serves. Its files go to `dir`.
+    pub(crate) fn start(self, programs: &Programs, job: &Job, dir: &Path) -> Result<Proxy> {
+        let dir = dir.join(format!("{self}-{}", job.listen_port));
+        std::fs::create_dir_all(&dir)?;
+        let address = loopback(job.listen_port);
+        let config = dir.join(self.config_name());
+        if let Some(template) = self.template(job.mode) {
+            std::fs::write(&config, fill(template, &self.values(job, &dir)))?;
+        }
+        let (args, death_signal) = self.command_line(job, address, &config);
+        let program = self.program(programs);
+        let spec = Spec { name: &self.to_string(), core: Core::Proxy, program, args, death_signal, dir: &dir };
+        let mut process = process::spawn(spec)?;
+        wait_until_serving(&mut process, job.mode, address).with_context(|| format!("{self} with {}", config.display()))?;
+        Ok(Proxy { peer: self, process, address })
+    }
+
+    /// Envoy tells formats by the extension.
+    fn config_name(self) -> &'static str {
+        if self == Peer::Envoy { "config.yaml" } else { "config" }
+    }
+
+    fn template(self, mode: Mode) -> Option<&'static str> {
+        Some(match (self, mode) {
+            (Peer::Weir, Mode::Http) => include_str!("../peers/weir-http.toml"),
+            (Peer::Weir, Mode::Tcp) => include_str!("../peers/weir-tcp.toml"),
+            (Peer::Nginx | Peer::NginxLargeBuffers, Mode::Http) => include_str!("../peers/nginx-http.conf"),
+            (Peer::Nginx | Peer::NginxLargeBuffers, Mode::Tcp) => include_str!("../peers/nginx-tcp.conf"),
+            (Peer::Haproxy | Peer::HaproxySplice, Mode::Http) => include_str!("../peers/haproxy-http.cfg"),
+            (Peer::Haproxy | Peer::HaproxySplice, Mode::Tcp) => include_str!("../peers/haproxy-tcp.cfg"),
+            (Peer::Envoy, Mode::Http) => include_str!("../peers/envoy-http.yaml"),
+            (Peer::Envoy, Mode::Tcp) => include_str!("../peers/envoy-tcp.yaml"),
+            (Peer::Relay, _) => return None,
+        })
+    }
+
+    fn values(self, job: &Job, dir: &Path) -> Vec<(&'static str, String)> {
+        let log = dir.join("access.log");
+        let access_log = if job.access_log { format!("{} json buffer=32k flush=1s", log.display()) } else { "off".to_owned() };
+        vec![
+            ("dir", dir.display().to_string()),
+            ("listen", loopback(job.listen_port).to_string()),
+            ("listen_port", job.listen_port.to_string()),
+            ("api_port", job.api_port.to_string()),
+            ("origin_a", job.origins[0].to_string()),
+            ("origin_b", job.origins[1].to_string()),
+            ("port_a", job.origins[0].port().to_string()),
+            ("port_b", job.origins[1].port().to_string()),
+            ("access_log", access_log),
+            ("load_module", nginx_stream_module()),
+            ("extra", self.extra(job, &log)),
+        ]
+    }
+
+    /// Lines that depend on the variant.
+    fn extra(self, job: &Job, log: &Path) -> String {
+        let mut lines: Vec<String> = Vec::new();
+        match (self, job.mode) {
+            (Peer::Weir, Mode::Http) if job.access_log => {
+                lines.push(format!("\n[access_log]\npath   = \"{}\"\nformat = \"json\"", log.display()));
+            }
+            (Peer::Nginx | Peer::NginxLargeBuffers, Mode::Http) => {
+                if self == Peer::NginxLargeBuffers {
+                    lines.push(
+                        "proxy_buffers 64 32k; proxy_busy_buffers_size 256k; proxy_buffer_size 32k; proxy_max_temp_file_size 0;".into(),
+                    );
+                }
+                if job.forwarded {
+                    lines.push("proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Proto $scheme;".into());
+                }
+            }
+            (Peer::Haproxy, Mode::Http) if job.forwarded => {
+                lines.push("    option forwardfor\n    http-request set-header X-Forwarded-Proto http".into());
+            }
+            (Peer::HaproxySplice, _) => lines.push("    option splice-auto".into()),
+            _ => {}
+        }
+        lines.join("\n")
+    }
+
+    fn command_line(self, job: &Job, listen: SocketAddr, config: &Path) -> (Vec<String>, &'static str) {
+        let config = config.display().to_string();
+        let args: Vec<String> = match self {
+            Peer::Weir => vec!["run".into(), "--config".into(), config],
+            Peer::Nginx | Peer::NginxLargeBuffers => vec!["-c".into(), config],
+            Peer::Haproxy | Peer::HaproxySplice => vec!["-db".into(), "-f".into(), config],
+            Peer::Envoy => ["-c", &config, "--concurrency", "1", "--disable-hot-restart", "-l", "error"].map(str::to_owned).to_vec(),
+            Peer::Relay => {
+                let [a, b] = job.origins;
+                vec!["relay".into(), "--listen".into(), listen.to_string(), a.to_string(), b.to_string()]
+            }
+        };
+        // nginx is a master with a worker: asked to end, it ends both.
+        let death_signal = if matches!(self, Peer::Nginx | Peer::NginxLargeBuffers) { "TERM" } else { "KILL" };
+        (args, death_signal)
+    }
+}
+
+/// Debian ships the stream module apart; elsewhere it may be compiled in.
+fn nginx_stream_module() -> String {
+    let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
+    if Path::new(module).exists() { format!("load_module {module};") } else { String::new() }
+}
+
+/// Where a program of this name is; the bare name when nowhere.
+fn on_path(name: &str) -> PathBuf {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    let sbin = [PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")];
+    std::env::split_paths(&folders).chain(sbin).map(|f| f.join(name)).find(|p| p.is_file()).unwrap_or_else(|| name.into())
+}
+
+/// Replaces each `{{key}}`.
+pub(crate) fn fill(template: &str, values: &[(&str, String)]) -> String {
+    values.iter().fold(template.to_owned(), |text, (key, value)| text.replace(&format!("{{{{{key}}}}}"), value))
+}
+
+/// A proxy serves when a request is answered with 200 (HTTP), or a connection stays open (TCP).
+fn wait_until_serving(process: &mut Process, mode: Mode, address: SocketAddr) -> Result<()> {
+    let deadline = Instant::now() + START_DEADLINE;
+    loop {
+        process.check_alive()?;
+        let serving = match mode {
+            Mode::Http => client::fetch(address, "bench.example", "/healthz").map(drop),
+            Mode::Tcp => client::stays_open(address),
+        };
+        match serving {
+            Ok(()) => return Ok(()),
+            Err(e) if Instant::now() > deadline => bail!("it did not serve in {} s: {e:#}", START_DEADLINE.as_secs()),
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_template_is_filled() {
+        let job =
+            Job { mode: Mode::Http, listen_port: 1, api_port: 2, origins: [loopback(3), loopback(4)], access_log: true, forwarded: true };
+        for peer in [Peer::Weir, Peer::Nginx, Peer::NginxLargeBuffers, Peer::Haproxy, Peer::HaproxySplice, Peer::Envoy] {
+            for mode in [Mode::Http, Mode::Tcp] {
+                let job = Job { mode, ..job.clone() };
+                let text = fill(peer.template(mode).expect("has one"), &peer.values(&job, Path::new("/tmp")));
+                assert!(!text.contains("{{"), "{peer} {mode:?}: {text}");
+                if peer == Peer::Weir {
+                    weir_config::parse(&text, "weir.toml").unwrap_or_else(|e| panic!("{mode:?}: {e:?}"));
+                }
+            }
+        }
+    }
+}
