@@ -1,0 +1,441 @@
+//! A request's head: what it means, and what the endpoint gets to see of it.
+
+use std::mem::MaybeUninit;
+use std::net::IpAddr;
+use std::ops::Range;
+
+use super::body::Body;
+use super::fields::{self, Connection, Dropped, Lengths, copy_fields, offset, push_field};
+use super::lines::{HEADERS_CEILING, HeadError};
+use weir_config::ForwardHeaders;
+
+/// A place in the buffer that holds the head.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    fn of(buf: &[u8], part: &[u8]) -> Span {
+        let start = offset(buf, part);
+        Span { start: start as u32, end: (start + part.len()) as u32 }
+    }
+
+    /// The bytes.
+    pub fn of_buf(self, buf: &[u8]) -> &[u8] {
+        &buf[self.start as usize..self.end as usize]
+    }
+
+    /// As a range.
+    pub fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+/// What the proxy must know about a method.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Method {
+    /// `GET`
+    Get,
+    /// `HEAD`: its response has no body.
+    Head,
+    /// Another one that is idempotent (RFC 9110 section 9.2.2): `PUT`, `DELETE`, `OPTIONS`, `TRACE`.
+    Idempotent,
+    /// Any other.
+    Other,
+}
+
+impl Method {
+    fn read(text: &str) -> Method {
+        match text {
+            "GET" => Method::Get,
+            "HEAD" => Method::Head,
+            "PUT" | "DELETE" | "OPTIONS" | "TRACE" => Method::Idempotent,
+            _ => Method::Other,
+        }
+    }
+
+    /// Whether the request may be sent again when nobody knows whether it was processed.
+    pub fn is_idempotent(self) -> bool {
+        self != Method::Other
+    }
+}
+
+/// A request's head, read and checked.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Bytes of the head, the empty line included.
+    pub head_len: usize,
+    /// Method, as far as it matters.
+    pub method: Method,
+    /// Method as sent.
+    pub method_text: Span,
+    /// 0 or 1: HTTP/1.0 or HTTP/1.1.
+    pub minor: u8,
+    /// Target as sent.
+    pub target: Span,
+    /// The path of the target, without the query; empty for `*`.
+    pub path: Span,
+    /// Host without port; empty where HTTP/1.0 sent none.
+    pub host: Span,
+    /// `User-Agent`; may be empty.
+    pub user_agent: Span,
+    /// The request id that was sent, when it was and is fit to be kept; may be empty.
+    pub request_id: Span,
+    /// How long the body is.
+    pub body: Body,
+    /// The client wants to go on after this request.
+    pub keep_alive: bool,
+    /// The client waits for 100 before it sends the body.
+    pub expect_continue: bool,
+    /// The client asks for another protocol, and may get it.
+    pub upgrade: bool,
+}
+
+/// What an endpoint is told about the client.
+#[derive(Clone, Copy, Debug)]
+pub struct Forward<'a> {
+    /// Which headers are added.
+    pub headers: &'a ForwardHeaders,
+    /// The client's address.
+    pub client: IpAddr,
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// Our name in `Via`.
+    pub node: &'a str,
+    /// The id of a request that brings none.
+    pub request_id: u128,
+}
+
+/// The longest request id taken over from a client.
+const REQUEST_ID_MAX: usize = 128;
+
+/// Reads a head that [`super::Scanner`] found to be `head_len` bytes long, and appends what the endpoint gets to `out`.
+///
+/// # Errors
+/// The head is not one that all parsers read alike. What was appended to `out` is then meaningless.
+pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u8>) -> Result<Request, HeadError> {
+    let buf = &buf[..head_len];
+    let mut storage = [const { MaybeUninit::uninit() }; HEADERS_CEILING];
+    let mut head = httparse::Request::new(&mut []);
+    match head.parse_with_uninit_headers(buf, &mut storage).map_err(fields::map_error)? {
+        httparse::Status::Complete(len) if len == head_len => {}
+        _ => return Err(HeadError::Syntax),
+    }
+    let (Some(method_text), Some(target), Some(minor)) = (head.method, head.path, head.version) else {
+        return Err(HeadError::Syntax);
+    };
+    if minor > 1 {
+        return Err(HeadError::Version);
+    }
+    let headers = &*head.headers;
+
+    let mut dropped = Dropped::default();
+    let mut lengths = Lengths::default();
+    let mut connection = Connection::default();
+    let mut authority: Option<&[u8]> = None;
+    let mut upgrade: Option<&[u8]> = None;
+    let mut trailers_welcome = false;
+    let mut expect_continue = false;
+    let mut user_agent: &[u8] = &[];
+    let mut request_id: &[u8] = &[];
+    let replaced = forward.headers;
+
+    for (index, header) in headers.iter().enumerate() {
+        let name = header.name.as_bytes();
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        match name.len() {
+            2 if is("te") => {
+                dropped.set(index);
+                trailers_welcome |= fields::tokens(header.value).any(|token| token.eq_ignore_ascii_case(b"trailers"));
+            }
+            4 if is("host") => {
+                if authority.replace(header.value).is_some() {
+                    return Err(HeadError::Host);
+                }
+            }
+            6 if is("expect") => {
+                expect_continue = header.value.eq_ignore_ascii_case(b"100-continue");
+            }
+            7 if is("upgrade") => {
+                dropped.set(index);
+                // Two of them are no request for one protocol.
+                upgrade = if upgrade.is_none() { Some(header.value) } else { Some(&[]) };
+            }
+            9 if replaced.forwarded && is("forwarded") => dropped.set(index),
+            10 if is("connection") => {
+                dropped.set(index);
+                connection.read(header.value);
+            }
+            10 if is("keep-alive") => dropped.set(index),
+            10 if is("user-agent") => user_agent = header.value,
+            14 if is("content-length") => lengths.content_length(header.value)?,
+            15 if replaced.x_forwarded && is("x-forwarded-for") => dropped.set(index),
+            16 if replaced.x_forwarded && is("x-forwarded-host") => dropped.set(index),
+            16 if is("proxy-connection") => dropped.set(index),
+            17 if is("transfer-encoding") => {
+                dropped.set(index);
+                lengths.transfer_encoding(header.value)?;
+            }
+            17 if replaced.x_forwarded && is("x-forwarded-proto") => dropped.set(index),
+            _ => {}
+        }
+        if let Some(id_name) = &replaced.request_id
+            && name.len() == id_name.len()
+            && is(id_name)
+        {
+            let fit = header.value.len() <= REQUEST_ID_MAX && !header.value.is_empty() && header.value.iter().all(u8::is_ascii_graphic);
+            if fit && request_id.is_empty() {
+                request_id = header.value;
+            } else {
+                dropped.set(index);
+            }
+        }
+    }
+    lengths.check(minor)?;
+    if connection.nominates {
+        refuse_nominated_framing(headers)?;
+        fields::drop_nominated(headers, &mut dropped);
+    }
+
+    let form = Target::read(method_text, target)?;
+    let host = match (authority, minor) {
+        (Some(value), _) => host_without_port(value)?,
+        (None, 0) => &[],
+        (None, _) => return Err(HeadError::Host),
+    };
+    if let Some(named) = form.authority
+        && !authority.is_some_and(|value| value.eq_ignore_ascii_case(named))
+    {
+        return Err(HeadError::Target);
+    }
+
+    let body = match (lengths.chunked, lengths.content_length) {
+        (true, _) => Body::chunked(),
+        (false, Some(length)) => Body::length(length),
+        (false, None) => Body::Empty,
+    };
+    let upgrade = upgrade.filter(|protocol| {
+        connection.upgrade && minor == 1 && method_text == "GET" && body.is_done() && !protocol.is_empty() && !names_http(protocol)
+    });
+
+    out.extend_from_slice(method_text.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(form.origin_form());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    copy_fields(buf, head_len, headers, &dropped, out);
+    if lengths.chunked {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
+    }
+    match upgrade {
+        Some(protocol) => {
+            out.extend_from_slice(b"Connection: upgrade\r\n");
+            push_field(out, "Upgrade", protocol);
+        }
+        None if trailers_welcome => out.extend_from_slice(b"Connection: TE\r\nTE: trailers\r\n"),
+        None => {}
+    }
+    push_client(forward, authority, request_id.is_empty(), out);
+    out.extend_from_slice(b"\r\n");
+
+    Ok(Request {
+        head_len,
+        method: Method::read(method_text),
+        method_text: Span::of(buf, method_text.as_bytes()),
+        minor,
+        target: Span::of(buf, target.as_bytes()),
+        path: Span::of(buf, form.path),
+        host: if host.is_empty() { Span::default() } else { Span::of(buf, host) },
+        user_agent: if user_agent.is_empty() { Span::default() } else { Span::of(buf, user_agent) },
+        request_id: if request_id.is_empty() { Span::default() } else { Span::of(buf, request_id) },
+        body,
+        keep_alive: connection.persists(minor),
+        expect_continue: expect_continue && minor == 1,
+        upgrade: upgrade.is_some(),
+    })
+}
+
+/// A client that names a framing field in `Connection` wants one parser to see it and the next not to.
+fn refuse_nominated_framing(headers: &[httparse::Header<'_>]) -> Result<(), HeadError> {
+    let connections = headers.iter().filter(|header| header.name.eq_ignore_ascii_case("connection"));
+    for token in connections.flat_map(|header| fields::tokens(header.value)) {
+        if [&b"content-length"[..], b"transfer-encoding", b"host"].iter().any(|name| token.eq_ignore_ascii_case(name)) {
+            return Err(HeadError::Syntax);
+        }
+    }
+    Ok(())
+}
+
+/// `Upgrade: h2c` and like would let a client speak HTTP past us (RFC 9113 section 3.1 removed it).
+fn names_http(protocol: &[u8]) -> bool {
+    fields::tokens(protocol).any(|token| {
+        let name = token.split(|byte| *byte == b'/').next().unwrap_or_default();
+        name.eq_ignore_ascii_case(b"h2c") || name.eq_ignore_ascii_case(b"http") || name.eq_ignore_ascii_case(b"h2")
+    })
+}
+
+fn push_client(forward: &Forward<'_>, authority: Option<&[u8]>, needs_id: bool, out: &mut Vec<u8>) {
+    if forward.headers.x_forwarded {
+        out.extend_from_slice(b"X-Forwarded-For: ");
+        push_ip(out, forward.client);
+        out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
+        out.extend_from_slice(forward.scheme.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        if let Some(authority) = authority {
+            push_field(out, "X-Forwarded-Host", authority);
+        }
+    }
+    if forward.headers.forwarded {
+        push_forwarded(forward, authority, out);
+    }
+    if forward.headers.via {
+        fields::push_via(out, forward.node);
+    }
+    if let Some(name) = &forward.headers.request_id
+        && needs_id
+    {
+        push_field(out, name, &hex(forward.request_id));
+    }
+}
+
+/// RFC 7239 section 4: an IPv6 address and a host with a port must be quoted.
+fn push_forwarded(forward: &Forward<'_>, authority: Option<&[u8]>, out: &mut Vec<u8>) {
+    match forward.client {
+        IpAddr::V4(_) => {
+            out.extend_from_slice(b"Forwarded: for=");
+            push_ip(out, forward.client);
+        }
+        IpAddr::V6(_) => {
+            out.extend_from_slice(b"Forwarded: for=\"[");
+            push_ip(out, forward.client);
+            out.extend_from_slice(b"]\"");
+        }
+    }
+    out.extend_from_slice(b";proto=");
+    out.extend_from_slice(forward.scheme.as_bytes());
+    if let Some(authority) = authority {
+        // A host that passed its check has no quotation mark and no backslash.
+        out.extend_from_slice(b";host=\"");
+        out.extend_from_slice(authority);
+        out.push(b'"');
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn push_ip(out: &mut Vec<u8>, ip: IpAddr) {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let mut digits = itoa::Buffer::new();
+            for (index, octet) in ip.octets().into_iter().enumerate() {
+                if index > 0 {
+                    out.push(b'.');
+                }
+                out.extend_from_slice(digits.format(octet).as_bytes());
+            }
+        }
+        IpAddr::V6(ip) => {
+            use std::io::Write;
+            write!(out, "{ip}").expect("writing to memory cannot fail");
+        }
+    }
+}
+
+/// 32 lower-case hexadecimal digits.
+pub fn hex(number: u128) -> [u8; 32] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; 32];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    text
+}
+
+/// The value of the first field of this name in a head that was parsed before; for keys that few pools need.
+pub fn field<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    head.split(|byte| *byte == b'\n').skip(1).find_map(|line| {
+        let colon = memchr::memchr(b':', line)?;
+        line[..colon].eq_ignore_ascii_case(name.as_bytes()).then(|| line[colon + 1..].trim_ascii())
+    })
+}
+
+/// The value of a cookie in a head that was parsed before.
+pub fn cookie<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    field(head, "cookie")?.split(|byte| *byte == b';').find_map(|pair| {
+        let (key, value) = pair.trim_ascii().split_at_checked(name.len())?;
+        (key == name.as_bytes()).then(|| value.strip_prefix(b"=")).flatten()
+    })
+}
+
+/// A request target, taken apart (RFC 9112 section 3.2).
+struct Target<'a> {
+    authority: Option<&'a [u8]>,
+    path: &'a [u8],
+    /// From the path to the end.
+    rest: &'a [u8],
+}
+
+impl<'a> Target<'a> {
+    fn read(method: &str, target: &'a str) -> Result<Target<'a>, HeadError> {
+        let target = target.as_bytes();
+        if method == "CONNECT" {
+            return Err(HeadError::Connect);
+        }
+        if !target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#') {
+            return Err(HeadError::Target);
+        }
+        if target == b"*" {
+            if method != "OPTIONS" {
+                return Err(HeadError::Target);
+            }
+            return Ok(Target { authority: None, path: &target[..0], rest: target });
+        }
+        let (authority, rest) = if target.first() == Some(&b'/') {
+            (None, target)
+        } else {
+            // Absolute form: passed on in origin form, which says the same because the authority equals `Host`.
+            let (scheme, after) = target.split_at_checked(7).ok_or(HeadError::Target)?;
+            if !scheme.eq_ignore_ascii_case(b"http://") {
+                return Err(HeadError::Target);
+            }
+            let end = after.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(after.len());
+            (Some(&after[..end]), &after[end..])
+        };
+        let path = &rest[..memchr::memchr(b'?', rest).unwrap_or(rest.len())];
+        Ok(Target { authority, path, rest })
+    }
+
+    fn origin_form(&self) -> &'a [u8] {
+        if self.rest.is_empty() { b"/" } else { self.rest }
+    }
+}
+
+/// `host [":" port]` (RFC 9110 section 7.2), the host of it. An empty host is allowed by the grammar, but names nothing here.
+fn host_without_port(value: &[u8]) -> Result<&[u8], HeadError> {
+    let (host, port) = if value.first() == Some(&b'[') {
+        let end = memchr::memchr(b']', value).ok_or(HeadError::Host)?;
+        let inner = &value[1..end];
+        if inner.is_empty() || !inner.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')) {
+            return Err(HeadError::Host);
+        }
+        (&value[..=end], &value[end + 1..])
+    } else {
+        let end = memchr::memchr(b':', value).unwrap_or(value.len());
+        let host = &value[..end];
+        let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte);
+        if host.is_empty() || !host.iter().all(fits) {
+            return Err(HeadError::Host);
+        }
+        (host, &value[end..])
+    };
+    match port {
+        [] => Ok(host),
+        [b':', digits @ ..] if digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit) => Ok(host),
+        _ => Err(HeadError::Host),
+    }
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;
