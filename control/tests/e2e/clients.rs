@@ -179,7 +179,7 @@ fn clients_that_leave_in_the_middle_leave_nothing_behind() {
         }
     }
     origin.seen.release();
-    wait_until("nothing in flight", SOON, || weir.endpoint("web", origin.address)["in_flight"] == 0);
+    wait_until("nothing in flight", SOON, || weir.endpoint("web", origin.address)["open"]["requests"] == 0);
     wait_until("no request held", SOON, || origin.seen.holding.load(Ordering::SeqCst) == 0);
     assert_eq!(wire::get(listen, "/").unwrap().text(), "one");
 }

@@ -179,6 +179,11 @@ pub(crate) fn ok(body: &[u8]) -> Vec<u8> {
 /// Reads a head, answers probes by itself, counts the rest; `None` at the end of the connection.
 fn next_head(peer: &mut Peer, seen: &Seen, carried: &mut bool) -> io::Result<Option<Head>> {
     while let Some(head) = peer.head()? {
+        // What a strict server does, and real ones do (RFC 9112 section 3.2).
+        if head.first.ends_with(" HTTP/1.1") && head.all("host").len() != 1 {
+            peer.send("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")?;
+            return Ok(None);
+        }
         if head.request().1 != "/healthz" {
             if !std::mem::replace(carried, true) {
                 seen.carrying.fetch_add(1, Ordering::SeqCst);

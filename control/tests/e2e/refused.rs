@@ -218,7 +218,6 @@ fn what_is_unusual_but_clear_is_served() {
             ("an absolute target", "GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n"),
             ("a host that is an IPv6 address", "GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n"),
             ("1.0 without a host", "GET / HTTP/1.0\r\n\r\n"),
-            ("an empty line before the request", "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n"),
         ] {
             let response = wire::send(listen, "GET", request).unwrap_or_else(|e| panic!("{what}: {e}"));
             assert_eq!(response.status, 200, "{what}");

@@ -17,8 +17,8 @@ use rustix::process::{Pid, Signal};
 
 use crate::wire::{self, Response};
 
-/// Where the API tells facts about the process.
-pub(crate) const NODE_PATH: &str = "/api/v1/node";
+/// Where the API tells everything.
+pub(crate) const STATUS_PATH: &str = "/v1/status";
 
 /// How long something may take that should take a moment.
 pub(crate) const SOON: Duration = Duration::from_secs(15);
@@ -216,11 +216,10 @@ impl<'a> Weir<'a> {
         serde_json::from_slice(&response.body).unwrap_or_else(|e| panic!("{path}: {e}: {}", response.text()))
     }
 
-    /// The status of one endpoint, as `weir status --json` prints it.
+    /// The status of one endpoint; null where the pool does not name it.
     #[track_caller]
     pub(crate) fn endpoint(&self, pool: &str, address: SocketAddr) -> serde_json::Value {
-        let printed = self.cli_ok(&["status", "--json"]);
-        let status: serde_json::Value = serde_json::from_str(&printed).unwrap_or_else(|e| panic!("{e}: {printed}"));
+        let status = self.api_get(STATUS_PATH);
         let pools = status["pools"].as_array().unwrap_or_else(|| panic!("no pools in {status}"));
         let pool = pools.iter().find(|p| p["name"] == pool).unwrap_or_else(|| panic!("no pool {pool} in {status}"));
         let address = address.to_string();
@@ -231,7 +230,7 @@ impl<'a> Weir<'a> {
     /// The process that serves now.
     #[track_caller]
     pub(crate) fn pid(&self) -> u32 {
-        let node = self.api_get(NODE_PATH);
+        let node = &self.api_get(STATUS_PATH)["node"];
         node["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).unwrap_or_else(|| panic!("no pid in {node}"))
     }
 

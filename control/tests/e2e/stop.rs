@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::load::{Load, Plan};
 use crate::origin::Origin;
-use crate::rig::{NodeSettings, SOON, Site, Weir, health, http_site, wait_until};
+use crate::rig::{NodeSettings, SOON, STATUS_PATH, Site, Weir, health, http_site, wait_until};
 use crate::wire::{self, Peer};
 
 #[test]
@@ -153,8 +153,7 @@ fn the_api_needs_a_token_unless_it_is_bound_to_loopback() {
         &format!("{}\n{}", text(&api.to_string(), &format!("token_file = {token:?}\n")), http_site("web", listen, &[origin.address], "")),
     );
     let weir = Weir::start_written(&site, api);
-    let ask =
-        |field: &str| wire::send(api, "GET", &format!("GET {} HTTP/1.1\r\nHost: a\r\n{field}\r\n", crate::rig::NODE_PATH)).unwrap().status;
+    let ask = |field: &str| wire::send(api, "GET", &format!("GET {} HTTP/1.1\r\nHost: a\r\n{field}\r\n", STATUS_PATH)).unwrap().status;
     assert_eq!(ask(""), 401);
     assert_eq!(ask("Authorization: Bearer wrong\r\n"), 401);
     assert_eq!(ask("Authorization: Bearer s3cret-s3cret-s3cret\r\n"), 200);

@@ -83,7 +83,7 @@ fn a_reset_reaches_the_other_side() {
             assert_eq!(peer.exactly(1).unwrap(), b"x");
             peer.reset_on_drop().unwrap();
         }
-        wait_until("no session to be left", SOON, || weir.endpoint("raw", origin.address)["sessions"] == 0);
+        wait_until("no session to be left", SOON, || weir.endpoint("raw", origin.address)["open"]["sessions"] == 0);
     });
 }
 
