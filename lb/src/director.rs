@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use weir_config::Config;
 
 use crate::event::Event;
@@ -19,6 +19,10 @@ pub struct Shared {
     pub snapshot: ArcSwap<Snapshot>,
     /// `snapshot.generation`, to look at without touching the pointer.
     pub generation: AtomicU64,
+    /// All are notified after each swap.
+    pub changed: Notify,
+    /// All are notified when a place on an endpoint is freed for which a request of another worker may wait.
+    pub freed: Notify,
 }
 
 /// What a worker tells the director. Sent with `try_send` on a bounded channel: a lost report is repeated by the next failure.

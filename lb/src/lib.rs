@@ -10,6 +10,7 @@
 //! - [`health`]: verdicts, ejection, probe schedule (pure) and the prober (shell).
 //! - [`http1`]: HTTP/1.1 framing (pure): heads, bodies, forwarding.
 //! - [`snapshot`]: what the workers read. [`endpoint`]: what outlives a snapshot.
+//! - `route`: which pool takes a request (pure).
 //! - [`director`]: the one writer. [`shell`]: threads, sockets, bytes.
 //! - [`cause`]: why a request ended. [`stats`], [`histogram`]: counting. [`access_log`]: one line per request.
 //!
@@ -24,6 +25,7 @@ pub mod event;
 pub mod health;
 pub mod histogram;
 pub mod http1;
+mod route;
 pub mod shell;
 pub mod snapshot;
 pub mod stats;

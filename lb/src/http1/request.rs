@@ -223,7 +223,8 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
     out.extend_from_slice(method_text.as_bytes());
     out.push(b' ');
     out.extend_from_slice(form.origin_form());
-    out.extend_from_slice(b" HTTP/1.1\r\n");
+    // HTTP/1.1 would need a host, and there is none to name.
+    out.extend_from_slice(if authority.is_some() { b" HTTP/1.1\r\n" } else { b" HTTP/1.0\r\n" });
     copy_fields(buf, head_len, headers, &dropped, out);
     if lengths.chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");

@@ -1,5 +1,23 @@
-//! Threads, sockets, bytes. STUB of the interface: [`DataPlane`].
+//! Threads, sockets, bytes. Moves, waits and counts; what to do is decided by the pure parts of this crate.
+//!
+//! ```text
+//!   plane ──commands──► worker (one thread each) ──► accept ──► http ──► exchange ──► tunnel
+//!                        │ timers, buffers, upstreams, waiters     │        └ pick, upstream, io, trace
+//!                        └ log                                     └─────► tcp ──► tunnel
+//! ```
 
+mod buffer;
+mod exchange;
+mod http;
+mod io;
+mod log;
+mod pick;
 mod plane;
+mod tcp;
+mod timer;
+mod trace;
+mod tunnel;
+mod upstream;
+mod worker;
 
 pub use plane::{ApplyError, DataPlane, DrainProgress, ListeningSocket, LogSink, Options};

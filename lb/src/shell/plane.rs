@@ -1,13 +1,25 @@
-//! The whole data plane as one handle. STUB of the interface.
+//! The whole data plane as one handle: starts the threads, owns the listening sockets, makes configurations take effect.
 
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use weir_config::{AccessLogFormat, Config};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::mpsc;
+use weir_config::{AccessLogFormat, Config, Listener, ListenerName};
 
 use crate::director::{Director, SavedVerdict};
+
+use super::upstream::Surplus;
+use super::worker::{self, Admission, Command, Gauges, Setup};
+
+/// Connections that may wait to be accepted, per socket. The kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
 
 /// A listening socket handed to, or over by, another process.
 #[derive(Debug)]
@@ -70,48 +82,261 @@ pub struct DrainProgress {
 
 /// The running data plane: workers, director, listeners.
 #[derive(Debug)]
-pub struct DataPlane {}
+pub struct DataPlane {
+    director: Director,
+    workers: Vec<WorkerHandle>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct WorkerHandle {
+    commands: mpsc::UnboundedSender<Command>,
+    gauges: Arc<Gauges>,
+    thread: JoinHandle<io::Result<()>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What is listened on, with copies of the sockets for the next process.
+    bound: BTreeMap<SocketAddr, Bound>,
+    admissions: HashMap<ListenerName, Arc<Admission>>,
+    stopped: bool,
+}
+
+#[derive(Debug)]
+struct Bound {
+    listener: ListenerName,
+    sockets: Vec<TcpListener>,
+}
 
 impl DataPlane {
-    /// STUB: binds, starts the workers and serves. Fails whole: nothing is left running.
-    pub fn start(_config: Arc<Config>, _options: Options) -> Result<DataPlane, ApplyError> {
-        Ok(DataPlane {})
+    /// Binds, starts the workers and serves.
+    ///
+    /// # Errors
+    /// An address cannot be bound or a thread not started. Nothing is left running.
+    pub fn start(config: Arc<Config>, options: Options) -> Result<DataPlane, ApplyError> {
+        let count = match config.node.workers {
+            Some(workers) => workers.get() as usize,
+            None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        };
+        let mut inherited: BTreeMap<SocketAddr, Vec<TcpListener>> = BTreeMap::new();
+        for ListeningSocket { address, socket } in options.inherited {
+            inherited.entry(address).or_default().push(TcpListener::from(socket));
+        }
+        let opened = open_new(&config, &BTreeMap::new(), &mut inherited, count)?;
+        let director = Director::start(count, options.saved).map_err(ApplyError::Thread)?;
+        director.apply(Arc::clone(&config));
+        let node: Arc<str> = config.node.name.as_str().into();
+        let surplus = Surplus::new(count);
+        let mut plane = DataPlane { director, workers: Vec::with_capacity(count), state: Mutex::default() };
+        for id in 0..count {
+            let (commands, receiver) = mpsc::unbounded_channel();
+            let gauges = Arc::<Gauges>::default();
+            let setup = Setup {
+                id,
+                node: Arc::clone(&node),
+                shared: plane.director.shared(),
+                gauges: Arc::clone(&gauges),
+                surplus: Arc::clone(&surplus),
+                reports: plane.director.reports(),
+                log: options.log.clone(),
+                commands: receiver,
+            };
+            let spawned = std::thread::Builder::new().name(format!("weir-worker-{id}")).spawn(move || worker::run(setup));
+            match spawned {
+                Ok(thread) => plane.workers.push(WorkerHandle { commands, gauges, thread }),
+                Err(error) => {
+                    plane.shutdown(Duration::ZERO);
+                    return Err(ApplyError::Thread(error));
+                }
+            }
+        }
+        let mut state = plane.lock();
+        plane.serve(&mut state, opened);
+        // What the configuration does not name any more: whoever waits in those queues is served by the listener that was there before,
+        // which does not exist here. They are closed with the sockets.
+        drop(inherited);
+        drop(state);
+        Ok(plane)
     }
 
-    /// STUB: makes a new configuration take effect: bind new, swap, close removed. Blocks for milliseconds. Calls are serialised.
-    pub fn apply(&self, _config: Arc<Config>) -> Result<u64, ApplyError> {
-        Ok(0)
+    /// Makes a new configuration take effect: bind new, swap, close removed. Blocks for milliseconds. Returns the snapshot's generation.
+    ///
+    /// # Errors
+    /// A new address cannot be bound. Nothing was changed.
+    pub fn apply(&self, config: Arc<Config>) -> Result<u64, ApplyError> {
+        let mut state = self.lock();
+        let opened = open_new(&config, &state.bound, &mut BTreeMap::new(), self.workers.len())?;
+        let generation = self.director.apply(Arc::clone(&config));
+        if state.stopped {
+            return Ok(generation);
+        }
+        let wanted: HashMap<SocketAddr, &ListenerName> =
+            config.listeners.values().flat_map(|listener| listener.binds.iter().map(|bind| (*bind, &listener.name))).collect();
+        let gone: Vec<SocketAddr> = state
+            .bound
+            .iter()
+            .filter(|(address, bound)| wanted.get(address) != Some(&&bound.listener))
+            .map(|(address, _)| *address)
+            .collect();
+        state.bound.retain(|address, _| !gone.contains(address));
+        self.tell(|| Command::Unlisten { addresses: gone.clone(), hand_over: false });
+        self.serve(&mut state, opened);
+        state.admissions.retain(|name, _| config.listeners.contains_key(name));
+        Ok(generation)
     }
 
-    /// STUB: changes where access log lines go.
-    pub fn set_log(&self, _log: Option<LogSink>) {}
+    /// Changes where access log lines go.
+    pub fn set_log(&self, log: Option<LogSink>) {
+        self.tell(|| Command::Log(log.clone()));
+    }
 
     /// The director: status, events, verdicts.
     pub fn director(&self) -> &Director {
-        unreachable!("stub")
+        &self.director
     }
 
-    /// STUB: copies of all listening sockets, for another process. Accepting goes on here until [`DataPlane::stop_accepting`].
-    pub fn listening_sockets(&self) -> std::io::Result<Vec<ListeningSocket>> {
-        Ok(Vec::new())
+    /// Copies of all listening sockets, for another process. Accepting goes on here until [`DataPlane::stop_accepting`].
+    ///
+    /// # Errors
+    /// A descriptor cannot be duplicated.
+    pub fn listening_sockets(&self) -> io::Result<Vec<ListeningSocket>> {
+        let state = self.lock();
+        let sockets = state.bound.iter().flat_map(|(address, bound)| bound.sockets.iter().map(move |socket| (*address, socket)));
+        sockets.map(|(address, socket)| Ok(ListeningSocket { address, socket: socket.try_clone()?.into() })).collect()
     }
 
-    /// STUB: the number of workers.
+    /// The number of workers.
     pub fn workers(&self) -> usize {
-        0
+        self.workers.len()
     }
 
-    /// STUB: stops accepting. With `hand_over` the queue is left to the process that has copies of the sockets; without, the queue is
-    /// accepted and served first. From then on responses carry `Connection: close` and idle connections close after their next request.
-    pub fn stop_accepting(&self, _hand_over: bool) {}
+    /// Stops accepting. With `hand_over` the queues are left to the process that has copies of the sockets; without, they are accepted
+    /// and served first. From then on responses carry `Connection: close`, and idle connections close after a short grace.
+    pub fn stop_accepting(&self, hand_over: bool) {
+        let mut state = self.lock();
+        state.stopped = true;
+        let addresses: Vec<SocketAddr> = std::mem::take(&mut state.bound).into_keys().collect();
+        self.tell(|| Command::Unlisten { addresses: addresses.clone(), hand_over });
+        self.tell(|| Command::Drain);
+    }
 
     /// What is still open.
     pub fn drain_progress(&self) -> DrainProgress {
-        DrainProgress::default()
+        self.workers.iter().fold(DrainProgress::default(), |sum, worker| DrainProgress {
+            connections: sum.connections + worker.gauges.connections.load(Ordering::Relaxed),
+            in_flight: sum.in_flight + worker.gauges.in_flight.load(Ordering::Relaxed),
+        })
     }
 
-    /// STUB: cuts what is left after `deadline` and ends the threads. Returns what was cut.
-    pub fn shutdown(self, _deadline: Duration) -> DrainProgress {
-        DrainProgress::default()
+    /// Waits up to `deadline` for what is open, cuts the rest and ends the threads. Returns what was cut.
+    pub fn shutdown(self, deadline: Duration) -> DrainProgress {
+        let until = Instant::now() + deadline;
+        while self.drain_progress().connections > 0 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let cut = self.drain_progress();
+        self.tell(|| Command::Stop);
+        for worker in self.workers {
+            match worker.thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(%error, "a worker could not start its runtime"),
+                Err(_) => tracing::error!("a worker panicked"),
+            }
+        }
+        cut
     }
+
+    fn serve(&self, state: &mut State, opened: Vec<Opened>) {
+        let snapshot = self.director.shared().snapshot.load_full();
+        for Opened { address, listener, sockets } in opened {
+            let slot = snapshot.listeners.iter().flatten().find(|known| *known.name() == listener).map(|known| known.slot);
+            let Some(slot) = slot else { continue };
+            let admission = Arc::clone(state.admissions.entry(listener.clone()).or_default());
+            let mut kept = Vec::with_capacity(sockets.len());
+            for (index, socket) in sockets.into_iter().enumerate() {
+                match socket.try_clone() {
+                    Ok(copy) => kept.push(copy),
+                    Err(error) => tracing::warn!(%address, %error, "a listening socket cannot be handed over later"),
+                }
+                let command = Command::Listen { address, socket, listener: slot, admission: Arc::clone(&admission) };
+                let worker = &self.workers[index % self.workers.len()];
+                if worker.commands.send(command).is_err() {
+                    tracing::error!(%address, "a worker has ended");
+                }
+            }
+            state.bound.insert(address, Bound { listener, sockets: kept });
+        }
+    }
+
+    fn tell(&self, command: impl Fn() -> Command) {
+        for worker in &self.workers {
+            // A worker that has ended has nothing to be told.
+            let _ = worker.commands.send(command());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An address with its sockets, at least one per worker.
+struct Opened {
+    address: SocketAddr,
+    listener: ListenerName,
+    sockets: Vec<TcpListener>,
+}
+
+/// Opens what is wanted and not bound for the same listener yet. Inherited sockets are all used, also when there are more of them than
+/// workers: each has a queue of its own in the kernel.
+fn open_new(
+    config: &Config,
+    bound: &BTreeMap<SocketAddr, Bound>,
+    inherited: &mut BTreeMap<SocketAddr, Vec<TcpListener>>,
+    workers: usize,
+) -> Result<Vec<Opened>, ApplyError> {
+    let mut opened = Vec::new();
+    for listener in config.listeners.values() {
+        for address in listener.binds.iter().filter(|address| bound.get(address).is_none_or(|bound| bound.listener != listener.name)) {
+            let mut sockets = inherited.remove(address).unwrap_or_default();
+            if sockets.is_empty() && !bound.contains_key(address) {
+                probe(*address).map_err(|source| bind_error(listener, *address, source))?;
+            }
+            while sockets.len() < workers {
+                let socket = listen(*address).map_err(|source| bind_error(listener, *address, source))?;
+                sockets.push(socket);
+            }
+            opened.push(Opened { address: *address, listener: listener.name.clone(), sockets });
+        }
+    }
+    Ok(opened)
+}
+
+fn bind_error(listener: &Listener, address: SocketAddr, source: io::Error) -> ApplyError {
+    ApplyError::Bind { listener: listener.name.to_string(), address, source }
+}
+
+/// Whether the address is free. Sockets that share addresses would let a second node of the same user take half of our traffic unnoticed.
+fn probe(address: SocketAddr) -> io::Result<()> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
+}
+
+/// A listening socket that shares its address with those of the other workers. What it accepts inherits `TCP_NODELAY`.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }

@@ -1,0 +1,138 @@
+//! Buffers of a worker: taken when bytes are there, given back when they are gone, so that a connection that waits owns none.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Size of an ordinary buffer: a request head of the default bound, or a small response, in one read.
+pub(super) const SMALL: usize = 16 * 1024;
+/// Size of a buffer for bulk: fewer system calls per byte.
+pub(super) const LARGE: usize = 128 * 1024;
+/// Free small buffers kept per worker: what a burst needs again at once.
+const SMALL_KEPT: usize = 64;
+/// Free large buffers kept per worker.
+const LARGE_KEPT: usize = 8;
+
+/// A worker's free buffers.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    small: RefCell<Vec<Box<[u8]>>>,
+    large: RefCell<Vec<Box<[u8]>>>,
+    heads: RefCell<Vec<Vec<u8>>>,
+}
+
+impl Buffers {
+    pub(super) fn small(self: &Rc<Self>) -> Buf {
+        let data = self.small.borrow_mut().pop().unwrap_or_else(|| vec![0; SMALL].into());
+        Buf { data, start: 0, end: 0, home: Rc::clone(self) }
+    }
+
+    pub(super) fn large(self: &Rc<Self>) -> Buf {
+        let data = self.large.borrow_mut().pop().unwrap_or_else(|| vec![0; LARGE].into());
+        Buf { data, start: 0, end: 0, home: Rc::clone(self) }
+    }
+
+    /// An empty vector for a head that is being built.
+    pub(super) fn head(self: &Rc<Self>) -> Head {
+        Head { bytes: self.heads.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(1024)), home: Rc::clone(self) }
+    }
+}
+
+/// Bytes that were read and not yet passed on.
+#[derive(Debug)]
+pub(super) struct Buf {
+    data: Box<[u8]>,
+    start: usize,
+    end: usize,
+    home: Rc<Buffers>,
+}
+
+impl Buf {
+    pub(super) fn filled(&self) -> &[u8] {
+        &self.data[self.start..self.end]
+    }
+
+    pub(super) fn filled_mut(&mut self) -> &mut [u8] {
+        &mut self.data[self.start..self.end]
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Room for more.
+    pub(super) fn spare(&mut self) -> &mut [u8] {
+        &mut self.data[self.end..]
+    }
+
+    /// So many bytes were written into [`Buf::spare`].
+    pub(super) fn add(&mut self, count: usize) {
+        self.end += count;
+        debug_assert!(self.end <= self.data.len());
+    }
+
+    /// So many bytes are done with.
+    pub(super) fn consume(&mut self, count: usize) {
+        self.start += count;
+        debug_assert!(self.start <= self.end);
+        if self.start == self.end {
+            self.start = 0;
+            self.end = 0;
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.start = 0;
+        self.end = 0;
+    }
+
+    /// Makes room at the end, by moving the content or, up to `most` bytes in all, by growing. Whether there is room now.
+    pub(super) fn make_room(&mut self, most: usize) -> bool {
+        if self.start > 0 {
+            self.data.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.end == self.data.len() && self.data.len() < most {
+            let mut grown = vec![0; (self.data.len() * 2).min(most)];
+            grown[..self.end].copy_from_slice(&self.data[..self.end]);
+            self.data = grown.into();
+        }
+        self.end < self.data.len()
+    }
+}
+
+impl Drop for Buf {
+    fn drop(&mut self) {
+        let (free, kept) = match self.data.len() {
+            SMALL => (&self.home.small, SMALL_KEPT),
+            LARGE => (&self.home.large, LARGE_KEPT),
+            _ => return,
+        };
+        let mut free = free.borrow_mut();
+        if free.len() < kept {
+            free.push(std::mem::take(&mut self.data));
+        }
+    }
+}
+
+/// A head that is being built.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) bytes: Vec<u8>,
+    home: Rc<Buffers>,
+}
+
+impl Drop for Head {
+    fn drop(&mut self) {
+        let mut heads = self.home.heads.borrow_mut();
+        if heads.len() < SMALL_KEPT && self.bytes.capacity() <= SMALL {
+            let mut bytes = std::mem::take(&mut self.bytes);
+            bytes.clear();
+            heads.push(bytes);
+        }
+    }
+}

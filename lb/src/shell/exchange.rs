@@ -1,0 +1,840 @@
+//! One request and its response.
+//!
+//! ```text
+//!   head ──► route ──► place on an endpoint ──► connection ──► request out ──► response in ──► response out
+//!                        ▲    (queue)            (pooled?)         │ (body, both ways at once)
+//!                        └─────────── try again ◄──────────────────┘ while nothing was sent to the client
+//! ```
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use weir_config::{Balance, HashKey, HttpListener, Pool, Protocol};
+
+use crate::balance::hash_key;
+use crate::cause::{Cause, Fault};
+use crate::http1::reply::{self, Reply};
+use crate::http1::request::{self, Method, Request};
+use crate::http1::response::{self, Asked, Framing, Response};
+use crate::http1::{Body, Bounds, HeadError, Scanner};
+use crate::route;
+use crate::snapshot::ListenerSnapshot;
+use crate::stats;
+
+use super::buffer::{Buf, Head, LARGE, SMALL};
+use super::http::Connection;
+use super::io::{self, Broken};
+use super::pick::{self, Place, Tried};
+use super::timer::Timer;
+use super::trace::Trace;
+use super::tunnel::{self, Moved};
+use super::upstream;
+use super::worker::Worker;
+
+/// A body that begins in the same read as the head and is at most this long goes out in the same write without a second slice.
+const INLINE_BODY: usize = 4 * 1024;
+/// Interim responses of one exchange.
+const INTERIM_MAX: u32 = 16;
+
+/// What becomes of the client's connection.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// It goes on, perhaps with bytes of the next request.
+    Request(Option<Buf>),
+    /// Our last word was said; the client may still be sending.
+    Linger,
+    /// It is at its end.
+    Close,
+    /// The response was broken off.
+    Cut,
+}
+
+/// What one exchange looks at from all sides.
+struct Exchange<'a> {
+    worker: &'a Rc<Worker>,
+    listener: &'a ListenerSnapshot,
+    http: &'a HttpListener,
+    timer: &'a Timer,
+    peer: SocketAddr,
+    /// End of `total`, in the worker's milliseconds.
+    total_ms: Cell<u64>,
+    trace: Trace,
+    /// Something was sent to the client.
+    begun: Cell<bool>,
+    /// The request's body was sent to the endpoint.
+    uploaded: Cell<bool>,
+}
+
+/// The request's body on its way to the endpoint, over all attempts.
+struct Upload {
+    body: Body,
+    /// What was read besides the bytes that came with the head, as long as it may be sent again.
+    kept: Vec<u8>,
+    replayable: bool,
+    /// Bytes that came behind the body.
+    rest: Option<Buf>,
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Copy, Debug)]
+struct Failure {
+    cause: Cause,
+    /// The endpoint cannot have processed the request.
+    unprocessed: bool,
+}
+
+impl From<Cause> for Failure {
+    fn from(cause: Cause) -> Failure {
+        Failure { cause, unprocessed: false }
+    }
+}
+
+/// How an attempt that reached the client ended.
+enum Responded {
+    /// The whole response was sent. Whether the endpoint's connection can be used again, and the client's goes on.
+    Complete { reusable: bool, keep_alive_s: Option<u32>, close: bool },
+    /// The endpoint took up another protocol; these bytes of it came with its head.
+    Switched(Option<Buf>),
+}
+
+pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Next {
+    let worker = Rc::clone(&connection.worker);
+    let snapshot = worker.snapshot();
+    let Connection { stream, peer, listener: first_seen, timer, served, .. } = connection;
+    let current = snapshot.listeners.get(first_seen.slot as usize).and_then(Option::as_deref);
+    let removed = current.is_none();
+    let listener = current.filter(|now| matches!(now.config.protocol, Protocol::Http(_))).unwrap_or(first_seen);
+    let Protocol::Http(http) = &listener.config.protocol else { return Next::Close };
+
+    let mut input = pending.unwrap_or_else(|| worker.buffers.small());
+    let exchange = Exchange {
+        worker: &worker,
+        listener,
+        http,
+        timer,
+        peer: *peer,
+        total_ms: Cell::new(u64::MAX),
+        trace: Trace::default(),
+        begun: Cell::new(false),
+        uploaded: Cell::new(false),
+    };
+    let (mut from_client, mut to_client) = stream.split();
+    let head_len = match exchange.read_head(&mut from_client, &mut input).await {
+        Ok(Some(head_len)) => head_len,
+        Ok(None) => return Next::Close,
+        Err((cause, detail)) => return exchange.refuse(&mut to_client, cause, detail, None, &input).await,
+    };
+    *served = served.saturating_add(1);
+    exchange.trace.head_complete();
+    let _in_flight = InFlight::new(&worker);
+
+    let mut head = worker.buffers.head();
+    let forward = request::Forward {
+        headers: &http.headers,
+        client: peer.ip(),
+        scheme: "http",
+        node: &worker.node,
+        request_id: if http.headers.request_id.is_some() { worker.random.borrow_mut().u128(..) } else { 0 },
+    };
+    let mut request = match request::parse(input.filled(), head_len, &forward, &mut head.bytes) {
+        Ok(request) => request,
+        Err(error) => return exchange.refuse(&mut to_client, cause_of(error), &error.to_string(), None, &input).await,
+    };
+    exchange.trace.request_id(forward.request_id);
+    if let (Some(most), Body::Length(length)) = (http.limits.body_bytes_max, &request.body)
+        && *length > most
+    {
+        let detail = "the request body is larger than allowed";
+        return exchange.refuse(&mut to_client, Cause::BodyTooLarge, detail, Some(&request), &input).await;
+    }
+
+    // What came of the body with the head.
+    let mut body = std::mem::replace(&mut request.body, Body::Empty);
+    let advance = match body.advance(&mut input.filled_mut()[head_len..]) {
+        Ok(advance) => advance,
+        Err(error) => return exchange.refuse(&mut to_client, Cause::BadRequest, &error.to_string(), Some(&request), &input).await,
+    };
+    let upload = Upload { body, kept: Vec::new(), replayable: true, rest: None };
+    exchange.trace.add_request_bytes(advance.kept as u64);
+    exchange.uploaded.set(upload.body.is_done());
+    let last = http.limits.requests_per_connection_max.is_some_and(|most| *served >= most.get());
+    let close = last || removed || !request.keep_alive || worker.draining.get();
+
+    let (path, host) = (request.path.of_buf(input.filled()), request.host.of_buf(input.filled()));
+    let Some(pool) = route::pool(listener, http, host, path) else {
+        let detail = "no route takes this request, and the listener has no pool of its own";
+        return exchange.refuse(&mut to_client, Cause::NoRoute, detail, Some(&request), &input).await;
+    };
+    exchange.trace.pool(pool);
+
+    let sent = Sent { head, prefix: head_len..head_len + advance.kept, close };
+    let behind = head_len + advance.consumed;
+    let done = exchange.attempts(&request, &input, sent, upload, pool, from_client, &mut to_client).await;
+    match done {
+        Done::Complete { close, rest } => {
+            exchange.finish(Cause::Ok, Some(&request), &input);
+            if close {
+                return if exchange.uploaded.get() && !rest.is_some_and(|rest| !rest.is_empty()) && input.len() == behind {
+                    Next::Close
+                } else {
+                    Next::Linger
+                };
+            }
+            input.consume(behind);
+            // What a separate read found behind the body comes after what came with the head, of which then nothing is left.
+            Next::Request(rest.or(Some(input)).filter(|buf| !buf.is_empty()))
+        }
+        Done::Failed(cause) if exchange.begun.get() => {
+            exchange.finish(cause, Some(&request), &input);
+            Next::Cut
+        }
+        Done::Failed(cause) => {
+            if cause == Cause::ClientClosed {
+                exchange.finish(cause, Some(&request), &input);
+                return Next::Close;
+            }
+            exchange.answer(&mut to_client, cause, explain(cause), Some(&request), &input, close).await;
+            exchange.finish(cause, Some(&request), &input);
+            if close || !exchange.uploaded.get() || cause.fault() == Fault::Client {
+                return Next::Linger;
+            }
+            input.consume(behind);
+            Next::Request(Some(input).filter(|buf| !buf.is_empty()))
+        }
+        Done::Switched(place, endpoint, first) => {
+            exchange.trace.keep(&worker, &request, input.filled());
+            input.consume(behind);
+            let upgraded = Upgraded { place, endpoint, first: [Some(input), first] };
+            exchange.tunnel(stream, upgraded).await
+        }
+    }
+}
+
+/// What every attempt sends.
+struct Sent {
+    head: Head,
+    prefix: std::ops::Range<usize>,
+    /// The client's connection ends with this exchange.
+    close: bool,
+}
+
+/// How an exchange ended.
+enum Done {
+    Complete { close: bool, rest: Option<Buf> },
+    Failed(Cause),
+    Switched(Place, TcpStream, Option<Buf>),
+}
+
+struct Upgraded {
+    place: Place,
+    endpoint: TcpStream,
+    first: [Option<Buf>; 2],
+}
+
+impl Exchange<'_> {
+    /// Reads a request's head; `None`: the client closed before it sent anything.
+    async fn read_head(&self, from_client: &mut ReadHalf<'_>, input: &mut Buf) -> Result<Option<usize>, (Cause, &'static str)> {
+        let bounds = Bounds::from(&self.http.limits);
+        let mut scanner = Scanner::default();
+        let mut timed = false;
+        loop {
+            if !input.is_empty() {
+                match scanner.scan(input.filled(), &bounds) {
+                    Ok(Some(head_len)) => {
+                        if !timed {
+                            self.trace.begin(self.worker);
+                        }
+                        return Ok(Some(head_len));
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        self.trace.begin(self.worker);
+                        return Err((cause_of(error), detail_of(error)));
+                    }
+                }
+                if !timed {
+                    timed = true;
+                    self.trace.begin(self.worker);
+                    self.timer.set_after(self.listener.config.timeouts.head);
+                }
+            }
+            if input.spare().is_empty() && !input.make_room(bounds.head_bytes_max.max(SMALL)) {
+                return Err((Cause::HeadTooLarge, "the head is larger than allowed"));
+            }
+            match io::read(from_client, self.timer, input).await {
+                Ok(0) if input.is_empty() => return Ok(None),
+                Ok(0) | Err(Broken::Failed) => return Err((Cause::ClientClosed, "the client closed within the head")),
+                Ok(_) => {}
+                Err(Broken::Timeout) if input.is_empty() => return Ok(None),
+                Err(Broken::Timeout) => return Err((Cause::HeadTimeout, "the request head did not come in time")),
+            }
+        }
+    }
+
+    /// Tries endpoint after endpoint until one has answered or nothing is left to try.
+    #[allow(clippy::too_many_arguments)] // One caller; each is a different part of the exchange.
+    async fn attempts(
+        &self,
+        request: &Request,
+        input: &Buf,
+        sent: Sent,
+        mut upload: Upload,
+        pool_slot: u32,
+        mut from_client: ReadHalf<'_>,
+        to_client: &mut WriteHalf<'_>,
+    ) -> Done {
+        let head_bytes = &input.filled()[..request.head_len];
+        let mut key = None;
+        let mut tried = Tried::default();
+        let mut retries = 0;
+        let mut fresh = false;
+        loop {
+            let snapshot = self.worker.snapshot();
+            if let Some(pool) = pick::pool(&snapshot, pool_slot)
+                && self.trace.first_attempt()
+            {
+                stats::add(&pool.stats.shard(self.worker.id).requests, 1);
+                key = key_of(&pool.config, head_bytes, self.peer);
+                if let Some(total) = pool.config.timeouts.total {
+                    self.total_ms.set(self.worker.timers.recent_ms() + total.as_millis() as u64);
+                }
+            }
+            let place = match pick::take(self.worker, self.timer, pool_slot, key, &tried).await {
+                Ok(place) => place,
+                Err(cause) => return Done::Failed(self.or_total(cause)),
+            };
+            self.trace.place(&place, &self.worker.timers);
+            let mut endpoint = match self.connection(&place, fresh, request.method).await {
+                Ok(endpoint) => endpoint,
+                Err(failure) => {
+                    if failure.cause.fault() == Fault::Endpoint {
+                        place.failed();
+                        stats::add(&place.pool().stats.shard(self.worker.id).failures, 1);
+                    }
+                    if retries >= place.pool().config.limits.retries_max
+                        || failure.cause == Cause::TotalTimeout
+                        || failure.cause == Cause::Overload
+                    {
+                        return Done::Failed(failure.cause);
+                    }
+                    retries += 1;
+                    stats::add(&place.pool().stats.shard(self.worker.id).retries, 1);
+                    tried.push(place.generation(), place.index);
+                    continue;
+                }
+            };
+            let purge = place.state().purge.load(Ordering::Relaxed);
+            let responded = self.exchange(&place, &mut endpoint, request, input, &sent, &mut upload, &mut from_client, to_client).await;
+            let failure = match responded {
+                Ok(Responded::Complete { reusable, keep_alive_s, close }) => {
+                    if reusable && self.uploaded.get() {
+                        self.keep(&place, endpoint, purge, keep_alive_s);
+                    }
+                    return Done::Complete { close, rest: upload.rest };
+                }
+                Ok(Responded::Switched(first)) => return Done::Switched(place, endpoint, first),
+                Err(failure) => failure,
+            };
+            if failure.cause.fault() == Fault::Endpoint && failure.cause != Cause::ReusedClosed {
+                place.failed();
+                stats::add(&place.pool().stats.shard(self.worker.id).failures, 1);
+            }
+            let repeatable = match failure.cause {
+                Cause::ReusedClosed | Cause::EndpointClosed => failure.unprocessed || request.method.is_idempotent(),
+                _ => false,
+            };
+            if self.begun.get() || !repeatable || !upload.replayable {
+                return Done::Failed(failure.cause);
+            }
+            if failure.cause == Cause::ReusedClosed && !fresh {
+                // Stale connections say nothing about the endpoint: one free attempt on a fresh one.
+                fresh = true;
+                continue;
+            }
+            if retries >= place.pool().config.limits.retries_max {
+                return Done::Failed(failure.cause);
+            }
+            retries += 1;
+            stats::add(&place.pool().stats.shard(self.worker.id).retries, 1);
+            tried.push(place.generation(), place.index);
+        }
+    }
+
+    /// A connection to the place's endpoint: a pooled one unless `fresh`, else a new one.
+    async fn connection(&self, place: &Place, fresh: bool, method: Method) -> Result<TcpStream, Failure> {
+        place.state().requests_total.fetch_add(1, Ordering::Relaxed);
+        if !fresh {
+            while let Some(stream) = self.worker.upstreams.take(place.state(), self.worker.timers.recent_ms()) {
+                if method.is_idempotent() || is_open(&stream) {
+                    stats::add(&place.pool().stats.shard(self.worker.id).reused, 1);
+                    self.trace.connected(true, &self.worker.timers);
+                    return Ok(stream);
+                }
+            }
+        }
+        place.state().connects_total.fetch_add(1, Ordering::Relaxed);
+        self.worker.timers.now_us();
+        self.arm(place.pool().config.timeouts.connect);
+        let mut connect = pin!(upstream::connect(place.address));
+        let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {
+            Poll::Ready(Ok(stream)) => Poll::Ready(Ok(stream)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Failure { cause: connect_cause(&error), unprocessed: true })),
+            Poll::Pending => {
+                self.timer.poll_expired(cx).map(|()| Err(Failure { cause: self.or_total(Cause::ConnectTimeout), unprocessed: true }))
+            }
+        })
+        .await;
+        self.trace.connected(false, &self.worker.timers);
+        connected
+    }
+
+    fn keep(&self, place: &Place, endpoint: TcpStream, purge: u32, keep_alive_s: Option<u32>) {
+        let config = &place.pool().config;
+        let mut keep = config.timeouts.keep_alive;
+        if let Some(seconds) = keep_alive_s {
+            // A second of margin: the endpoint counts from when it sent, and may close early.
+            keep = keep.min(Duration::from_secs(u64::from(seconds)).saturating_sub(Duration::from_secs(1)));
+        }
+        let now_ms = self.worker.timers.recent_ms();
+        self.worker.upstreams.put(place.state(), endpoint, purge, now_ms, keep, config.limits.idle_connections_max);
+    }
+
+    /// Sends the request on this connection and relays the response.
+    #[allow(clippy::too_many_arguments)] // One caller; each is a different part of the exchange.
+    async fn exchange(
+        &self,
+        place: &Place,
+        endpoint: &mut TcpStream,
+        request: &Request,
+        input: &Buf,
+        sent: &Sent,
+        upload: &mut Upload,
+        from_client: &mut ReadHalf<'_>,
+        to_client: &mut WriteHalf<'_>,
+    ) -> Result<Responded, Failure> {
+        let (mut from_endpoint, mut to_endpoint) = endpoint.split();
+        let pool = &place.pool().config;
+        self.arm(pool.timeouts.first_byte);
+        let prefix = &input.filled()[sent.prefix.clone()];
+        let mut written = 0;
+        if let Err(broken) = io::write_counting(&mut to_endpoint, self.timer, &sent.head.bytes, prefix, &mut written).await {
+            let cause = match broken {
+                Broken::Timeout => self.or_total(Cause::EndpointIdle),
+                // An answer may be there already, but a request that was not taken whole is safer sent again.
+                Broken::Failed => self.closed_cause(),
+            };
+            return Err(Failure { cause, unprocessed: written == 0 });
+        }
+        if !upload.kept.is_empty() && io::write(&mut to_endpoint, self.timer, &upload.kept, &[]).await.is_err() {
+            return Err(self.closed_cause().into());
+        }
+        let respond = self.respond(place, request, sent.close, &mut from_endpoint, to_client);
+        if self.uploaded.get() {
+            return respond.await;
+        }
+        let mut respond = pin!(respond);
+        let mut sending = pin!(self.upload(upload, pool, from_client, &mut to_endpoint));
+        let mut is_sending = true;
+        poll_fn(|cx| {
+            if is_sending && let Poll::Ready(end) = sending.as_mut().poll(cx) {
+                is_sending = false;
+                match end {
+                    Ok(()) | Err(None) => {}
+                    Err(Some(cause)) => return Poll::Ready(Err(cause.into())),
+                }
+            }
+            respond.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Passes on the rest of the request's body. `Err(None)`: the endpoint takes no more; its answer tells why.
+    async fn upload(
+        &self,
+        upload: &mut Upload,
+        pool: &Pool,
+        from_client: &mut ReadHalf<'_>,
+        to_endpoint: &mut WriteHalf<'_>,
+    ) -> Result<(), Option<Cause>> {
+        while !upload.body.is_done() {
+            self.arm(self.listener.config.timeouts.idle);
+            io::readable(from_client.as_ref(), self.timer).await.map_err(|broken| Some(self.client_cause(&broken)))?;
+            let large = matches!(upload.body, Body::Length(left) if left > SMALL as u64);
+            let mut buf = if large { self.worker.buffers.large() } else { self.worker.buffers.small() };
+            let count = io::read(from_client, self.timer, &mut buf).await.map_err(|broken| Some(self.client_cause(&broken)))?;
+            if count == 0 {
+                return Err(Some(Cause::ClientClosed));
+            }
+            let advance = upload.body.advance(buf.filled_mut()).map_err(|_| Some(Cause::BadRequest))?;
+            self.trace.add_request_bytes(advance.kept as u64);
+            if self.http.limits.body_bytes_max.is_some_and(|most| self.trace.request_bytes() > most) {
+                return Err(Some(Cause::BodyTooLarge));
+            }
+            let piece = &buf.filled()[..advance.kept];
+            if upload.replayable && upload.kept.len() + piece.len() <= self.http.limits.retry_bytes_max {
+                upload.kept.extend_from_slice(piece);
+            } else {
+                upload.replayable = false;
+                upload.kept = Vec::new();
+            }
+            self.worker.timers.now_us();
+            self.arm(pool.timeouts.idle);
+            match io::write(to_endpoint, self.timer, piece, &[]).await {
+                Ok(()) => {}
+                Err(Broken::Timeout) => return Err(Some(self.or_total(Cause::EndpointIdle))),
+                Err(Broken::Failed) => return Err(None),
+            }
+            if advance.consumed < buf.len() {
+                buf.consume(advance.consumed);
+                upload.rest = Some(buf);
+            }
+        }
+        self.uploaded.set(true);
+        self.worker.timers.now_us();
+        self.arm(pool.timeouts.first_byte);
+        Ok(())
+    }
+
+    /// Reads the response and relays it.
+    async fn respond(
+        &self,
+        place: &Place,
+        request: &Request,
+        close: bool,
+        from_endpoint: &mut ReadHalf<'_>,
+        to_client: &mut WriteHalf<'_>,
+    ) -> Result<Responded, Failure> {
+        let asked = Asked { method: request.method, minor: request.minor, upgrade: request.upgrade };
+        let via = self.http.headers.via.then_some(&*self.worker.node);
+        let mut out = self.worker.buffers.head();
+        let mut input: Option<Buf> = None;
+        let mut close = close;
+        let mut interims = 0;
+        let mut response = loop {
+            let head_len = self.read_response_head(from_endpoint, &mut input).await?;
+            let buf = input.as_mut().expect("a head was read into it");
+            let forward = |response: &Response| {
+                // An answer before the whole request was read leaves the connection in no state to go on.
+                close |= response.ends_by_close() || !self.uploaded.get();
+                response::Forward { close, via }
+            };
+            let response = response::parse(buf.filled(), head_len, asked, forward, &mut out.bytes).map_err(|error| {
+                tracing::debug!(endpoint = %place.address, %error, "refused a response");
+                Failure::from(Cause::BadResponse)
+            })?;
+            if !response.is_interim() {
+                break response;
+            }
+            interims += 1;
+            if interims > INTERIM_MAX {
+                return Err(Cause::BadResponse.into());
+            }
+            buf.consume(head_len);
+            if request.minor == 1 {
+                self.send(to_client, &out.bytes, &[]).await?;
+            }
+            out.bytes.clear();
+        };
+        let mut buf = input.expect("a head was read into it");
+        self.trace.responded(response.status, place, &self.worker.timers);
+        buf.consume(response.head_len);
+        if response.status == 101 {
+            self.arm(self.listener.config.timeouts.idle);
+            self.send(to_client, &out.bytes, &[]).await?;
+            return Ok(Responded::Switched(Some(buf)));
+        }
+
+        self.arm(self.listener.config.timeouts.idle);
+        let advance = response.body.advance(buf.filled_mut()).map_err(|_| Failure::from(Cause::BadResponse))?;
+        let mut clean = advance.consumed == buf.len();
+        let piece = &buf.filled()[..advance.kept];
+        self.trace.add_response_bytes(piece.len() as u64);
+        if response.framing == Framing::Chunk {
+            push_chunk(&mut out.bytes, piece);
+            self.send(to_client, &out.bytes, &[]).await?;
+        } else if piece.len() <= INLINE_BODY {
+            out.bytes.extend_from_slice(piece);
+            self.send(to_client, &out.bytes, &[]).await?;
+        } else {
+            self.send(to_client, &out.bytes, piece).await?;
+        }
+        drop(buf);
+        if !response.body.is_done() {
+            clean &= self.relay(place, &mut response, &mut out, from_endpoint, to_client).await?;
+        }
+        if response.framing == Framing::Chunk {
+            self.send(to_client, b"0\r\n\r\n", &[]).await?;
+        }
+        Ok(Responded::Complete { reusable: response.reusable && clean, keep_alive_s: response.keep_alive_s, close })
+    }
+
+    /// Relays what is left of the response's body. Whether nothing came behind it.
+    async fn relay(
+        &self,
+        place: &Place,
+        response: &mut Response,
+        out: &mut Head,
+        from_endpoint: &mut ReadHalf<'_>,
+        to_client: &mut WriteHalf<'_>,
+    ) -> Result<bool, Failure> {
+        let pool = &place.pool().config;
+        while !response.body.is_done() {
+            self.worker.timers.now_us();
+            self.arm(pool.timeouts.idle);
+            io::readable(from_endpoint.as_ref(), self.timer).await.map_err(|broken| self.endpoint_failure(&broken))?;
+            let large = match &response.body {
+                Body::Length(left) => *left > SMALL as u64,
+                _ => true,
+            };
+            let mut buf = if large { self.worker.buffers.large() } else { self.worker.buffers.small() };
+            let count = io::read(from_endpoint, self.timer, &mut buf).await.map_err(|broken| self.endpoint_failure(&broken))?;
+            if count == 0 {
+                return if response.body.complete_at_close() { Ok(false) } else { Err(Cause::EndpointClosed.into()) };
+            }
+            let advance = response.body.advance(buf.filled_mut()).map_err(|_| Failure::from(Cause::BadResponse))?;
+            let piece = &buf.filled()[..advance.kept];
+            self.trace.add_response_bytes(piece.len() as u64);
+            self.arm(self.listener.config.timeouts.idle);
+            if response.framing == Framing::Chunk {
+                out.bytes.clear();
+                push_chunk(&mut out.bytes, piece);
+                self.send(to_client, &out.bytes, &[]).await?;
+            } else {
+                self.send(to_client, piece, &[]).await?;
+            }
+            if advance.consumed < count {
+                return Ok(false);
+            }
+            debug_assert!(count <= LARGE);
+        }
+        Ok(true)
+    }
+
+    async fn read_response_head(&self, from_endpoint: &mut ReadHalf<'_>, input: &mut Option<Buf>) -> Result<usize, Failure> {
+        let mut scanner = Scanner::default();
+        loop {
+            if let Some(buf) = input.as_ref().filter(|buf| !buf.is_empty()) {
+                match scanner.scan(buf.filled(), &Bounds::RESPONSE) {
+                    Ok(Some(head_len)) => return Ok(head_len),
+                    Ok(None) => {}
+                    Err(_) => return Err(Cause::BadResponse.into()),
+                }
+            }
+            if input.is_none() {
+                // Without a buffer while the endpoint works.
+                io::readable(from_endpoint.as_ref(), self.timer).await.map_err(|broken| self.head_failure(&broken))?;
+                *input = Some(self.worker.buffers.small());
+            }
+            let buf = input.as_mut().expect("it was just put there");
+            if buf.spare().is_empty() && !buf.make_room(Bounds::RESPONSE.head_bytes_max) {
+                return Err(Cause::BadResponse.into());
+            }
+            match io::read(from_endpoint, self.timer, buf).await {
+                Ok(0) if buf.is_empty() => return Err(self.closed_cause().into()),
+                Ok(0) => return Err(Cause::EndpointClosed.into()),
+                Ok(_) => {}
+                Err(broken) => return Err(self.head_failure(&broken)),
+            }
+        }
+    }
+
+    /// Sends to the client. From here on no other attempt is made.
+    async fn send(&self, to_client: &mut WriteHalf<'_>, first: &[u8], second: &[u8]) -> Result<(), Failure> {
+        self.begun.set(true);
+        self.trace.add_sent_bytes((first.len() + second.len()) as u64);
+        io::write(to_client, self.timer, first, second).await.map_err(|broken| self.client_cause(&broken).into())
+    }
+
+    /// Moves the deadline, never past the exchange's total.
+    fn arm(&self, wait: Duration) {
+        let deadline = self.worker.timers.recent_ms().saturating_add(wait.as_millis() as u64);
+        self.timer.set(deadline.min(self.total_ms.get()));
+    }
+
+    /// The deadline passed: was it the exchange's total?
+    fn or_total(&self, cause: Cause) -> Cause {
+        if self.total_ms.get() != u64::MAX && self.worker.timers.now_us() / 1000 >= self.total_ms.get() {
+            Cause::TotalTimeout
+        } else {
+            cause
+        }
+    }
+
+    fn client_cause(&self, broken: &Broken) -> Cause {
+        match broken {
+            Broken::Timeout => self.or_total(Cause::ClientIdle),
+            Broken::Failed => Cause::ClientClosed,
+        }
+    }
+
+    fn endpoint_failure(&self, broken: &Broken) -> Failure {
+        match broken {
+            Broken::Timeout => self.or_total(Cause::EndpointIdle).into(),
+            Broken::Failed => Cause::EndpointClosed.into(),
+        }
+    }
+
+    fn head_failure(&self, broken: &Broken) -> Failure {
+        match broken {
+            Broken::Timeout if !self.uploaded.get() => self.or_total(Cause::ClientIdle).into(),
+            Broken::Timeout => self.or_total(Cause::FirstByteTimeout).into(),
+            Broken::Failed => self.closed_cause().into(),
+        }
+    }
+
+    /// The endpoint closed before it answered: what that means depends on whether the connection was kept from before.
+    fn closed_cause(&self) -> Cause {
+        if self.trace.reused() { Cause::ReusedClosed } else { Cause::EndpointClosed }
+    }
+
+    /// Answers with an error of our own and ends the connection.
+    async fn refuse(&self, to_client: &mut WriteHalf<'_>, cause: Cause, detail: &str, request: Option<&Request>, input: &Buf) -> Next {
+        if cause != Cause::ClientClosed {
+            self.answer(to_client, cause, detail, request, input, true).await;
+        }
+        self.finish(cause, request, input);
+        Next::Linger
+    }
+
+    async fn answer(&self, to_client: &mut WriteHalf<'_>, cause: Cause, detail: &str, request: Option<&Request>, input: &Buf, close: bool) {
+        let head = request.map(|request| &input.filled()[..request.head_len]);
+        let mut out = self.worker.buffers.head();
+        let id = self.trace.id_text(request, input.filled());
+        let close = close || !self.uploaded.get() || cause.fault() == Fault::Client;
+        let reply = Reply {
+            cause,
+            detail,
+            json: reply::wants_json(head.and_then(|head| request::field(head, "accept"))),
+            head_only: request.is_some_and(|request| request.method == Method::Head),
+            close,
+            http10: request.is_some_and(|request| request.minor == 0),
+            retry_after_s: 1,
+            request_id: &id,
+        };
+        reply::write(&reply, &mut out.bytes);
+        self.trace.add_sent_bytes(out.bytes.len() as u64);
+        self.trace.status(cause.status());
+        self.worker.timers.now_us();
+        self.timer.set_after(self.listener.config.timeouts.head);
+        // A client that is gone does not want the answer; the end is counted by its first cause.
+        let _ = io::write(to_client, self.timer, &out.bytes, &[]).await;
+    }
+
+    fn finish(&self, cause: Cause, request: Option<&Request>, input: &Buf) {
+        self.trace.finish(self.worker, self.listener, self.peer, cause, request, input.filled());
+    }
+
+    /// Serves an upgraded connection to its end.
+    async fn tunnel(&self, stream: &mut TcpStream, upgraded: Upgraded) -> Next {
+        let Upgraded { place, mut endpoint, first } = upgraded;
+        place.state().tunnels.fetch_add(1, Ordering::Relaxed);
+        let moved = Moved::default();
+        let end = tunnel::run(self.worker, stream, &mut endpoint, first, self.timer, self.listener.config.timeouts.tunnel, &moved).await;
+        place.state().tunnels.fetch_sub(1, Ordering::Relaxed);
+        self.trace.add_request_bytes(moved.up.get());
+        self.trace.add_response_bytes(moved.down.get());
+        self.trace.add_sent_bytes(moved.down.get());
+        self.trace.finish_tunnel(self.worker, self.listener, self.peer, &end);
+        Next::Close
+    }
+}
+
+/// Counts a request as under way.
+struct InFlight<'a>(&'a Worker);
+
+impl<'a> InFlight<'a> {
+    fn new(worker: &'a Worker) -> InFlight<'a> {
+        stats::add(&worker.gauges.in_flight, 1);
+        InFlight(worker)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        stats::sub(&self.0.gauges.in_flight, 1);
+    }
+}
+
+fn key_of(pool: &Pool, head: &[u8], peer: SocketAddr) -> Option<u64> {
+    let Balance::Maglev(policy) = &pool.balance else { return None };
+    match &policy.key {
+        HashKey::Source => Some(source_key(peer)),
+        HashKey::Header(name) => request::field(head, name).map(hash_key),
+        HashKey::Cookie(name) => request::cookie(head, name).map(hash_key),
+    }
+}
+
+/// The key of a client: its address without the port.
+pub(super) fn source_key(peer: SocketAddr) -> u64 {
+    match peer.ip().to_canonical() {
+        std::net::IpAddr::V4(ip) => hash_key(&ip.octets()),
+        std::net::IpAddr::V6(ip) => hash_key(&ip.octets()),
+    }
+}
+
+fn cause_of(error: HeadError) -> Cause {
+    if error == HeadError::TooLarge { Cause::HeadTooLarge } else { Cause::BadRequest }
+}
+
+fn detail_of(error: HeadError) -> &'static str {
+    match error {
+        HeadError::TooLarge => "the head is larger than allowed",
+        HeadError::BareLf => "a line does not end in CRLF",
+        HeadError::Folded => "a header line begins with white space",
+        _ => "the request is malformed",
+    }
+}
+
+fn explain(cause: Cause) -> &'static str {
+    match cause {
+        Cause::BadRequest => "the request body is framed wrongly",
+        Cause::BodyTooLarge => "the request body is larger than allowed",
+        Cause::ClientIdle => "the request body did not come in time",
+        Cause::NoEndpoint => "no endpoint of the pool was available in time",
+        Cause::QueueFull => "too many requests wait for the pool already",
+        Cause::ConnectFailed => "no endpoint accepted the connection",
+        Cause::ConnectTimeout => "no endpoint accepted the connection in time",
+        Cause::EndpointClosed => "the endpoint closed the connection before its answer was complete",
+        Cause::ReusedClosed => "the endpoint closed a kept connection while the request was sent, and the request may not be repeated",
+        Cause::BadResponse => "the endpoint answered what is not HTTP",
+        Cause::FirstByteTimeout => "the endpoint did not answer in time",
+        Cause::EndpointIdle => "the endpoint stopped in the middle",
+        Cause::TotalTimeout => "the exchange took longer than allowed",
+        Cause::Overload => "this node is out of a resource such as file descriptors",
+        _ => "the request could not be served",
+    }
+}
+
+/// Out of descriptors or ports is our fault, not the endpoint's.
+pub(super) fn connect_cause(error: &std::io::Error) -> Cause {
+    use rustix::io::Errno;
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL) => Cause::Overload,
+        _ => Cause::ConnectFailed,
+    }
+}
+
+/// Asks the kernel whether the peer has closed, for a request that must not be sent in vain.
+fn is_open(stream: &TcpStream) -> bool {
+    let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
+    let mut byte = [0u8; 1];
+    matches!(rustix::net::recv(stream, &mut byte, flags), Err(rustix::io::Errno::WOULDBLOCK))
+}
+
+fn push_chunk(out: &mut Vec<u8>, piece: &[u8]) {
+    if piece.is_empty() {
+        return;
+    }
+    use std::io::Write;
+    write!(out, "{:x}\r\n", piece.len()).expect("writing to memory cannot fail");
+    out.extend_from_slice(piece);
+    out.extend_from_slice(b"\r\n");
+}

@@ -1,0 +1,101 @@
+//! A client's HTTP/1.1 connection: request after request.
+//!
+//! ```text
+//!   parked (no buffers) ──readable──► exchange (boxed) ──► parked | closing | closed
+//! ```
+//!
+//! Between two requests a connection is this small task and its socket. All that a request needs is in the exchange's box.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use crate::snapshot::ListenerSnapshot;
+
+use super::exchange::{self, Next};
+use super::io::{self, shutdown_write};
+use super::timer::Timer;
+use super::worker::{Open, Worker};
+
+/// After our last word: how long, and for how many bytes, the client may go on before the connection is cut. Closing with unread bytes
+/// would reset the connection and could take our answer with it.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 256 * 1024;
+/// How long a connection may be idle while the node drains.
+const DRAIN_KEEP_ALIVE: Duration = Duration::from_secs(2);
+
+/// A client's connection, as long as it lives.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) stream: TcpStream,
+    pub(super) peer: SocketAddr,
+    /// As it was when the connection came; used when the listener is gone.
+    pub(super) listener: Arc<ListenerSnapshot>,
+    pub(super) timer: Timer,
+    /// Requests served.
+    pub(super) served: u32,
+    pub(super) worker: Rc<Worker>,
+}
+
+pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, listener: Arc<ListenerSnapshot>, open: Open) {
+    let timer = open.worker.timers.timer();
+    let worker = Rc::clone(&open.worker);
+    let mut connection = Connection { stream, peer, listener, timer, served: 0, worker };
+    let mut pending = None;
+    loop {
+        if pending.is_none() && park(&connection).await.is_err() {
+            break;
+        }
+        match Box::pin(exchange::run(&mut connection, pending.take())).await {
+            Next::Request(rest) => pending = rest,
+            Next::Linger => {
+                Box::pin(linger(&mut connection)).await;
+                break;
+            }
+            Next::Close => break,
+            Next::Cut => {
+                // A reset is the only way to say that what came is not the whole.
+                let _ = socket2::SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO));
+                break;
+            }
+        }
+    }
+    drop(open);
+}
+
+/// Waits for the next request without a buffer.
+async fn park(connection: &Connection) -> Result<(), io::Broken> {
+    let timeouts = &connection.listener.config.timeouts;
+    let mut wait = if connection.served == 0 { timeouts.head } else { timeouts.keep_alive };
+    if connection.served == 0 {
+        connection.worker.timers.now_us();
+    }
+    if connection.worker.draining.get() {
+        wait = wait.min(DRAIN_KEEP_ALIVE);
+    }
+    connection.timer.set_after(wait);
+    connection.timer.set_parked(true);
+    let ready = io::readable(&connection.stream, &connection.timer).await;
+    connection.timer.set_parked(false);
+    ready
+}
+
+/// Lets the client read our last answer before the connection goes.
+async fn linger(connection: &mut Connection) {
+    shutdown_write(&connection.stream);
+    connection.worker.timers.now_us();
+    connection.timer.set_after(LINGER);
+    let mut buf = connection.worker.buffers.small();
+    let (mut half, _) = connection.stream.split();
+    let mut discarded = 0;
+    while discarded < LINGER_BYTES {
+        buf.clear();
+        match io::read(&mut half, &connection.timer, &mut buf).await {
+            Ok(count) if count > 0 => discarded += count,
+            _ => break,
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Getting an endpoint for a request, and waiting for one where there is none.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Poll, Waker};
+
+use crate::balance::Candidate;
+use crate::cause::Cause;
+use crate::endpoint::EndpointState;
+use crate::histogram::Histogram;
+use crate::snapshot::{PoolSnapshot, Snapshot};
+use crate::stats;
+
+use super::timer::Timer;
+use super::worker::Worker;
+
+/// Endpoints one request may try: the first, and as many again as `retries_max` can name.
+pub(super) const ATTEMPTS_MAX: usize = 8;
+
+/// Endpoints tried already, as indexes into one snapshot's selector.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Tried {
+    generation: u64,
+    indexes: [u32; ATTEMPTS_MAX],
+    len: usize,
+}
+
+impl Tried {
+    pub(super) fn push(&mut self, generation: u64, index: u32) {
+        if self.generation != generation {
+            *self = Tried { generation, ..Tried::default() };
+        }
+        if let Some(place) = self.indexes.get_mut(self.len) {
+            *place = index;
+            self.len += 1;
+        }
+    }
+
+    fn of(&self, generation: u64) -> &[u32] {
+        if self.generation == generation { &self.indexes[..self.len] } else { &[] }
+    }
+}
+
+/// The requests of a worker that wait for an endpoint, first come first served.
+#[derive(Debug, Default)]
+pub(super) struct Waiters {
+    pools: RefCell<HashMap<u32, VecDeque<Rc<RefCell<Waiting>>>>>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    woken: bool,
+    waker: Option<Waker>,
+}
+
+impl Waiters {
+    fn enter(&self, pool: u32) -> Rc<RefCell<Waiting>> {
+        let waiting = Rc::<RefCell<Waiting>>::default();
+        self.pools.borrow_mut().entry(pool).or_default().push_back(Rc::clone(&waiting));
+        waiting
+    }
+
+    fn leave(&self, pool: u32, waiting: &Rc<RefCell<Waiting>>) {
+        let mut pools = self.pools.borrow_mut();
+        if let Some(queue) = pools.get_mut(&pool) {
+            queue.retain(|other| !Rc::ptr_eq(other, waiting));
+            if queue.is_empty() {
+                pools.remove(&pool);
+            }
+        }
+    }
+
+    fn wake(waiting: &RefCell<Waiting>) {
+        let mut waiting = waiting.borrow_mut();
+        waiting.woken = true;
+        if let Some(waker) = waiting.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Wakes the first of a pool. Whether there was one.
+    pub(super) fn wake_first(&self, pool: u32) -> bool {
+        let pools = self.pools.borrow();
+        let next = pools.get(&pool).and_then(|queue| queue.iter().find(|waiting| !waiting.borrow().woken));
+        next.inspect(|waiting| Self::wake(waiting)).is_some()
+    }
+
+    /// Wakes the first of each pool: another worker freed a place.
+    pub(super) fn wake_firsts(&self) {
+        let pools: Vec<u32> = self.pools.borrow().keys().copied().collect();
+        for pool in pools {
+            self.wake_first(pool);
+        }
+    }
+
+    /// Wakes all: the truth has changed.
+    pub(super) fn wake_all(&self) {
+        for waiting in self.pools.borrow().values().flatten() {
+            Self::wake(waiting);
+        }
+    }
+
+    fn is_empty(&self, pool: u32) -> bool {
+        !self.pools.borrow().contains_key(&pool)
+    }
+}
+
+/// An endpoint with a place on it, which is given back when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    worker: Rc<Worker>,
+    snapshot: Rc<Arc<Snapshot>>,
+    pool: u32,
+    /// Index into the selector.
+    pub(super) index: u32,
+    pub(super) address: SocketAddr,
+}
+
+impl Place {
+    pub(super) fn state(&self) -> &Arc<EndpointState> {
+        &self.pool().selector.candidates()[self.index as usize].state
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.snapshot.generation
+    }
+
+    pub(super) fn pool(&self) -> &PoolSnapshot {
+        pool(&self.snapshot, self.pool).expect("the place was taken in this snapshot's pool")
+    }
+
+    /// Where the pool's latencies of this worker are counted.
+    pub(super) fn latency_shard(&self) -> &Histogram {
+        self.pool().stats.shard(self.worker.id).latency()
+    }
+
+    /// The endpoint answered.
+    pub(super) fn succeeded(&self) {
+        let in_row = &self.state().failures_in_row;
+        if in_row.load(Ordering::Relaxed) != 0 {
+            in_row.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// The endpoint failed; enough failures in a row are reported.
+    pub(super) fn failed(&self) {
+        let state = self.state();
+        state.failures_total.fetch_add(1, Ordering::Relaxed);
+        let in_row = state.failures_in_row.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Some(ejection) = &self.pool().config.ejection
+            && in_row >= ejection.consecutive_failures.get()
+        {
+            self.worker.report_failing(state.slot);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.state().in_flight.fetch_sub(1, Ordering::Relaxed);
+        let waiting = self.pool().waiting.load(Ordering::Relaxed) > 0;
+        if waiting && !self.worker.waiters.wake_first(self.pool) {
+            self.worker.shared.freed.notify_waiters();
+        }
+    }
+}
+
+/// A pool of a snapshot.
+pub(super) fn pool(snapshot: &Snapshot, slot: u32) -> Option<&PoolSnapshot> {
+    snapshot.pools.get(slot as usize)?.as_deref()
+}
+
+fn try_take(worker: &Rc<Worker>, snapshot: &Rc<Arc<Snapshot>>, slot: u32, key: Option<u64>, tried: &Tried) -> Option<Place> {
+    let pool = pool(snapshot, slot)?;
+    let limit = pool.config.limits.connections_per_endpoint.map_or(u32::MAX, std::num::NonZeroU32::get);
+    let mut lost = *tried;
+    for _ in 0..ATTEMPTS_MAX {
+        let now_ns = worker.timers.recent_ms() * 1_000_000;
+        let index = pool.selector.pick(key, now_ns, &mut worker.random.borrow_mut(), lost.of(snapshot.generation))?;
+        let Candidate { state, address, .. } = &pool.selector.candidates()[index as usize];
+        if state.in_flight.fetch_add(1, Ordering::Relaxed) < limit {
+            return Some(Place { worker: Rc::clone(worker), snapshot: Rc::clone(snapshot), pool: slot, index, address: *address });
+        }
+        // Another worker took the last place between our look and our step.
+        state.in_flight.fetch_sub(1, Ordering::Relaxed);
+        lost.push(snapshot.generation, index);
+    }
+    None
+}
+
+/// An endpoint of the pool, waiting for one up to the pool's queue timeout.
+///
+/// `tried` are passed over, unless nothing else is left: a pool of one is tried again.
+pub(super) async fn take(worker: &Rc<Worker>, timer: &Timer, slot: u32, key: Option<u64>, tried: &Tried) -> Result<Place, Cause> {
+    let snapshot = worker.snapshot();
+    let Some(pool_now) = pool(&snapshot, slot) else { return Err(Cause::NoEndpoint) };
+    if worker.waiters.is_empty(slot) {
+        if let Some(place) = try_take(worker, &snapshot, slot, key, tried) {
+            return Ok(place);
+        }
+        if tried.len > 0
+            && let Some(place) = try_take(worker, &snapshot, slot, key, &Tried::default())
+        {
+            return Ok(place);
+        }
+    }
+    wait(worker, timer, slot, key, pool_now).await
+}
+
+async fn wait(worker: &Rc<Worker>, timer: &Timer, slot: u32, key: Option<u64>, pool_now: &PoolSnapshot) -> Result<Place, Cause> {
+    let limits = &pool_now.config.limits;
+    if pool_now.waiting.fetch_add(1, Ordering::Relaxed) >= limits.queue_max {
+        pool_now.waiting.fetch_sub(1, Ordering::Relaxed);
+        return Err(Cause::QueueFull);
+    }
+    stats::add(&pool_now.stats.shard(worker.id).queued, 1);
+    worker.timers.now_us();
+    timer.set_after(limits.queue_timeout);
+    let entry = Entry { worker, slot, waiting: worker.waiters.enter(slot), count: &pool_now.waiting };
+    loop {
+        let snapshot = worker.snapshot();
+        if let Some(place) = try_take(worker, &snapshot, slot, key, &Tried::default()) {
+            return Ok(place);
+        }
+        let woken = poll_fn(|cx| {
+            let mut waiting = entry.waiting.borrow_mut();
+            if std::mem::take(&mut waiting.woken) {
+                return Poll::Ready(true);
+            }
+            waiting.waker = Some(cx.waker().clone());
+            timer.poll_expired(cx).map(|()| false)
+        });
+        let woken = woken.await;
+        worker.timers.now_us();
+        if !woken {
+            return Err(Cause::NoEndpoint);
+        }
+    }
+}
+
+/// A request's place in the queue, left when it is dropped.
+struct Entry<'a> {
+    worker: &'a Rc<Worker>,
+    slot: u32,
+    waiting: Rc<RefCell<Waiting>>,
+    count: &'a std::sync::atomic::AtomicU32,
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.worker.waiters.leave(self.slot, &self.waiting);
+        // A wake-up that came to us too late belongs to the next.
+        if self.waiting.borrow().woken {
+            self.worker.waiters.wake_first(self.slot);
+        }
+    }
+}

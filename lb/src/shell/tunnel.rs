@@ -1,0 +1,259 @@
+//! Bytes both ways: TCP sessions and upgraded connections.
+//!
+//! Each direction begins with a buffer, which it owns only while bytes are in it. A direction that keeps filling buffers is bulk, and
+//! goes on by `splice(2)` through a pipe: the bytes never enter this process. When only little comes at a time the pipe goes back.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustix::pipe::{PipeFlags, SpliceFlags};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+use super::buffer::{Buf, Buffers, SMALL};
+use super::io::shutdown_write;
+use super::timer::Timer;
+use super::worker::Worker;
+
+/// Full reads in a row that make a direction bulk, and small ones that end it.
+const STREAK: u8 = 4;
+/// Size asked for each pipe, and the most moved by one splice. The kernel may grant less to an unprivileged user.
+const PIPE_SIZE: usize = 512 * 1024;
+/// Pipes kept per worker for the next bulk.
+const PIPES_KEPT: usize = 16;
+
+/// A worker's free pipes, all empty.
+#[derive(Debug, Default)]
+pub(super) struct Pipes(RefCell<Vec<Pipe>>);
+
+#[derive(Debug)]
+struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl Pipes {
+    fn take(&self) -> io::Result<Pipe> {
+        if let Some(pipe) = self.0.borrow_mut().pop() {
+            return Ok(pipe);
+        }
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        // The default size works too, with more system calls.
+        let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE_SIZE);
+        Ok(Pipe { read, write })
+    }
+
+    fn put(&self, pipe: Pipe) {
+        let mut free = self.0.borrow_mut();
+        if free.len() < PIPES_KEPT {
+            free.push(pipe);
+        }
+    }
+}
+
+/// How a tunnel ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// Both sides said they were done.
+    Closed,
+    /// Nothing moved for too long.
+    Idle,
+    /// The client's side broke.
+    ClientFailed,
+    /// The endpoint's side broke.
+    EndpointFailed,
+}
+
+/// Bytes moved so far, readable by whoever cuts the tunnel.
+#[derive(Debug, Default)]
+pub(super) struct Moved {
+    pub(super) up: Cell<u64>,
+    pub(super) down: Cell<u64>,
+}
+
+struct Direction<'a> {
+    from: ReadHalf<'a>,
+    to: WriteHalf<'a>,
+    buf: Option<Buf>,
+    pipe: Option<Pipe>,
+    in_pipe: usize,
+    /// Full reads in a row while there is no pipe, small ones while there is.
+    streak: u8,
+    eof: bool,
+    done: bool,
+    moved: &'a Cell<u64>,
+}
+
+enum Side {
+    From,
+    To,
+}
+
+/// Moves bytes until both sides are done. `first` are bytes of the client that were read already.
+pub(super) async fn run(
+    worker: &Rc<Worker>,
+    client: &mut TcpStream,
+    endpoint: &mut TcpStream,
+    first: [Option<Buf>; 2],
+    timer: &Timer,
+    idle: Duration,
+    moved: &Moved,
+) -> End {
+    let (client_read, client_write) = client.split();
+    let (endpoint_read, endpoint_write) = endpoint.split();
+    let [up_first, down_first] = first;
+    let mut up = Direction::new(client_read, endpoint_write, up_first, &moved.up);
+    let mut down = Direction::new(endpoint_read, client_write, down_first, &moved.down);
+    worker.timers.now_us();
+    timer.set_after(idle);
+    let mut seen = 0;
+    let end = poll_fn(|cx| {
+        match up.poll(cx, worker) {
+            Poll::Ready(Err((Side::From, _))) => return Poll::Ready(End::ClientFailed),
+            Poll::Ready(Err((Side::To, _))) => return Poll::Ready(End::EndpointFailed),
+            _ => {}
+        }
+        match down.poll(cx, worker) {
+            Poll::Ready(Err((Side::From, _))) => return Poll::Ready(End::EndpointFailed),
+            Poll::Ready(Err((Side::To, _))) => return Poll::Ready(End::ClientFailed),
+            _ => {}
+        }
+        if up.done && down.done {
+            return Poll::Ready(End::Closed);
+        }
+        // The deadline is looked at only when it comes: what moved since then earns another wait.
+        while timer.poll_expired(cx).is_ready() {
+            let total = moved.up.get() + moved.down.get();
+            if total == seen {
+                return Poll::Ready(End::Idle);
+            }
+            seen = total;
+            timer.set_after(idle);
+        }
+        Poll::Pending
+    })
+    .await;
+    up.give_back(worker);
+    down.give_back(worker);
+    end
+}
+
+impl<'a> Direction<'a> {
+    fn new(from: ReadHalf<'a>, to: WriteHalf<'a>, buf: Option<Buf>, moved: &'a Cell<u64>) -> Direction<'a> {
+        let buf = buf.filter(|buf| !buf.is_empty());
+        Direction { from, to, buf, pipe: None, in_pipe: 0, streak: 0, eof: false, done: false, moved }
+    }
+
+    /// Moves what can be moved now.
+    fn poll(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Poll<Result<(), (Side, io::Error)>> {
+        while !self.done {
+            ready!(self.poll_flush(cx)).map_err(|error| (Side::To, error))?;
+            if self.streak >= STREAK {
+                self.streak = 0;
+                self.change_way(worker);
+            }
+            if self.eof {
+                shutdown_write(self.to.as_ref());
+                self.done = true;
+                break;
+            }
+            let polled = if self.pipe.is_some() { self.poll_splice_in(cx) } else { self.poll_fill(cx, &worker.buffers) };
+            let count = ready!(polled).map_err(|error| (Side::From, error))?;
+            self.eof = count == 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// From the buffer to a pipe, or back once what the pipe holds is flushed.
+    fn change_way(&mut self, worker: &Worker) {
+        if self.pipe.is_none() {
+            // Without a pipe, which may be for want of descriptors, the buffer does it too.
+            self.pipe = worker.pipes.take().ok();
+        } else if self.in_pipe == 0
+            && let Some(pipe) = self.pipe.take()
+        {
+            worker.pipes.put(pipe);
+        }
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>, buffers: &Rc<Buffers>) -> Poll<io::Result<usize>> {
+        ready!(self.from.as_ref().poll_read_ready(cx))?;
+        let mut buf = buffers.small();
+        let mut spare = ReadBuf::new(buf.spare());
+        let room = spare.remaining();
+        ready!(Pin::new(&mut self.from).poll_read(cx, &mut spare))?;
+        let count = spare.filled().len();
+        buf.add(count);
+        self.streak = if count == room { self.streak + 1 } else { 0 };
+        if count > 0 {
+            self.buf = Some(buf);
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_splice_in(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(pipe) = &self.pipe else { return Poll::Pending };
+        let stream: &TcpStream = self.from.as_ref();
+        loop {
+            ready!(stream.poll_read_ready(cx))?;
+            match stream.try_io(Interest::READABLE, || splice(stream, &pipe.write)) {
+                Ok(count) => {
+                    self.in_pipe = count;
+                    self.streak = if count < SMALL { self.streak.saturating_add(1) } else { 0 };
+                    return Poll::Ready(Ok(count));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(buf) = &mut self.buf {
+            let count = ready!(Pin::new(&mut self.to).poll_write(cx, buf.filled()))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            buf.consume(count);
+            self.moved.set(self.moved.get() + count as u64);
+            if buf.is_empty() {
+                self.buf = None;
+            }
+        }
+        while self.in_pipe > 0 {
+            let Some(pipe) = &self.pipe else { break };
+            let stream: &TcpStream = self.to.as_ref();
+            ready!(stream.poll_write_ready(cx))?;
+            match stream.try_io(Interest::WRITABLE, || splice(&pipe.read, stream)) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(count) => {
+                    self.in_pipe -= count;
+                    self.moved.set(self.moved.get() + count as u64);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn give_back(self, worker: &Worker) {
+        if let Some(pipe) = self.pipe
+            && self.in_pipe == 0
+        {
+            worker.pipes.put(pipe);
+        }
+    }
+}
+
+fn splice(from: impl std::os::fd::AsFd, to: impl std::os::fd::AsFd) -> io::Result<usize> {
+    let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
+    Ok(rustix::pipe::splice(from, None, to, None, PIPE_SIZE, flags)?)
+}

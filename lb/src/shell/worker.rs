@@ -1,0 +1,304 @@
+//! One thread of the data plane: its runtime, its listeners, its hot state.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{Notify, mpsc};
+use weir_config::Protocol;
+
+use crate::director::{Report, Shared};
+use crate::snapshot::{ListenerSnapshot, Snapshot};
+use crate::stats;
+
+use super::buffer::Buffers;
+use super::log::Log;
+use super::pick::Waiters;
+use super::plane::LogSink;
+use super::timer::Timers;
+use super::tunnel::Pipes;
+use super::upstream::{Surplus, Upstreams};
+use super::{http, tcp};
+
+/// How long an idle connection is kept once a drain has begun: long enough for a request that is on its way.
+const DRAIN_GRACE_MS: u64 = 2000;
+/// A pause after an accept failed for want of descriptors or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// Connections taken from one listening socket before others get their turn.
+const ACCEPT_BATCH: u32 = 64;
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Serve this socket.
+    Listen { address: SocketAddr, socket: StdListener, listener: u32, admission: Arc<Admission> },
+    /// Serve these sockets no longer. Without `hand_over` what is in their queues is served first.
+    Unlisten { addresses: Vec<SocketAddr>, hand_over: bool },
+    /// From now on connections are closed after their next response.
+    Drain,
+    /// Log here from now on.
+    Log(Option<LogSink>),
+    /// End now.
+    Stop,
+}
+
+/// What the other threads may see of a worker.
+#[derive(Debug, Default)]
+pub(super) struct Gauges {
+    pub(super) connections: AtomicU64,
+    pub(super) in_flight: AtomicU64,
+}
+
+/// How many connections a listener has over all workers.
+#[derive(Debug, Default)]
+pub(super) struct Admission {
+    open: AtomicU32,
+    /// At least one accept loop waits for room.
+    room: Notify,
+}
+
+/// The hot state of one thread.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) id: usize,
+    pub(super) node: Arc<str>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) gauges: Arc<Gauges>,
+    pub(super) timers: Rc<Timers>,
+    pub(super) buffers: Rc<Buffers>,
+    pub(super) pipes: Pipes,
+    pub(super) upstreams: Upstreams,
+    pub(super) waiters: Waiters,
+    pub(super) random: RefCell<fastrand::Rng>,
+    pub(super) draining: Cell<bool>,
+    pub(super) log: RefCell<Log>,
+    snapshot: RefCell<Rc<Arc<Snapshot>>>,
+    reports: mpsc::Sender<Report>,
+}
+
+/// What a worker's thread starts with.
+#[derive(Debug)]
+pub(super) struct Setup {
+    pub(super) id: usize,
+    pub(super) node: Arc<str>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) gauges: Arc<Gauges>,
+    pub(super) surplus: Arc<Surplus>,
+    pub(super) reports: mpsc::Sender<Report>,
+    pub(super) log: Option<LogSink>,
+    pub(super) commands: mpsc::UnboundedReceiver<Command>,
+}
+
+/// The thread's whole life.
+pub(super) fn run(setup: Setup) -> std::io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.block_on(async move {
+        let Setup { id, node, shared, gauges, surplus, reports, log, commands } = setup;
+        let first = Rc::new(shared.snapshot.load_full());
+        let mut lines = Log::default();
+        lines.set(log);
+        let worker = Rc::new(Worker {
+            id,
+            node,
+            shared,
+            gauges,
+            timers: Timers::new(),
+            buffers: Rc::default(),
+            pipes: Pipes::default(),
+            upstreams: Upstreams::new(id, surplus),
+            waiters: Waiters::default(),
+            random: RefCell::new(fastrand::Rng::new()),
+            draining: Cell::new(false),
+            log: RefCell::new(lines),
+            snapshot: RefCell::new(first),
+            reports,
+        });
+        tokio::task::spawn_local(run_timers(Rc::clone(&worker)));
+        tokio::task::spawn_local(follow_changes(Rc::clone(&worker)));
+        tokio::task::spawn_local(keep_house(Rc::clone(&worker)));
+        obey(&worker, commands).await;
+        worker.log.borrow_mut().flush();
+    });
+    Ok(())
+}
+
+async fn run_timers(worker: Rc<Worker>) {
+    worker.timers.run().await;
+}
+
+/// Tells those who wait for an endpoint when there may be one.
+async fn follow_changes(worker: Rc<Worker>) {
+    loop {
+        tokio::select! {
+            () = worker.shared.changed.notified() => {
+                worker.waiters.wake_all();
+                worker.upstreams.sweep(worker.timers.now_us() / 1000);
+            }
+            () = worker.shared.freed.notified() => worker.waiters.wake_firsts(),
+        }
+    }
+}
+
+/// Once a second: drops idle connections that are of no more use, hands over log lines.
+async fn keep_house(worker: Rc<Worker>) {
+    let mut interval = tokio::time::interval(Duration::from_secs(1));
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        worker.upstreams.sweep(worker.timers.now_us() / 1000);
+        worker.log.borrow_mut().flush();
+        // An idle worker must not hold an old snapshot, and with it endpoints that are gone.
+        drop(worker.snapshot());
+    }
+}
+
+async fn obey(worker: &Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command>) {
+    let mut sockets: HashMap<SocketAddr, Vec<Rc<Stop>>> = HashMap::new();
+    while let Some(command) = commands.recv().await {
+        match command {
+            Command::Listen { address, socket, listener, admission } => match TcpListener::from_std(socket) {
+                Ok(socket) => {
+                    let stop = Rc::new(Stop::default());
+                    sockets.entry(address).or_default().push(Rc::clone(&stop));
+                    tokio::task::spawn_local(accept(Rc::clone(worker), socket, listener, admission, stop));
+                }
+                Err(error) => tracing::error!(%address, %error, "cannot serve a listening socket"),
+            },
+            Command::Unlisten { addresses, hand_over } => {
+                for stop in addresses.iter().filter_map(|address| sockets.remove(address)).flatten() {
+                    stop.hand_over.set(hand_over);
+                    stop.now.notify_one();
+                }
+            }
+            Command::Drain => {
+                worker.draining.set(true);
+                worker.timers.hasten_parked(worker.timers.now_us() / 1000 + DRAIN_GRACE_MS);
+            }
+            Command::Log(sink) => worker.log.borrow_mut().set(sink),
+            Command::Stop => return,
+        }
+    }
+}
+
+/// Ends an accept loop.
+#[derive(Debug, Default)]
+struct Stop {
+    now: Notify,
+    hand_over: Cell<bool>,
+}
+
+async fn accept(worker: Rc<Worker>, socket: TcpListener, listener: u32, admission: Arc<Admission>, stop: Rc<Stop>) {
+    let mut batch = 0;
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.now.notified() => break,
+            accepted = accept_one(&worker, &socket, listener, &admission) => if let Some((stream, peer)) = accepted {
+                start(&worker, stream, peer, listener, &admission);
+            },
+        }
+        batch += 1;
+        if batch % ACCEPT_BATCH == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    if !stop.hand_over.get() {
+        // Whoever completed a handshake before the socket closes gets served.
+        while let Some(Ok((stream, peer))) = poll_once(socket.accept()).await {
+            start(&worker, stream, peer, listener, &admission);
+        }
+    }
+}
+
+/// The result of a future that is ready at once.
+async fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
+        std::task::Poll::Ready(value) => std::task::Poll::Ready(Some(value)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
+}
+
+async fn accept_one(worker: &Worker, socket: &TcpListener, listener: u32, admission: &Admission) -> Option<(TcpStream, SocketAddr)> {
+    let most = worker.listener(listener).map_or(u32::MAX, |listener| listener.config.connections_max.get());
+    let room = admission.room.notified();
+    if admission.open.load(Ordering::Relaxed) >= most {
+        // The limit may have been raised by the next snapshot: look again now and then.
+        let _ = tokio::time::timeout(Duration::from_millis(100), room).await;
+        return None;
+    }
+    match socket.accept().await {
+        Ok(accepted) => Some(accepted),
+        Err(error) => {
+            // Aborted before we took it, or out of descriptors: either way the next one deserves a try, but not in a tight loop.
+            tracing::warn!(%error, "cannot accept a connection");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+fn start(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot: u32, admission: &Arc<Admission>) {
+    let Some(listener) = worker.listener(slot) else { return };
+    let open = Open::new(worker, &listener, admission);
+    match listener.config.protocol {
+        Protocol::Http(_) => drop(tokio::task::spawn_local(http::serve(stream, peer, listener, open))),
+        Protocol::Tcp => drop(tokio::task::spawn_local(tcp::serve(stream, peer, listener, open))),
+    }
+}
+
+impl Worker {
+    /// The truth now.
+    pub(super) fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+        let mut cached = self.snapshot.borrow_mut();
+        if cached.generation != self.shared.generation.load(Ordering::Acquire) {
+            *cached = Rc::new(self.shared.snapshot.load_full());
+        }
+        Rc::clone(&cached)
+    }
+
+    /// A listener as it is now; `None` once it was removed.
+    pub(super) fn listener(&self, slot: u32) -> Option<Arc<ListenerSnapshot>> {
+        self.snapshot().listeners.get(slot as usize)?.clone()
+    }
+
+    /// Tells the director that an endpoint keeps failing. A full channel loses it: the next failure says it again.
+    pub(super) fn report_failing(&self, endpoint: u32) {
+        let _ = self.reports.try_send(Report::Failing { endpoint });
+    }
+}
+
+/// Counts a client connection as long as it is open.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) worker: Rc<Worker>,
+    admission: Arc<Admission>,
+    stats: Arc<crate::stats::ListenerStats>,
+}
+
+impl Open {
+    fn new(worker: &Rc<Worker>, listener: &ListenerSnapshot, admission: &Arc<Admission>) -> Open {
+        let shard = listener.stats.shard(worker.id);
+        stats::add(&shard.accepted, 1);
+        stats::add(&shard.open, 1);
+        stats::add(&worker.gauges.connections, 1);
+        admission.open.fetch_add(1, Ordering::Relaxed);
+        Open { worker: Rc::clone(worker), admission: Arc::clone(admission), stats: Arc::clone(&listener.stats) }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        stats::sub(&self.stats.shard(self.worker.id).open, 1);
+        stats::sub(&self.worker.gauges.connections, 1);
+        self.admission.open.fetch_sub(1, Ordering::Relaxed);
+        self.admission.room.notify_waiters();
+    }
+}
