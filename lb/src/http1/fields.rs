@@ -11,7 +11,7 @@ impl Dropped {
         self.0[index / 64] |= 1 << (index % 64);
     }
 
-    fn contains(&self, index: usize) -> bool {
+    pub(super) fn contains(&self, index: usize) -> bool {
         self.0[index / 64] & (1 << (index % 64)) != 0
     }
 }
@@ -118,7 +118,7 @@ impl Connection {
 pub(super) fn drop_nominated(headers: &[httparse::Header<'_>], dropped: &mut Dropped) {
     let connections = headers.iter().filter(|header| header.name.eq_ignore_ascii_case("connection"));
     for token in connections.flat_map(|header| tokens(header.value)) {
-        if token.eq_ignore_ascii_case(b"host") {
+        if token.eq_ignore_ascii_case(b"host") || token.eq_ignore_ascii_case(b"content-length") {
             continue;
         }
         for (index, header) in headers.iter().enumerate() {

@@ -140,6 +140,7 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
     let mut expect_continue = false;
     let mut user_agent: &[u8] = &[];
     let mut request_id: &[u8] = &[];
+    let mut request_id_index = 0;
     let replaced = forward.headers;
 
     for (index, header) in headers.iter().enumerate() {
@@ -188,6 +189,7 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
             let fit = header.value.len() <= REQUEST_ID_MAX && !header.value.is_empty() && header.value.iter().all(u8::is_ascii_graphic);
             if fit && request_id.is_empty() {
                 request_id = header.value;
+                request_id_index = index;
             } else {
                 dropped.set(index);
             }
@@ -197,6 +199,10 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
     if connection.nominates {
         refuse_nominated_framing(headers)?;
         fields::drop_nominated(headers, &mut dropped);
+        if dropped.contains(request_id_index) {
+            // Named away, it gets a new one like a request that brings none.
+            request_id = &[];
+        }
     }
 
     let form = Target::read(method_text, target)?;
@@ -222,7 +228,11 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
 
     out.extend_from_slice(method_text.as_bytes());
     out.push(b' ');
-    out.extend_from_slice(form.origin_form());
+    if form.rest.first().is_none_or(|byte| *byte == b'?') {
+        // An absolute target may leave the path out; the origin form may not (RFC 9112 section 3.2.1).
+        out.push(b'/');
+    }
+    out.extend_from_slice(form.rest);
     // HTTP/1.1 would need a host, and there is none to name.
     out.extend_from_slice(if authority.is_some() { b" HTTP/1.1\r\n" } else { b" HTTP/1.0\r\n" });
     copy_fields(buf, head_len, headers, &dropped, out);
@@ -405,10 +415,6 @@ impl<'a> Target<'a> {
         };
         let path = &rest[..memchr::memchr(b'?', rest).unwrap_or(rest.len())];
         Ok(Target { authority, path, rest })
-    }
-
-    fn origin_form(&self) -> &'a [u8] {
-        if self.rest.is_empty() { b"/" } else { self.rest }
     }
 }
 
