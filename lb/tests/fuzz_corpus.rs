@@ -5,11 +5,12 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
+#[allow(unreachable_pub, reason = "public for the fuzz targets, which share the file")]
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
 
 /// Mutations tried for each target.
-const MUTATIONS: usize = 60_000;
+const MUTATIONS: usize = 400_000;
 
 /// The longest input that is made.
 const LENGTH_MAX: usize = 32 * 1024;
