@@ -164,7 +164,7 @@ pub struct HttpLimits {
     pub head_bytes_max: usize,
     /// `headers_max`: header fields, else 431. Default 100, 1 to 1000.
     pub headers_max: usize,
-    /// `line_bytes_max`: the request line, or one header field, else 431. Default 8 KiB.
+    /// `line_bytes_max`: the request line, or one header field, else 431. Default 8 KiB, from 256 bytes; never above `head_bytes_max`.
     pub line_bytes_max: usize,
     /// `body_bytes_max`: request body, else 413; `None` (written 0): unbounded, it is streamed. Default none.
     pub body_bytes_max: Option<u64>,
@@ -440,11 +440,11 @@ pub struct HealthCheck {
     pub probe: Probe,
     /// `interval`. Default 2 s, at least 10 ms.
     pub interval: Duration,
-    /// `fast_interval`: while the verdict is changing (some of rise or fall counted). Default: `interval`.
+    /// `fast_interval`: while the verdict is changing (some of rise or fall counted). Default: `interval`, and at most that.
     pub fast_interval: Duration,
-    /// `down_interval`: while down for longer than ten times `interval`. Default: `interval`.
+    /// `down_interval`: while down for longer than ten times `interval`. Default: `interval`, and at least that.
     pub down_interval: Duration,
-    /// `timeout`. Default 1 s.
+    /// `timeout`. Default 1 s, or `interval` if that is less; never above `interval`.
     pub timeout: Duration,
     /// `rise`: successes in a row that make it healthy. Default 2.
     pub rise: NonZeroU32,
@@ -505,7 +505,7 @@ pub struct Ejection {
     pub consecutive_failures: NonZeroU32,
     /// `time`: the first ejection; the n-th in a row lasts n times as long. Default 10 s.
     pub time: Duration,
-    /// `time_max`. Default 300 s.
+    /// `time_max`. Default 300 s, or `time` if that is more; never below `time`.
     pub time_max: Duration,
     /// `share_max`: the most of a pool that may be ejected at once, in percent. Default 50; one endpoint of a pool of one never is.
     pub share_max_percent: u32,

@@ -49,9 +49,9 @@ pub struct PoolSnapshot {
     /// The settings, run-time changes included.
     pub config: Arc<Pool>,
     /// The endpoints that may be picked now: enabled, resolved, healthy, not ejected, of the lowest tier that has any; or, below
-    /// `min_healthy` with fail-open, all enabled and resolved ones.
+    /// `min_healthy` with fail-open, all enabled and resolved ones. If all healthy ones are ejected, they serve nevertheless.
     pub selector: Selector,
-    /// Healthy endpoints, for readiness and explanations.
+    /// Endpoints that are ready and healthy (or unchecked), ejected ones included: what is compared with `min_healthy`.
     pub healthy: u32,
     /// Counters and the queue's length, kept over reloads.
     pub stats: Arc<PoolStats>,

@@ -75,7 +75,8 @@ impl Loop<'_> {
         // (end, request, endpoint, start)
         let mut under_way: BinaryHeap<Reverse<(u64, usize, usize, u64)>> = BinaryHeap::new();
         for request in 0..self.requests {
-            let mut now_ns = 0;
+            // They start one after the other, all before the first answer.
+            let mut now_ns = 100 * request as u64;
             if request >= self.clients {
                 let Reverse((end, _, endpoint, start)) = under_way.pop().unwrap();
                 in_flight[endpoint] -= 1;

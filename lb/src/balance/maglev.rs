@@ -31,6 +31,9 @@ const COUNT_INTERVAL_NS: u64 = 1_000;
 /// Slots looked at for an open and not too loaded endpoint.
 const PROBES_MAX: usize = 64;
 
+/// Those that depend on the key alone. The others change with time: else one very busy key could fill all of its slots, and only them.
+const PROBES_OF_KEY: usize = 32;
+
 /// A stamp that says the total was never counted.
 const NEVER: u64 = u64::MAX;
 
@@ -63,14 +66,17 @@ impl Maglev {
         Maglev { table, bound }
     }
 
-    /// The endpoint of `key`. Where it is closed or too loaded, the key is hashed again, and again, to other slots: always the same ones,
-    /// but neighbouring slots share no detour, and what is turned away spreads by weight. When all that were asked are too loaded the
+    /// The endpoint of `key`. Where it is closed or too loaded, the key is hashed again, and again, to other slots: at first always the
+    /// same ones. Neighbouring slots share no detour, so what is turned away spreads by weight. When all that were asked are too loaded the
     /// bound gives way to the least loaded of them. There must be at least two candidates.
     #[inline]
     pub(super) fn pick(&self, field: &Field<'_>, key: u64, now_ns: u64) -> Option<usize> {
         let mut probe = key;
         let mut least_loaded: Option<(Load, usize)> = None;
-        for _ in 0..PROBES_MAX {
+        for number in 0..PROBES_MAX {
+            if number == PROBES_OF_KEY {
+                probe ^= now_ns;
+            }
             let index = self.entry(probe);
             probe = mix(probe);
             if !field.is_open(index) {

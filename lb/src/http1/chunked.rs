@@ -12,8 +12,8 @@ use super::body::Advance;
 /// Why a chunked body is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ChunkError {
-    /// Not a hexadecimal number of 1 to 16 digits.
-    #[error("a chunk size is not a plain hexadecimal number")]
+    /// Not a hexadecimal number of 1 to 16 digits that fits a signed integer.
+    #[error("a chunk size is not a plain hexadecimal number, or is too large")]
     Size,
     /// A byte that cannot be in an extension, or too many of them.
     #[error("a chunk extension is malformed or too long")]
@@ -31,11 +31,36 @@ const EXTENSION_MAX: u16 = 256;
 /// Bytes of trailers in one message.
 const TRAILERS_MAX: u16 = 8 * 1024;
 /// The longest forbidden trailer name; longer ones need not be remembered.
-const NAME_MAX: usize = 17;
+const NAME_MAX: usize = 19;
 
-/// Fields that frame, route or authenticate a message and must not come after it (RFC 9110 section 6.5.1).
-const FORBIDDEN_TRAILERS: [&[u8]; 9] =
-    [b"authorization", b"connection", b"content-length", b"cookie", b"host", b"set-cookie", b"te", b"transfer-encoding", b"upgrade"];
+/// Fields that frame, route, authenticate or describe a message, or say who sent it, and must not come after it: there are readers that
+/// merge trailers into the head (RFC 9110 section 6.5.1). Spelled in lower case and with hyphens, as names are remembered.
+const FORBIDDEN_TRAILERS: [&[u8]; 24] = [
+    b"authorization",
+    b"connection",
+    b"content-encoding",
+    b"content-length",
+    b"content-range",
+    b"content-type",
+    b"cookie",
+    b"expect",
+    b"forwarded",
+    b"host",
+    b"keep-alive",
+    b"location",
+    b"max-forwards",
+    b"proxy-authorization",
+    b"proxy-connection",
+    b"set-cookie",
+    b"te",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+    b"via",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+];
 
 /// A chunked body on its way.
 #[derive(Clone, Debug)]
@@ -157,7 +182,8 @@ impl Chunked {
             return Err(ChunkError::Size);
         }
         self.left = (self.left << 4) | u64::from(digit);
-        Ok(true)
+        // The next reader may use a signed integer.
+        if self.left > i64::MAX as u64 { Err(ChunkError::Size) } else { Ok(true) }
     }
 
     fn extension(&mut self, byte: u8) -> Result<bool, ChunkError> {
@@ -193,7 +219,8 @@ impl Chunked {
                     self.name_len = 0;
                 }
                 if let Some(place) = self.name.get_mut(usize::from(self.name_len)) {
-                    *place = byte.to_ascii_lowercase();
+                    // To many readers `_` is `-`.
+                    *place = if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
                 }
                 self.name_len = self.name_len.saturating_add(1);
                 State::TrailerName
@@ -273,6 +300,8 @@ mod tests {
             b"00a\r\n0123456789\r\nA\r\n0123456789\r\n000\r\n\r\n",
             b"01234567890123456789",
         );
+        let close_to_forbidden = b"0\r\nHosts: x\r\nX-Host: x\r\nProxy-Authorizations: x\r\n\r\n";
+        check(close_to_forbidden, close_to_forbidden, b"");
         check(b"1\r\nx\r\n0\r\nX-Sum: 1\r\nY:\r\n\r\n", b"1\r\nx\r\n0\r\nX-Sum: 1\r\nY:\r\n\r\n", b"x");
     }
 
@@ -283,7 +312,18 @@ mod tests {
 
     #[test]
     fn wrong_framing_is_refused() {
-        for input in [&b"\r\n"[..], b" 5\r\n", b"5 \r\n", b"0x5\r\n", b"-1\r\n", b"g\r\n", b"5\n", b"+5\r\n", b"11111111111111111\r\n"] {
+        for input in [
+            &b"\r\n"[..],
+            b" 5\r\n",
+            b"5 \r\n",
+            b"0x5\r\n",
+            b"-1\r\n",
+            b"g\r\n",
+            b"5\n",
+            b"+5\r\n",
+            b"00000000000000001\r\n",
+            b"8000000000000000\r\n",
+        ] {
             check_refused(input, ChunkError::Size);
         }
         check_refused(b"5\rx", ChunkError::LineEnd);
@@ -296,6 +336,9 @@ mod tests {
         for input in [
             &b"0\r\nContent-Length: 5\r\n\r\n"[..],
             b"0\r\nHOST: x\r\n\r\n",
+            b"0\r\nX-Sum: 1\r\nTransfer_Encoding: x\r\n\r\n",
+            b"0\r\nX-Forwarded-For: x\r\n\r\n",
+            b"0\r\nProxy-Authorization: x\r\n\r\n",
             b"0\r\n: x\r\n",
             b"0\r\na b: c\r\n",
             b"0\r\na: \x00\r\n",
@@ -305,6 +348,13 @@ mod tests {
         }
         check_refused(b"0\r\na: b\rc", ChunkError::LineEnd);
         check_refused(b"0\r\n\rx", ChunkError::LineEnd);
+    }
+
+    #[test]
+    fn largest_chunk() {
+        let mut chunked = Chunked::new(true);
+        chunked.advance(&mut b"7fffffffffffffff\r\nab".to_vec()).expect("valid");
+        assert_eq!(chunked.left, i64::MAX as u64 - 2);
     }
 
     #[test]

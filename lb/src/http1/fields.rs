@@ -73,12 +73,13 @@ impl Lengths {
     }
 }
 
-/// Digits only, no sign, no space, no overflow.
+/// Digits only, no sign, no space, and a number that fits a signed integer too: the next reader may use one.
 pub(super) fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 19 {
         return None;
     }
-    text.iter().try_fold(0u64, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u64::from(byte - b'0')))
+    let number = text.iter().try_fold(0u64, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + u64::from(byte - b'0')))?;
+    (number <= i64::MAX as u64).then_some(number)
 }
 
 /// What `Connection` says.
@@ -112,14 +113,21 @@ impl Connection {
     }
 }
 
+/// Elements of all `Connection` fields together where they name others. Each costs a walk over the head; no known use comes near.
+const OPTIONS_MAX: usize = 32;
+
+/// Fields that frame, route or pace a message. Who names one of them wants one parser to see it and the next not to.
+const NOT_HOP_BY_HOP: [&[u8]; 4] = [b"content-length", b"transfer-encoding", b"host", b"expect"];
+
 /// Drops the fields that `Connection` names (RFC 9110 section 7.6.1).
-///
-/// Fields that frame or route the message cannot be named away: they are handled before and after this.
-pub(super) fn drop_nominated(headers: &[httparse::Header<'_>], dropped: &mut Dropped) {
+pub(super) fn drop_nominated(headers: &[httparse::Header<'_>], dropped: &mut Dropped) -> Result<(), HeadError> {
     let connections = headers.iter().filter(|header| header.name.eq_ignore_ascii_case("connection"));
-    for token in connections.flat_map(|header| tokens(header.value)) {
-        if token.eq_ignore_ascii_case(b"host") || token.eq_ignore_ascii_case(b"content-length") {
-            continue;
+    for (count, token) in connections.flat_map(|header| tokens(header.value)).enumerate() {
+        if count >= OPTIONS_MAX {
+            return Err(HeadError::TooLarge);
+        }
+        if NOT_HOP_BY_HOP.iter().any(|name| token.eq_ignore_ascii_case(name)) {
+            return Err(HeadError::Syntax);
         }
         for (index, header) in headers.iter().enumerate() {
             if header.name.as_bytes().eq_ignore_ascii_case(token) {
@@ -127,6 +135,13 @@ pub(super) fn drop_nominated(headers: &[httparse::Header<'_>], dropped: &mut Dro
             }
         }
     }
+    Ok(())
+}
+
+/// Whether an endpoint may take one name for the other: many turn both `-` and `_` into `_` (RFC 3875 section 4.1.18).
+pub(super) fn alike(name: &[u8], known: &str) -> bool {
+    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.len() == known.len() && name.iter().zip(known.as_bytes()).all(|(a, b)| fold(*a) == fold(*b))
 }
 
 /// The elements of a comma-separated list, trimmed, empty ones left out.

@@ -1,7 +1,7 @@
 //! A request's head: what it means, and what the endpoint gets to see of it.
 
 use std::mem::MaybeUninit;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
 
 use super::body::Body;
@@ -75,7 +75,7 @@ pub struct Request {
     pub minor: u8,
     /// Target as sent.
     pub target: Span,
-    /// The path of the target, without the query; empty for `*`.
+    /// The path of the target, without the query; `/` where an absolute target has none; empty for `*`.
     pub path: Span,
     /// Host without port; empty where HTTP/1.0 sent none.
     pub host: Span,
@@ -137,7 +137,7 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
     let mut authority: Option<&[u8]> = None;
     let mut upgrade: Option<&[u8]> = None;
     let mut trailers_welcome = false;
-    let mut expect_continue = false;
+    let mut expect: Option<usize> = None;
     let mut user_agent: &[u8] = &[];
     let mut request_id: &[u8] = &[];
     let mut request_id_index = 0;
@@ -146,19 +146,16 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
     for (index, header) in headers.iter().enumerate() {
         let name = header.name.as_bytes();
         let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        let alike = |known: &str| fields::alike(name, known);
         match name.len() {
             2 if is("te") => {
                 dropped.set(index);
                 trailers_welcome |= fields::tokens(header.value).any(|token| token.eq_ignore_ascii_case(b"trailers"));
             }
-            4 if is("host") => {
-                if authority.replace(header.value).is_some() {
-                    return Err(HeadError::Host);
-                }
-            }
-            6 if is("expect") => {
-                expect_continue = header.value.eq_ignore_ascii_case(b"100-continue");
-            }
+            4 if is("host") => once(&mut authority, header.value, HeadError::Host)?,
+            6 if is("expect") && header.value.eq_ignore_ascii_case(b"100-continue") => once(&mut expect, index, HeadError::Syntax)?,
+            // There is no other expectation; what looks like one is meant for one parser only.
+            6 if is("expect") => return Err(HeadError::Syntax),
             7 if is("upgrade") => {
                 dropped.set(index);
                 // Two of them are no request for one protocol.
@@ -172,22 +169,24 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
             10 if is("keep-alive") => dropped.set(index),
             10 if is("user-agent") => user_agent = header.value,
             14 if is("content-length") => lengths.content_length(header.value)?,
-            15 if replaced.x_forwarded && is("x-forwarded-for") => dropped.set(index),
-            16 if replaced.x_forwarded && is("x-forwarded-host") => dropped.set(index),
+            15 if replaced.x_forwarded && alike("x-forwarded-for") => dropped.set(index),
+            16 if replaced.x_forwarded && alike("x-forwarded-host") => dropped.set(index),
             16 if is("proxy-connection") => dropped.set(index),
             17 if is("transfer-encoding") => {
                 dropped.set(index);
                 lengths.transfer_encoding(header.value)?;
             }
-            17 if replaced.x_forwarded && is("x-forwarded-proto") => dropped.set(index),
+            14 if alike("content-length") => return Err(HeadError::Syntax),
+            17 if alike("transfer-encoding") => return Err(HeadError::Syntax),
+            17 if replaced.x_forwarded && alike("x-forwarded-proto") => dropped.set(index),
             _ => {}
         }
         if let Some(id_name) = &replaced.request_id
             && name.len() == id_name.len()
-            && is(id_name)
+            && alike(id_name)
         {
             let fit = header.value.len() <= REQUEST_ID_MAX && !header.value.is_empty() && header.value.iter().all(u8::is_ascii_graphic);
-            if fit && request_id.is_empty() {
+            if fit && request_id.is_empty() && is(id_name) {
                 request_id = header.value;
                 request_id_index = index;
             } else {
@@ -197,15 +196,13 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
     }
     lengths.check(minor)?;
     if connection.nominates {
-        refuse_nominated_framing(headers)?;
-        fields::drop_nominated(headers, &mut dropped);
+        fields::drop_nominated(headers, &mut dropped)?;
         if dropped.contains(request_id_index) {
-            // Named away, it gets a new one like a request that brings none.
             request_id = &[];
         }
     }
 
-    let form = Target::read(method_text, target)?;
+    let form = Target::read(method_text, target, forward.scheme)?;
     let host = match (authority, minor) {
         (Some(value), _) => host_without_port(value)?,
         (None, 0) => &[],
@@ -222,18 +219,21 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
         (false, Some(length)) => Body::length(length),
         (false, None) => Body::Empty,
     };
+    // RFC 9110 section 10.1.1: nothing to wait for without a body, and HTTP/1.0 does not know it.
+    let expect_continue = expect.is_some() && minor == 1 && !body.is_done();
+    if let Some(index) = expect
+        && !expect_continue
+    {
+        dropped.set(index);
+    }
     let upgrade = upgrade.filter(|protocol| {
         connection.upgrade && minor == 1 && method_text == "GET" && body.is_done() && !protocol.is_empty() && !names_http(protocol)
     });
 
     out.extend_from_slice(method_text.as_bytes());
     out.push(b' ');
-    if form.rest.first().is_none_or(|byte| *byte == b'?') {
-        // An absolute target may leave the path out; the origin form may not (RFC 9112 section 3.2.1).
-        out.push(b'/');
-    }
-    out.extend_from_slice(form.rest);
-    // HTTP/1.1 would need a host, and there is none to name.
+    form.push(out);
+    // HTTP/1.1 needs a host and there is none to name; an empty one is refused by common servers.
     out.extend_from_slice(if authority.is_some() { b" HTTP/1.1\r\n" } else { b" HTTP/1.0\r\n" });
     copy_fields(buf, head_len, headers, &dropped, out);
     if lengths.chunked {
@@ -262,20 +262,17 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
         request_id: if request_id.is_empty() { Span::default() } else { Span::of(buf, request_id) },
         body,
         keep_alive: connection.persists(minor),
-        expect_continue: expect_continue && minor == 1,
+        expect_continue,
         upgrade: upgrade.is_some(),
     })
 }
 
-/// A client that names a framing field in `Connection` wants one parser to see it and the next not to.
-fn refuse_nominated_framing(headers: &[httparse::Header<'_>]) -> Result<(), HeadError> {
-    let connections = headers.iter().filter(|header| header.name.eq_ignore_ascii_case("connection"));
-    for token in connections.flat_map(|header| fields::tokens(header.value)) {
-        if [&b"content-length"[..], b"transfer-encoding", b"host"].iter().any(|name| token.eq_ignore_ascii_case(name)) {
-            return Err(HeadError::Syntax);
-        }
+/// Fills a place that must not be filled twice.
+fn once<T>(place: &mut Option<T>, value: T, error: HeadError) -> Result<(), HeadError> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(error),
     }
-    Ok(())
 }
 
 /// `Upgrade: h2c` and like would let a client speak HTTP past us (RFC 9113 section 3.1 removed it).
@@ -312,7 +309,7 @@ fn push_client(forward: &Forward<'_>, authority: Option<&[u8]>, needs_id: bool, 
 
 /// RFC 7239 section 4: an IPv6 address and a host with a port must be quoted.
 fn push_forwarded(forward: &Forward<'_>, authority: Option<&[u8]>, out: &mut Vec<u8>) {
-    match forward.client {
+    match forward.client.to_canonical() {
         IpAddr::V4(_) => {
             out.extend_from_slice(b"Forwarded: for=");
             push_ip(out, forward.client);
@@ -365,17 +362,21 @@ pub fn hex(number: u128) -> [u8; 32] {
 
 /// The value of the first field of this name in a head that was parsed before; for keys that few pools need.
 pub fn field<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    head.split(|byte| *byte == b'\n').skip(1).find_map(|line| {
-        let colon = memchr::memchr(b':', line)?;
-        line[..colon].eq_ignore_ascii_case(name.as_bytes()).then(|| line[colon + 1..].trim_ascii())
+    values(head, name).next()
+}
+
+/// The value of a cookie in a head that was parsed before: the first of this name, in whichever `Cookie` field it is.
+pub fn cookie<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    values(head, "cookie").flat_map(|value| value.split(|byte| *byte == b';')).find_map(|pair| {
+        let (key, value) = pair.trim_ascii().split_at_checked(name.len())?;
+        (key == name.as_bytes()).then(|| value.strip_prefix(b"=")).flatten()
     })
 }
 
-/// The value of a cookie in a head that was parsed before.
-pub fn cookie<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    field(head, "cookie")?.split(|byte| *byte == b';').find_map(|pair| {
-        let (key, value) = pair.trim_ascii().split_at_checked(name.len())?;
-        (key == name.as_bytes()).then(|| value.strip_prefix(b"=")).flatten()
+fn values<'a>(head: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
+    head.split(|byte| *byte == b'\n').skip(1).filter_map(move |line| {
+        let colon = memchr::memchr(b':', line)?;
+        line[..colon].eq_ignore_ascii_case(name.as_bytes()).then(|| line[colon + 1..].trim_ascii())
     })
 }
 
@@ -383,12 +384,12 @@ pub fn cookie<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
 struct Target<'a> {
     authority: Option<&'a [u8]>,
     path: &'a [u8],
-    /// From the path to the end.
+    /// From the path to the end, as sent.
     rest: &'a [u8],
 }
 
 impl<'a> Target<'a> {
-    fn read(method: &str, target: &'a str) -> Result<Target<'a>, HeadError> {
+    fn read(method: &str, target: &'a str, scheme: &str) -> Result<Target<'a>, HeadError> {
         let target = target.as_bytes();
         if method == "CONNECT" {
             return Err(HeadError::Connect);
@@ -402,28 +403,47 @@ impl<'a> Target<'a> {
             }
             return Ok(Target { authority: None, path: &target[..0], rest: target });
         }
-        let (authority, rest) = if target.first() == Some(&b'/') {
-            (None, target)
-        } else {
-            // Absolute form: passed on in origin form, which says the same because the authority equals `Host`.
-            let (scheme, after) = target.split_at_checked(7).ok_or(HeadError::Target)?;
-            if !scheme.eq_ignore_ascii_case(b"http://") {
-                return Err(HeadError::Target);
-            }
-            let end = after.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(after.len());
-            (Some(&after[..end]), &after[end..])
+        if target.first() == Some(&b'/') {
+            return Ok(Target { authority: None, path: before_query(target), rest: target });
+        }
+        // Absolute form: passed on in origin form, which says the same because scheme and authority are the ones of this connection.
+        let (named, after) = target.split_at_checked(scheme.len() + 3).ok_or(HeadError::Target)?;
+        if !named[..scheme.len()].eq_ignore_ascii_case(scheme.as_bytes()) || !named.ends_with(b"://") {
+            return Err(HeadError::Target);
+        }
+        let end = after.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(after.len());
+        let (authority, rest) = after.split_at(end);
+        let path = match before_query(rest) {
+            // RFC 9112 section 3.2.4: the server as a whole is meant.
+            [] if rest.is_empty() && method == "OPTIONS" => rest,
+            // No path is the path `/`; there is one at hand, the last byte of `://`.
+            [] => &named[named.len() - 1..],
+            path => path,
         };
-        let path = &rest[..memchr::memchr(b'?', rest).unwrap_or(rest.len())];
-        Ok(Target { authority, path, rest })
+        Ok(Target { authority: Some(authority), path, rest })
     }
+
+    /// Appends the target in the form that an origin server gets.
+    fn push(&self, out: &mut Vec<u8>) {
+        match self.rest.first() {
+            None if self.path.is_empty() => out.push(b'*'),
+            None | Some(b'?') => out.push(b'/'),
+            Some(_) => {}
+        }
+        out.extend_from_slice(self.rest);
+    }
+}
+
+fn before_query(target: &[u8]) -> &[u8] {
+    &target[..memchr::memchr(b'?', target).unwrap_or(target.len())]
 }
 
 /// `host [":" port]` (RFC 9110 section 7.2), the host of it. An empty host is allowed by the grammar, but names nothing here.
 fn host_without_port(value: &[u8]) -> Result<&[u8], HeadError> {
     let (host, port) = if value.first() == Some(&b'[') {
         let end = memchr::memchr(b']', value).ok_or(HeadError::Host)?;
-        let inner = &value[1..end];
-        if inner.is_empty() || !inner.iter().all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')) {
+        let address = std::str::from_utf8(&value[1..end]).map_err(|_| HeadError::Host)?;
+        if address.parse::<Ipv6Addr>().is_err() {
             return Err(HeadError::Host);
         }
         (&value[..=end], &value[end + 1..])
@@ -438,7 +458,8 @@ fn host_without_port(value: &[u8]) -> Result<&[u8], HeadError> {
     };
     match port {
         [] => Ok(host),
-        [b':', digits @ ..] if digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit) => Ok(host),
+        [b':'] => Ok(host),
+        [b':', digits @ ..] if digits.len() <= 5 && fields::decimal(digits).is_some_and(|port| port <= 65535) => Ok(host),
         _ => Err(HeadError::Host),
     }
 }

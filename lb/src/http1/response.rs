@@ -69,7 +69,8 @@ pub struct Forward<'a> {
 
 /// Reads a head that [`super::Scanner`] found to be `head_len` bytes long.
 ///
-/// `forward` is asked for the head's options once the response is understood; then the client's head is appended to `out`.
+/// `forward` is asked for the head's options once the response is understood; then the client's head is appended to `out`. It is nothing
+/// for an interim response to a client of HTTP/1.0.
 ///
 /// # Errors
 /// The head is not one that all parsers read alike. What was appended to `out` is then meaningless.
@@ -131,10 +132,13 @@ pub fn parse<'a>(
     }
     lengths.check(minor)?;
     if connection.nominates {
-        fields::drop_nominated(headers, &mut dropped);
+        fields::drop_nominated(headers, &mut dropped)?;
     }
 
-    let bodiless = asked.method == Method::Head || matches!(status, 100..200 | 204 | 304);
+    // These must not bring a length; who sends one may send a body after it, which would be taken for the next response.
+    let lengthless = matches!(status, 100..200 | 204);
+    let stray_body = lengthless && (lengths.chunked || lengths.content_length.is_some_and(|length| length > 0));
+    let bodiless = lengthless || status == 304 || asked.method == Method::Head;
     let body = match (bodiless, lengths.chunked, lengths.content_length) {
         (true, ..) => Body::Empty,
         (false, true, _) => Body::chunked(),
@@ -151,20 +155,24 @@ pub fn parse<'a>(
     let response = Response {
         head_len,
         status,
-        reusable: connection.persists(minor) && !matches!(body, Body::UntilClose) && status != 101,
+        reusable: connection.persists(minor) && !matches!(body, Body::UntilClose) && status != 101 && !stray_body,
         body,
         framing,
         keep_alive_s,
     };
 
     let forward = forward(&response);
+    if response.is_interim() && asked.minor == 0 {
+        // RFC 9110 section 15.2: HTTP/1.0 has none.
+        return Ok(response);
+    }
     out.extend_from_slice(b"HTTP/1.1 ");
     let mut digits = itoa::Buffer::new();
     out.extend_from_slice(digits.format(status).as_bytes());
     out.push(b' ');
     out.extend_from_slice(reason.as_bytes());
     out.extend_from_slice(b"\r\n");
-    if bodiless && status != 304 && asked.method != Method::Head && lengths.content_length.is_some() {
+    if lengthless && lengths.content_length.is_some() {
         // RFC 9110 section 8.6: no length in 1xx and 204.
         for (index, header) in headers.iter().enumerate() {
             if header.name.eq_ignore_ascii_case("content-length") {
@@ -173,7 +181,7 @@ pub fn parse<'a>(
         }
     }
     copy_fields(buf, head_len, headers, &dropped, out);
-    let chunked_to_client = framing == Framing::Chunk || (lengths.chunked && asked.minor == 1 && !matches!(status, 100..200 | 204 | 304));
+    let chunked_to_client = framing == Framing::Chunk || (lengths.chunked && asked.minor == 1 && !lengthless && status != 304);
     if chunked_to_client {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
@@ -183,7 +191,7 @@ pub fn parse<'a>(
             push_field(out, "Upgrade", protocol);
         }
     } else if !response.is_interim() {
-        if forward.close {
+        if forward.close || response.ends_by_close() {
             out.extend_from_slice(b"Connection: close\r\n");
         } else if asked.minor == 0 {
             out.extend_from_slice(b"Connection: keep-alive\r\n");

@@ -180,7 +180,7 @@ fn try_take(worker: &Rc<Worker>, snapshot: &Rc<Arc<Snapshot>>, slot: u32, key: O
     let limit = pool.config.limits.connections_per_endpoint.map_or(u32::MAX, std::num::NonZeroU32::get);
     let mut lost = *tried;
     for _ in 0..ATTEMPTS_MAX {
-        let now_ns = worker.timers.recent_ms() * 1_000_000;
+        let now_ns = worker.timers.recent_us() * 1000;
         let index = pool.selector.pick(key, now_ns, &mut worker.random.borrow_mut(), lost.of(snapshot.generation))?;
         let Candidate { state, address, .. } = &pool.selector.candidates()[index as usize];
         if state.in_flight.fetch_add(1, Ordering::Relaxed) < limit {

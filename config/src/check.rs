@@ -1,0 +1,73 @@
+//! What concerns several tables: names that lead nowhere, addresses taken twice, hash keys that a listener cannot provide.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::error::Problem;
+use crate::model::{HashKey, PoolName};
+use crate::names::nearest;
+use crate::parse::{ParsedApi, ParsedListener, ParsedPool};
+use crate::reader::{Placed, Table};
+
+pub(crate) fn check(root: &Table<'_>, api: Option<&ParsedApi>, listeners: &[ParsedListener], pools: &[ParsedPool]) {
+    let by_name: BTreeMap<&PoolName, &ParsedPool> = pools.iter().map(|parsed| (&parsed.pool.name, parsed)).collect();
+    for listener in listeners {
+        for pool in &listener.pools {
+            match by_name.get(&pool.value) {
+                None => root.report(dangling(pool, &by_name)),
+                Some(parsed) if listener.is_tcp => check_hash_key_of_tcp(root, parsed, pool),
+                Some(_) => {}
+            }
+        }
+    }
+    check_binds(root, api, listeners);
+}
+
+fn dangling(mention: &Placed<PoolName>, pools: &BTreeMap<&PoolName, &ParsedPool>) -> Problem {
+    let Placed { value: name, span, path } = mention;
+    let names = || pools.keys().map(|name| &*name.0);
+    let help = match nearest(&name.0, names()) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None if pools.is_empty() => format!("there is no pool yet: add [pool.{name}]"),
+        None => {
+            let some: Vec<&str> = names().take(10).collect();
+            format!("the pools are: {}{}", some.join(", "), if pools.len() > some.len() { ", ..." } else { "" })
+        }
+    };
+    Problem::new(span.clone(), path, format!("there is no pool {:?}", name.0)).help(help).needs_whole_file()
+}
+
+fn check_hash_key_of_tcp(root: &Table<'_>, pool: &ParsedPool, used: &Placed<PoolName>) {
+    if let Some(Placed { value: key @ (HashKey::Header(_) | HashKey::Cookie(_)), span, path }) = &pool.hash_key {
+        let message = format!("{:?} cannot be hashed for a tcp listener, which sees no headers", key.to_string());
+        let problem = Problem::new(span.clone(), path, message).note(used.span.clone(), "a tcp listener uses this pool");
+        root.report(problem.help("write `key = \"source\"`").needs_whole_file());
+    }
+}
+
+/// An address can be bound once, and a wildcard takes all addresses of its family.
+fn check_binds(root: &Table<'_>, api: Option<&ParsedApi>, listeners: &[ParsedListener]) {
+    let of_api = api.and_then(|parsed| parsed.bind.as_ref());
+    // By port, so that many listeners do not cost the square of their number.
+    let mut by_port: BTreeMap<u16, Vec<&Placed<SocketAddr>>> = BTreeMap::new();
+    for bind in of_api.into_iter().chain(listeners.iter().flat_map(|listener| &listener.binds)) {
+        by_port.entry(bind.value.port()).or_default().push(bind);
+    }
+    for binds in by_port.values_mut() {
+        binds.sort_by_key(|bind| bind.span.start);
+        for (index, Placed { value: address, span, path }) in binds.iter().enumerate() {
+            let Some(first) = binds[..index].iter().find(|first| overlap(first.value, *address)) else { continue };
+            let (message, wildcard) = match first.value {
+                same if same == *address => (format!("{address} is bound twice"), false),
+                other => (format!("{address} overlaps with {other}"), other.ip().is_unspecified()),
+            };
+            let rule = if wildcard { "; a wildcard takes every address of its family" } else { "" };
+            let note = format!("{} is bound by `{}`{rule}", first.value, first.path);
+            root.report(Problem::new(span.clone(), path, message).note(first.span.clone(), note));
+        }
+    }
+}
+
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port() && (a == b || (a.is_ipv4() == b.is_ipv4() && (a.ip().is_unspecified() || b.ip().is_unspecified())))
+}

@@ -1,0 +1,304 @@
+//! What a reload changes, as a list of lines.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::model::{Config, Endpoint, EndpointAddress, Listener, ListenerName, Pool, PoolName, Protocol, Route};
+use crate::settings::{self, NONE, Setting};
+
+/// Keys of `[node]` that are read once, when the process starts.
+const NODE_KEYS_OF_START: [&str; 2] = ["workers", "state_dir"];
+
+/// One difference between two configurations. Printed, it is one line.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Change {
+    /// A setting has another value, both in words; `none` stands for one that is absent.
+    Setting {
+        /// The table.
+        place: Place,
+        /// The key, relative to the table, such as `timeouts.connect`.
+        key: &'static str,
+        /// Before.
+        old: String,
+        /// After.
+        new: String,
+    },
+    /// A table is new.
+    Added(Place),
+    /// A table is gone.
+    Removed(Place),
+    /// A listener listens on one more address.
+    BindAdded(ListenerName, std::net::SocketAddr),
+    /// A listener no longer listens on an address.
+    BindRemoved(ListenerName, std::net::SocketAddr),
+    /// A listener has one more route.
+    RouteAdded(ListenerName, usize, Route),
+    /// A listener has a route less; the number is that in the old configuration.
+    RouteRemoved(ListenerName, usize, Route),
+    /// A route is another one.
+    RouteChanged {
+        /// The listener.
+        listener: ListenerName,
+        /// Its number in the new configuration, from 1.
+        number: usize,
+        /// Before.
+        old: Route,
+        /// After.
+        new: Route,
+    },
+    /// A pool has one more endpoint.
+    EndpointAdded(PoolName, Endpoint),
+    /// A pool has an endpoint less.
+    EndpointRemoved(PoolName, EndpointAddress),
+    /// A setting of an endpoint has another value.
+    EndpointChanged {
+        /// The pool.
+        pool: PoolName,
+        /// The endpoint.
+        endpoint: EndpointAddress,
+        /// `weight`, `tier` or `state`.
+        key: &'static str,
+        /// Before.
+        old: String,
+        /// After.
+        new: String,
+    },
+    /// The same endpoints in another order.
+    EndpointsReordered(PoolName),
+}
+
+/// A table of the file.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// `[node]`
+    Node,
+    /// `[api]`
+    Api,
+    /// `[access_log]`
+    AccessLog,
+    /// `[listener.NAME]`
+    Listener(ListenerName),
+    /// `[pool.NAME]`
+    Pool(PoolName),
+}
+
+impl Change {
+    /// Whether it takes effect only with a restart or an upgrade.
+    pub fn needs_restart(&self) -> bool {
+        matches!(self, Change::Setting { place: Place::Node, key, .. } if NODE_KEYS_OF_START.contains(key))
+    }
+}
+
+/// Everything that is different in `new`. Equal configurations give an empty list, different ones never do.
+pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
+    let mut changes = Vec::new();
+    diff_settings(&mut changes, &Place::Node, settings::of_node(&old.node), settings::of_node(&new.node));
+    diff_table(&mut changes, Place::Api, old.api.as_ref(), new.api.as_ref(), settings::of_api);
+    diff_table(&mut changes, Place::AccessLog, old.access_log.as_ref(), new.access_log.as_ref(), settings::of_access_log);
+    diff_named(&mut changes, &old.listeners, &new.listeners, Place::Listener, diff_listener);
+    diff_named(&mut changes, &old.pools, &new.pools, Place::Pool, diff_pool);
+    changes
+}
+
+/// Makes `new` share the listeners and pools that are equal to those of `old`: then the same pointer means unchanged.
+pub fn share_unchanged(old: &Config, new: &mut Config) {
+    fn share<K: Ord, V: PartialEq>(old: &BTreeMap<K, Arc<V>>, new: &mut BTreeMap<K, Arc<V>>) {
+        for (name, value) in new {
+            if let Some(same) = old.get(name).filter(|old| *old == value) {
+                *value = same.clone();
+            }
+        }
+    }
+    share(&old.listeners, &mut new.listeners);
+    share(&old.pools, &mut new.pools);
+}
+
+fn diff_named<K: Ord + Clone, V: PartialEq>(
+    changes: &mut Vec<Change>,
+    old: &BTreeMap<K, Arc<V>>,
+    new: &BTreeMap<K, Arc<V>>,
+    place: impl Fn(K) -> Place,
+    diff: impl Fn(&mut Vec<Change>, &V, &V),
+) {
+    changes.extend(old.keys().filter(|name| !new.contains_key(name)).map(|name| Change::Removed(place(name.clone()))));
+    for (name, new) in new {
+        match old.get(name) {
+            None => changes.push(Change::Added(place(name.clone()))),
+            Some(old) if Arc::ptr_eq(old, new) || old == new => {}
+            Some(old) => diff(changes, old, new),
+        }
+    }
+}
+
+fn diff_table<T>(changes: &mut Vec<Change>, place: Place, old: Option<&T>, new: Option<&T>, settings: impl Fn(&T) -> Vec<Setting>) {
+    match (old, new) {
+        (None, None) => {}
+        (None, Some(_)) => changes.push(Change::Added(place)),
+        (Some(_), None) => changes.push(Change::Removed(place)),
+        (Some(old), Some(new)) => diff_settings(changes, &place, settings(old), settings(new)),
+    }
+}
+
+/// A key that one side lacks counts as `none` there.
+fn diff_settings(changes: &mut Vec<Change>, place: &Place, old: Vec<Setting>, new: Vec<Setting>) {
+    let mut setting = |key, old: String, new: String| {
+        if old != new {
+            changes.push(Change::Setting { place: place.clone(), key, old, new });
+        }
+    };
+    let value = |settings: &[Setting], key: &str| settings.iter().find(|(k, _)| *k == key).map(|(_, value)| value.clone());
+    for (key, before) in old.iter() {
+        setting(key, before.clone(), value(&new, key).unwrap_or(NONE.into()));
+    }
+    for (key, after) in new.into_iter().filter(|(key, _)| value(&old, key).is_none()) {
+        setting(key, NONE.into(), after);
+    }
+}
+
+/// A table that can be absent is named by one setting while it comes or goes.
+fn diff_optional<T>(
+    changes: &mut Vec<Change>,
+    place: &Place,
+    (key, present): (&'static str, fn(&T) -> String),
+    old: Option<&T>,
+    new: Option<&T>,
+    settings: impl Fn(&T) -> Vec<Setting>,
+) {
+    match (old, new) {
+        (Some(old), Some(new)) => diff_settings(changes, place, settings(old), settings(new)),
+        _ => {
+            let word = |table: Option<&T>| vec![(key, table.map_or(NONE.into(), present))];
+            diff_settings(changes, place, word(old), word(new));
+        }
+    }
+}
+
+fn diff_listener(changes: &mut Vec<Change>, old: &Listener, new: &Listener) {
+    let name = &new.name;
+    let place = Place::Listener(name.clone());
+    let removed: Vec<_> = old.binds.iter().filter(|bind| !new.binds.contains(bind)).collect();
+    let added: Vec<_> = new.binds.iter().filter(|bind| !old.binds.contains(bind)).collect();
+    if removed.is_empty() && added.is_empty() {
+        let list = |binds: &[std::net::SocketAddr]| binds.iter().map(|bind| bind.to_string()).collect::<Vec<_>>().join(", ");
+        diff_settings(changes, &place, vec![("bind", list(&old.binds))], vec![("bind", list(&new.binds))]);
+    }
+    changes.extend(removed.into_iter().map(|bind| Change::BindRemoved(name.clone(), *bind)));
+    changes.extend(added.into_iter().map(|bind| Change::BindAdded(name.clone(), *bind)));
+    let word = |protocol: &Protocol| vec![("protocol", protocol.word().to_string())];
+    diff_settings(changes, &place, word(&old.protocol), word(&new.protocol));
+    diff_settings(changes, &place, settings::of_listener(old), settings::of_listener(new));
+    if let (Protocol::Http(old), Protocol::Http(new)) = (&old.protocol, &new.protocol) {
+        diff_settings(changes, &place, settings::of_http(&old.limits, &old.headers), settings::of_http(&new.limits, &new.headers));
+        diff_routes(changes, name, &old.routes, &new.routes);
+    }
+}
+
+/// What is equal at both ends is left out; the middle is compared in order.
+fn diff_routes(changes: &mut Vec<Change>, listener: &ListenerName, old: &[Route], new: &[Route]) {
+    let same_start = old.iter().zip(new).take_while(|(old, new)| old == new).count();
+    let (old, new) = (&old[same_start..], &new[same_start..]);
+    let same_end = old.iter().rev().zip(new.iter().rev()).take_while(|(old, new)| old == new).count();
+    let (old, new) = (&old[..old.len() - same_end], &new[..new.len() - same_end]);
+    for at in 0..old.len().max(new.len()) {
+        let (listener, number) = (listener.clone(), same_start + at + 1);
+        changes.extend(match (old.get(at).cloned(), new.get(at).cloned()) {
+            (Some(old), Some(new)) if old != new => Some(Change::RouteChanged { listener, number, old, new }),
+            (Some(old), None) => Some(Change::RouteRemoved(listener, number, old)),
+            (None, Some(new)) => Some(Change::RouteAdded(listener, number, new)),
+            _ => None,
+        });
+    }
+}
+
+fn diff_pool(changes: &mut Vec<Change>, old: &Pool, new: &Pool) {
+    let place = Place::Pool(new.name.clone());
+    diff_endpoints(changes, &new.name, &old.endpoints, &new.endpoints);
+    diff_settings(changes, &place, settings::of_pool(old), settings::of_pool(new));
+    let health = ("health", |check: &crate::model::HealthCheck| check.probe.word().to_string());
+    diff_optional(changes, &place, (health.0, health.1), old.health.as_ref(), new.health.as_ref(), settings::of_health);
+    diff_optional(changes, &place, ("ejection", |_| "on".into()), old.ejection.as_ref(), new.ejection.as_ref(), settings::of_ejection);
+}
+
+fn diff_endpoints(changes: &mut Vec<Change>, pool: &PoolName, old: &[Endpoint], new: &[Endpoint]) {
+    let by_address = |endpoints: &'_ [Endpoint]| endpoints.iter().map(|e| (e.address.clone(), e.clone())).collect::<BTreeMap<_, _>>();
+    let (old_by, new_by) = (by_address(old), by_address(new));
+    for endpoint in old.iter().filter(|endpoint| !new_by.contains_key(&endpoint.address)) {
+        changes.push(Change::EndpointRemoved(pool.clone(), endpoint.address.clone()));
+    }
+    for endpoint in new {
+        let Some(before) = old_by.get(&endpoint.address) else {
+            changes.push(Change::EndpointAdded(pool.clone(), endpoint.clone()));
+            continue;
+        };
+        let Endpoint { address, weight, tier, state } = endpoint;
+        for (key, old, new) in [
+            ("weight", before.weight.value().to_string(), weight.value().to_string()),
+            ("tier", before.tier.to_string(), tier.to_string()),
+            ("state", before.state.word().into(), state.word().into()),
+        ] {
+            if old != new {
+                changes.push(Change::EndpointChanged { pool: pool.clone(), endpoint: address.clone(), key, old, new });
+            }
+        }
+    }
+    let kept_old = old.iter().map(|e| &e.address).filter(|address| new_by.contains_key(address));
+    let kept_new = new.iter().map(|e| &e.address).filter(|address| old_by.contains_key(address));
+    if !kept_old.eq(kept_new) {
+        changes.push(Change::EndpointsReordered(pool.clone()));
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Node => f.write_str("node"),
+            Place::Api => f.write_str("api"),
+            Place::AccessLog => f.write_str("access_log"),
+            Place::Listener(name) => write!(f, "listener {name}"),
+            Place::Pool(name) => write!(f, "pool {name}"),
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Change::Setting { place, key, old, new } => write!(f, "{place}: {key} {old} -> {new}")?,
+            Change::Added(place) => write!(f, "{place}: added")?,
+            Change::Removed(place) => write!(f, "{place}: removed")?,
+            Change::BindAdded(listener, address) => write!(f, "listener {listener}: bind {address} added")?,
+            Change::BindRemoved(listener, address) => write!(f, "listener {listener}: bind {address} removed")?,
+            Change::RouteAdded(listener, number, route) => write!(f, "listener {listener}: route {number} added: {}", Words(route))?,
+            Change::RouteRemoved(listener, number, route) => write!(f, "listener {listener}: route {number} removed: {}", Words(route))?,
+            Change::RouteChanged { listener, number, old, new } => {
+                write!(f, "listener {listener}: route {number} changed: {} -> {}", Words(old), Words(new))?;
+            }
+            Change::EndpointAdded(pool, endpoint) => {
+                write!(f, "pool {pool}: endpoint {} added", endpoint.address)?;
+                if endpoint.weight.value() != 1 {
+                    write!(f, ", weight {}", endpoint.weight.value())?;
+                }
+                if endpoint.tier != 0 {
+                    write!(f, ", tier {}", endpoint.tier)?;
+                }
+            }
+            Change::EndpointRemoved(pool, address) => write!(f, "pool {pool}: endpoint {address} removed")?,
+            Change::EndpointChanged { pool, endpoint, key, old, new } => {
+                write!(f, "pool {pool}: endpoint {endpoint} {key} {old} -> {new}")?
+            }
+            Change::EndpointsReordered(pool) => write!(f, "pool {pool}: endpoints in another order")?,
+        }
+        if self.needs_restart() { f.write_str(" (needs an upgrade or restart)") } else { Ok(()) }
+    }
+}
+
+/// A route as `host/path to pool`.
+struct Words<'a>(&'a Route);
+
+impl fmt::Display for Words<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Route { host, path, pool } = self.0;
+        write!(f, "{}{} to {pool}", host.as_deref().unwrap_or("*"), path.as_deref().unwrap_or("/"))
+    }
+}

@@ -1,0 +1,151 @@
+//! `[pool.NAME.health]`
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::address::parse_host_name;
+use crate::model::{HealthCheck, Probe};
+use crate::parse::pool::is_token;
+use crate::reader::{Field, Table};
+
+/// The keys that belong to one type alone.
+const KEYS_OF_TYPE: [(&str, &[&str]); 4] =
+    [("http", &["method", "path", "host", "expect", "body"]), ("tcp", &[]), ("tls", &["server_name"]), ("exec", &["command"])];
+
+/// The statuses of final answers, RFC 9110 section 15.
+const STATUSES: std::ops::RangeInclusive<u64> = 200..=599;
+
+pub(super) fn health(table: &Table<'_>) -> Option<HealthCheck> {
+    let interval = table.time("interval").unwrap_or(Duration::from_secs(2));
+    let fast_interval = table.time("fast_interval").unwrap_or(interval);
+    let down_interval = table.time("down_interval").unwrap_or(interval);
+    let timeout = table.time("timeout").unwrap_or(Duration::from_secs(1).min(interval));
+    let refuse_if = |wrong: bool, name: &str, why: &str| {
+        if wrong && table.has(name) {
+            let problem = table.problem(name, why).note(table.span_of("interval"), "the interval");
+            let problem =
+                if table.has("interval") { problem } else { table.problem(name, why).help("`interval` is 2s where it is not set") };
+            table.report(problem.needs_whole_file());
+        }
+    };
+    refuse_if(timeout > interval, "timeout", "`timeout` is longer than `interval`: a probe must end before the next one begins");
+    refuse_if(fast_interval > interval, "fast_interval", "`fast_interval` is longer than `interval`, so it would be slower");
+    refuse_if(down_interval < interval, "down_interval", "`down_interval` is shorter than `interval`, so it would be faster");
+    let rise = table.count_non_zero("rise").unwrap_or(NonZeroU32::MIN);
+    let fall = table.count_non_zero("fall").unwrap_or(NonZeroU32::MIN);
+    let port = table.count("port").and_then(|port| u16::try_from(port).ok());
+    let kind = table.choice("type")?;
+    for (other, keys) in KEYS_OF_TYPE.iter().filter(|(other, _)| *other != kind) {
+        table.refuse(keys, &format!("with type = {kind:?}, only with {other:?}"));
+    }
+    let probe = match kind {
+        "http" => http(table),
+        "tls" => Probe::Tls { server_name: server_name(table) },
+        "exec" => Probe::Exec { command: command(table)? },
+        _ => Probe::Tcp,
+    };
+    Some(HealthCheck { probe, interval, fast_interval, down_interval, timeout, rise, fall, port })
+}
+
+fn http(table: &Table<'_>) -> Probe {
+    let read = |name: &str, parse: fn(&str) -> Result<String, String>| {
+        let field = table.field(name)?;
+        field.checked(parse(field.text()?))
+    };
+    let method = read("method", parse_method).unwrap_or("GET".into());
+    let body = table.field("body").and_then(|field| {
+        let compiled = regex::bytes::Regex::new(field.text()?);
+        compiled.map_err(|error| field.report(field.problem("`body` is not a regular expression").help(regex_reason(&error)))).ok()
+    });
+    if method == "HEAD" && table.has("body") {
+        let problem = table.problem("body", "an answer to HEAD has no body to match");
+        table.report(problem.note(table.span_of("method"), "the method").help("use GET"));
+    }
+    let expect: Vec<(u16, u16)> = match table.field("expect") {
+        Some(field) => expect(&field),
+        None => vec![(200, 399)],
+    };
+    Probe::Http { method, path: read("path", parse_path).unwrap_or("/".into()), host: read("host", parse_host), expect, body }
+}
+
+fn expect(field: &Field<'_>) -> Vec<(u16, u16)> {
+    let items = field.one_or_many();
+    if items.is_empty() {
+        field.report(field.problem("`expect` is an empty list, so every probe would fail").help("for example `expect = \"200-399\"`"));
+    }
+    items.iter().filter_map(status_range).collect()
+}
+
+fn status_range(item: &Field<'_>) -> Option<(u16, u16)> {
+    let number = |text: &str| (text.len() == 3).then(|| text.parse::<u64>().ok()).flatten();
+    let range = match (item.as_integer(), item.as_text()) {
+        (Some(status), _) => Some((status, status)),
+        (None, Some(text)) => match text.split_once('-') {
+            Some((low, high)) => number(low.trim()).zip(number(high.trim())),
+            None => number(text).map(|status| (status, status)),
+        },
+        (None, None) => return item.wrong_type("statuses: 200, \"200-399\", or a list of both"),
+    };
+    match range.filter(|(low, high)| STATUSES.contains(low) && STATUSES.contains(high) && low <= high) {
+        Some((low, high)) => u16::try_from(low).ok().zip(u16::try_from(high).ok()),
+        None => {
+            let problem = item.problem("a status, or a range of them, lies between 200 and 599");
+            item.report(problem.help("for example `expect = \"200-399\"`, or `expect = [200, 204, \"300-399\"]`"));
+            None
+        }
+    }
+}
+
+fn command(table: &Table<'_>) -> Option<Vec<String>> {
+    let Some(field) = table.field("command") else {
+        let problem = table.problem("type", "type = \"exec\" needs a command");
+        table.report(problem.help("for example `command = [\"/usr/local/bin/probe\", \"--quick\"]`").needs_whole_file());
+        return None;
+    };
+    let items = field.items()?;
+    let command: Vec<String> = items.iter().filter_map(|item| item.text()).map(String::from).collect();
+    if items.is_empty() || command.first().is_some_and(|program| program.is_empty()) {
+        field.report(field.problem("`command` names no program").help("for example `command = [\"/usr/local/bin/probe\", \"--quick\"]`"));
+    }
+    if let Some(item) = items.iter().find(|item| item.as_text().is_some_and(|text| text.contains('\0'))) {
+        item.report(item.problem("an argument cannot contain a NUL character"));
+    }
+    Some(command)
+}
+
+fn server_name(table: &Table<'_>) -> Option<String> {
+    let field = table.field("server_name")?;
+    field.checked(parse_host_name(field.text()?))
+}
+
+fn parse_method(text: &str) -> Result<String, String> {
+    match text {
+        "CONNECT" => Err("a probe cannot use CONNECT; for example \"GET\"".into()),
+        _ if is_token(text) => Ok(text.into()),
+        _ => Err(format!("{text:?} is not a request method; for example \"GET\"")),
+    }
+}
+
+fn parse_path(text: &str) -> Result<String, String> {
+    if !text.starts_with('/') {
+        return Err(format!("a path begins with a slash, found {text:?}; write \"/{text}\""));
+    }
+    match text.chars().find(|c| !c.is_ascii_graphic() || *c == '#') {
+        Some(c) => Err(format!("{text:?} has {c:?} in it, which cannot be part of a request; write it percent-encoded")),
+        None => Ok(text.into()),
+    }
+}
+
+fn parse_host(text: &str) -> Result<String, String> {
+    let host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '[' | ']');
+    match !text.is_empty() && text.chars().all(host) {
+        true => Ok(text.into()),
+        false => Err(format!("{text:?} cannot be a Host header; for example \"web.example.com\"")),
+    }
+}
+
+/// The last line of the message says what is wrong; those before draw the pattern, which our own excerpt already shows.
+fn regex_reason(error: &regex::Error) -> String {
+    let text = error.to_string();
+    text.lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_string()
+}

@@ -1,0 +1,54 @@
+//! Text to [`Config`], all errors at once. One file for each kind of table.
+
+mod health;
+mod listener;
+mod node;
+mod pool;
+mod syntax;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use toml::de::DeTable;
+
+use crate::check;
+use crate::error::ConfigErrors;
+use crate::model::Config;
+use crate::reader::{Sink, Table};
+
+pub(crate) use listener::ParsedListener;
+pub(crate) use node::ParsedApi;
+pub(crate) use pool::ParsedPool;
+
+/// Reads and checks a configuration. `file_name` is only for messages. The error holds everything that is wrong.
+pub fn parse(text: &str, file_name: &str) -> Result<Config, ConfigErrors> {
+    if let Some(root) = syntax::read(text) {
+        let sink = Sink::default();
+        let config = read(&Table::root(&sink, &root));
+        let (problems, dropped) = sink.into_problems();
+        return if problems.is_empty() { Ok(config) } else { Err(ConfigErrors::new(text, file_name, problems, dropped)) };
+    }
+    let salvaged = syntax::salvage(text);
+    let (root, _) = DeTable::parse_recoverable(&salvaged.text);
+    let sink = Sink::default();
+    read(&Table::root(&sink, &root));
+    let (mut problems, dropped) = sink.into_problems();
+    // What was blanked must not be reported as missing.
+    problems.retain(|problem| !problem.needs_whole_file);
+    problems.extend(salvaged.problems);
+    Err(ConfigErrors::new(text, file_name, problems, dropped))
+}
+
+/// What came of the file; meaningless if a problem was reported.
+fn read(root: &Table<'_>) -> Config {
+    let node = node::node(&root.table_or_empty("node"));
+    let api = root.table("api").map(|table| node::api(&table));
+    let access_log = root.table("access_log").map(|table| node::access_log(&table));
+    let listeners: Vec<ParsedListener> = root.named("listener").iter().map(listener::listener).collect();
+    let pools: Vec<ParsedPool> = root.named("pool").iter().map(pool::pool).collect();
+    check::check(root, api.as_ref(), &listeners, &pools);
+    let listeners: BTreeMap<_, _> =
+        listeners.into_iter().filter_map(|parsed| parsed.listener).map(|listener| (listener.name.clone(), Arc::new(listener))).collect();
+    let pools = pools.into_iter().map(|parsed| (parsed.pool.name.clone(), Arc::new(parsed.pool))).collect();
+    Config { node, api: api.and_then(|parsed| parsed.api), access_log, listeners, pools }
+}

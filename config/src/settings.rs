@@ -1,0 +1,149 @@
+//! An object as a list of settings in words: what a diff compares and prints.
+//!
+//! The structures are taken apart field by field, so that a new field cannot be forgotten here.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::model::{
+    AccessLog, AccessLogTarget, Api, Balance, Ejection, ForwardHeaders, HashPolicy, HealthCheck, HttpLimits, Listener, ListenerTimeouts,
+    Node, Pool, PoolLimits, PoolTimeouts, Probe,
+};
+use crate::units::{format_duration, format_size};
+
+/// A key as written in the file, relative to its table, and its value in words.
+pub(crate) type Setting = (&'static str, String);
+
+/// What stands for a value that is absent.
+pub(crate) const NONE: &str = "none";
+
+pub(crate) fn of_node(node: &Node) -> Vec<Setting> {
+    let Node { name, workers, state_dir, drain_timeout, probes_max } = node;
+    vec![
+        ("name", name.clone()),
+        ("workers", workers.map_or("one per core".into(), |workers| workers.to_string())),
+        ("state_dir", state_dir.display().to_string()),
+        ("drain_timeout", format_duration(*drain_timeout)),
+        ("probes_max", probes_max.to_string()),
+    ]
+}
+
+pub(crate) fn of_api(api: &Api) -> Vec<Setting> {
+    let Api { bind, token_file } = api;
+    vec![("bind", bind.to_string()), ("token_file", token_file.as_ref().map_or(NONE.into(), |path| path.display().to_string()))]
+}
+
+pub(crate) fn of_access_log(log: &AccessLog) -> Vec<Setting> {
+    let AccessLog { target, format } = log;
+    let path = match target {
+        AccessLogTarget::Stdout => "stdout".into(),
+        AccessLogTarget::File(path) => path.display().to_string(),
+    };
+    vec![("path", path), ("format", format.word().into())]
+}
+
+/// Apart from addresses and protocol, with what belongs to it.
+pub(crate) fn of_listener(listener: &Listener) -> Vec<Setting> {
+    let Listener { name: _, binds: _, protocol: _, pool, connections_max, timeouts } = listener;
+    let ListenerTimeouts { head, idle, keep_alive, tunnel } = timeouts;
+    vec![
+        ("pool", pool.as_ref().map_or(NONE.into(), |pool| pool.to_string())),
+        ("connections_max", connections_max.to_string()),
+        ("timeouts.head", format_duration(*head)),
+        ("timeouts.idle", format_duration(*idle)),
+        ("timeouts.keep_alive", format_duration(*keep_alive)),
+        ("timeouts.tunnel", format_duration(*tunnel)),
+    ]
+}
+
+pub(crate) fn of_http(limits: &HttpLimits, headers: &ForwardHeaders) -> Vec<Setting> {
+    let HttpLimits { head_bytes_max, headers_max, line_bytes_max, body_bytes_max, retry_bytes_max, requests_per_connection_max } = limits;
+    let ForwardHeaders { x_forwarded, forwarded, via, request_id } = headers;
+    vec![
+        ("limits.head_bytes_max", format_size(*head_bytes_max as u64)),
+        ("limits.headers_max", headers_max.to_string()),
+        ("limits.line_bytes_max", format_size(*line_bytes_max as u64)),
+        ("limits.body_bytes_max", body_bytes_max.map_or(NONE.into(), format_size)),
+        ("limits.retry_bytes_max", format_size(*retry_bytes_max as u64)),
+        ("limits.requests_per_connection_max", or_none(*requests_per_connection_max)),
+        ("headers.x_forwarded", x_forwarded.to_string()),
+        ("headers.forwarded", forwarded.to_string()),
+        ("headers.via", via.to_string()),
+        ("headers.request_id", request_id.clone().unwrap_or(NONE.into())),
+    ]
+}
+
+/// Apart from endpoints, health and ejection.
+pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
+    let Pool { name: _, endpoints: _, balance, slow_start, min_healthy, below_min_healthy, timeouts, limits, health: _, ejection: _ } =
+        pool;
+    let PoolTimeouts { connect, first_byte, idle, keep_alive, total } = timeouts;
+    let PoolLimits { connections_per_endpoint, queue_max, queue_timeout, retries_max, idle_connections_max } = limits;
+    let mut settings = vec![
+        ("balance", balance.word().into()),
+        ("slow_start", or_none_time(*slow_start)),
+        ("min_healthy", min_healthy.to_string()),
+        ("below_min_healthy", below_min_healthy.word().into()),
+        ("timeouts.connect", format_duration(*connect)),
+        ("timeouts.first_byte", format_duration(*first_byte)),
+        ("timeouts.idle", format_duration(*idle)),
+        ("timeouts.keep_alive", format_duration(*keep_alive)),
+        ("timeouts.total", or_none_time(*total)),
+        ("limits.connections_per_endpoint", or_none(*connections_per_endpoint)),
+        ("limits.queue_max", queue_max.to_string()),
+        ("limits.queue_timeout", format_duration(*queue_timeout)),
+        ("limits.retries_max", retries_max.to_string()),
+        ("limits.idle_connections_max", idle_connections_max.to_string()),
+    ];
+    if let Balance::Maglev(HashPolicy { key, load_bound_percent }) = balance {
+        settings.push(("hash.key", key.to_string()));
+        settings.push(("hash.load_bound", load_bound_percent.map_or(NONE.into(), |percent| format!("{percent} %"))));
+    }
+    settings
+}
+
+pub(crate) fn of_health(check: &HealthCheck) -> Vec<Setting> {
+    let HealthCheck { probe, interval, fast_interval, down_interval, timeout, rise, fall, port } = check;
+    let mut settings = vec![
+        ("health.type", probe.word().into()),
+        ("health.interval", format_duration(*interval)),
+        ("health.fast_interval", format_duration(*fast_interval)),
+        ("health.down_interval", format_duration(*down_interval)),
+        ("health.timeout", format_duration(*timeout)),
+        ("health.rise", rise.to_string()),
+        ("health.fall", fall.to_string()),
+        ("health.port", port.map_or("the endpoint's".into(), |port| port.to_string())),
+    ];
+    match probe {
+        Probe::Http { method, path, host, expect, body } => {
+            let range = |(low, high): &(u16, u16)| if low == high { low.to_string() } else { format!("{low}-{high}") };
+            settings.push(("health.method", method.clone()));
+            settings.push(("health.path", path.clone()));
+            settings.push(("health.host", host.clone().unwrap_or("the endpoint's".into())));
+            settings.push(("health.expect", expect.iter().map(range).collect::<Vec<_>>().join(", ")));
+            settings.push(("health.body", body.as_ref().map_or(NONE.into(), |body| body.as_str().into())));
+        }
+        Probe::Tls { server_name } => settings.push(("health.server_name", server_name.clone().unwrap_or("the endpoint's".into()))),
+        Probe::Exec { command } => settings.push(("health.command", format!("{command:?}"))),
+        Probe::Tcp => {}
+    }
+    settings
+}
+
+pub(crate) fn of_ejection(ejection: &Ejection) -> Vec<Setting> {
+    let Ejection { consecutive_failures, time, time_max, share_max_percent } = ejection;
+    vec![
+        ("ejection.consecutive_failures", consecutive_failures.to_string()),
+        ("ejection.time", format_duration(*time)),
+        ("ejection.time_max", format_duration(*time_max)),
+        ("ejection.share_max", format!("{share_max_percent} %")),
+    ]
+}
+
+fn or_none(number: Option<NonZeroU32>) -> String {
+    number.map_or(NONE.into(), |number| number.to_string())
+}
+
+fn or_none_time(duration: Option<Duration>) -> String {
+    duration.map_or(NONE.into(), format_duration)
+}

@@ -1,0 +1,84 @@
+//! What is allowed, but likely not meant.
+
+use std::collections::BTreeSet;
+
+use crate::model::{BelowMinHealthy, Config, Pool, PoolName, Protocol};
+
+/// One sentence for each thing that is allowed, but likely not meant.
+pub fn warnings(config: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    if config.listeners.is_empty() {
+        found.push("there is no listener: the node carries no traffic".into());
+    }
+    let used = pools_in_use(config);
+    for (name, pool) in &config.pools {
+        if !used.contains(name) {
+            found.push(format!("pool {name} is not used by any listener"));
+        }
+        warn_about_pool(&mut found, pool);
+    }
+    found
+}
+
+/// The pools that a listener or a route names.
+fn pools_in_use(config: &Config) -> BTreeSet<&PoolName> {
+    let mut used = BTreeSet::new();
+    for listener in config.listeners.values() {
+        used.extend(&listener.pool);
+        if let Protocol::Http(http) = &listener.protocol {
+            used.extend(http.routes.iter().map(|route| &route.pool));
+        }
+    }
+    used
+}
+
+fn warn_about_pool(found: &mut Vec<String>, pool: &Pool) {
+    let Pool { name, endpoints, min_healthy, health, ejection, below_min_healthy, .. } = pool;
+    let count = endpoints.len();
+    if count == 0 {
+        found.push(format!("pool {name} has no endpoints until some are added at run time"));
+    } else if u64::from(*min_healthy) > count as u64 {
+        let what = match below_min_healthy {
+            BelowMinHealthy::FailOpen => "its health checks have no effect",
+            BelowMinHealthy::FailClosed => "every request is answered 503",
+        };
+        found.push(format!("pool {name} can never have {min_healthy} healthy endpoints, it has {count} in all: {what}"));
+    }
+    if health.is_none() && ejection.is_none() {
+        found.push(format!("pool {name} has neither health checks nor ejection: an endpoint that fails keeps its traffic"));
+    }
+    if count > 0 && endpoints.iter().all(|endpoint| endpoint.tier > 0) {
+        found.push(format!("pool {name} has no endpoint of tier 0: the lowest tier it has serves"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_likely_not_meant_is_said() {
+        let text = r#"
+            [pool.idle]
+            endpoints = ["10.0.0.1:80"]
+            [pool.empty]
+            [pool.floor]
+            min_healthy = 2
+            below_min_healthy = "fail-closed"
+            endpoints = [{ address = "10.0.0.1:80", tier = 1 }]
+            ejection = false
+        "#;
+        let config = crate::parse(text, "f").expect("it is allowed");
+        let expected = [
+            "there is no listener: the node carries no traffic",
+            "pool empty is not used by any listener",
+            "pool empty has no endpoints until some are added at run time",
+            "pool floor is not used by any listener",
+            "pool floor can never have 2 healthy endpoints, it has 1 in all: every request is answered 503",
+            "pool floor has neither health checks nor ejection: an endpoint that fails keeps its traffic",
+            "pool floor has no endpoint of tier 0: the lowest tier it has serves",
+            "pool idle is not used by any listener",
+        ];
+        assert_eq!(warnings(&config), expected);
+    }
+}

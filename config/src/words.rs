@@ -1,0 +1,120 @@
+//! How the choices of the file are written. The same words serve the API, logs and command lines.
+
+use std::fmt;
+
+use crate::model::{AccessLogFormat, AdminState, Balance, BelowMinHealthy, HashKey, Probe, Protocol};
+
+impl AdminState {
+    /// All states.
+    pub const ALL: [AdminState; 3] = [AdminState::Ready, AdminState::Draining, AdminState::Maintenance];
+
+    /// `ready`, `draining` or `maintenance`.
+    pub fn word(self) -> &'static str {
+        match self {
+            AdminState::Ready => "ready",
+            AdminState::Draining => "draining",
+            AdminState::Maintenance => "maintenance",
+        }
+    }
+
+    /// The state of that word.
+    pub fn parse(word: &str) -> Option<AdminState> {
+        AdminState::ALL.into_iter().find(|state| state.word() == word)
+    }
+}
+
+impl Balance {
+    /// `least-request`, `round-robin`, `random`, `peak-ewma` or `maglev`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Balance::LeastRequest => "least-request",
+            Balance::RoundRobin => "round-robin",
+            Balance::Random => "random",
+            Balance::PeakEwma => "peak-ewma",
+            Balance::Maglev(_) => "maglev",
+        }
+    }
+}
+
+impl BelowMinHealthy {
+    /// `fail-open` or `fail-closed`.
+    pub fn word(self) -> &'static str {
+        match self {
+            BelowMinHealthy::FailOpen => "fail-open",
+            BelowMinHealthy::FailClosed => "fail-closed",
+        }
+    }
+}
+
+impl AccessLogFormat {
+    /// `json` or `text`.
+    pub fn word(self) -> &'static str {
+        match self {
+            AccessLogFormat::Json => "json",
+            AccessLogFormat::Text => "text",
+        }
+    }
+}
+
+impl Protocol {
+    /// `http` or `tcp`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Protocol::Http(_) => "http",
+            Protocol::Tcp => "tcp",
+        }
+    }
+}
+
+impl Probe {
+    /// `http`, `tcp`, `tls` or `exec`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Probe::Http { .. } => "http",
+            Probe::Tcp => "tcp",
+            Probe::Tls { .. } => "tls",
+            Probe::Exec { .. } => "exec",
+        }
+    }
+}
+
+impl fmt::Display for AdminState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl fmt::Display for Balance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl fmt::Display for BelowMinHealthy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+impl fmt::Display for HashKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HashKey::Source => f.write_str("source"),
+            HashKey::Header(name) => write!(f, "header:{name}"),
+            HashKey::Cookie(name) => write!(f, "cookie:{name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn admin_states_read_what_they_write() {
+        for state in AdminState::ALL {
+            assert_eq!(AdminState::parse(state.word()), Some(state));
+        }
+        assert_eq!(AdminState::parse("Ready"), None);
+    }
+}

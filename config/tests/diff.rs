@@ -1,0 +1,184 @@
+//! What a reload prints.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use weir_config::{AdminState, Config, diff, parse};
+
+const BASE: &str = r#"
+[listener.web]
+bind = "10.0.0.1:80"
+pool = "web"
+[[listener.web.route]]
+host = "a.example.com"
+pool = "api"
+[[listener.web.route]]
+path = "/v1/"
+pool = "api"
+[pool.web]
+endpoints = ["10.0.0.10:80", "10.0.0.11:80"]
+[pool.web.health]
+type = "http"
+[pool.api]
+endpoints = ["10.0.0.20:80"]
+"#;
+
+fn parsed(text: &str) -> Config {
+    parse(text, "diff.toml").unwrap_or_else(|errors| panic!("{}", errors.render(false)))
+}
+
+/// Replaces `from` in the base and compares the lines of the difference.
+fn check(from: &str, to: &str, expected: &[&str]) {
+    let text = BASE.replacen(from, to, 1);
+    assert!(from.is_empty() || text != BASE, "{from} is not in the base");
+    let lines: Vec<String> = diff(&parsed(BASE), &parsed(&text)).iter().map(|change| change.to_string()).collect();
+    assert_eq!(lines, expected, "{from} -> {to}");
+}
+
+#[test]
+fn one_line_for_each_change() {
+    check("", "", &[]);
+    check("", "# a comment\n", &[]);
+    check("", "[node]\nworkers = 4\n", &["node: workers one per core -> 4 (needs an upgrade or restart)"]);
+    check("", "[node]\ndrain_timeout = \"1m\"\n", &["node: drain_timeout 30s -> 1m"]);
+    check("", "[api]\n", &["api: added"]);
+    check("", "[access_log]\n", &["access_log: added"]);
+    check("\"10.0.0.1:80\"", "[\"10.0.0.1:80\", \"10.0.0.1:81\"]", &["listener web: bind 10.0.0.1:81 added"]);
+    check("10.0.0.1:80", "10.0.0.1:81", &["listener web: bind 10.0.0.1:80 removed", "listener web: bind 10.0.0.1:81 added"]);
+    check("pool = \"web\"", "pool = \"api\"", &["listener web: pool web -> api"]);
+    check("pool = \"web\"\n", "pool = \"web\"\ntimeouts.head = \"3s\"\n", &["listener web: timeouts.head 10s -> 3s"]);
+    check("pool = \"web\"\n", "pool = \"web\"\nlimits.body_bytes_max = \"1MiB\"\n", &["listener web: limits.body_bytes_max none -> 1MiB"]);
+    check("/v1/", "/v2/", &["listener web: route 2 changed: */v1/ to api -> */v2/ to api"]);
+    check(
+        "[[listener.web.route]]\nhost",
+        "[[listener.web.route]]\npath = \"/x\"\npool = \"web\"\n[[listener.web.route]]\nhost",
+        &["listener web: route 1 added: */x to web"],
+    );
+    check("[[listener.web.route]]\npath = \"/v1/\"\npool = \"api\"\n", "", &["listener web: route 2 removed: */v1/ to api"]);
+    check("\"10.0.0.11:80\"", "\"10.0.0.11:80\", \"b:1\"", &["pool web: endpoint b:1 added"]);
+    check("\"10.0.0.10:80\", ", "", &["pool web: endpoint 10.0.0.10:80 removed"]);
+    check(
+        "\"10.0.0.11:80\"",
+        "{ address = \"10.0.0.11:80\", weight = 3, tier = 1 }",
+        &["pool web: endpoint 10.0.0.11:80 weight 1 -> 3", "pool web: endpoint 10.0.0.11:80 tier 0 -> 1"],
+    );
+    check("\"10.0.0.10:80\", \"10.0.0.11:80\"", "\"10.0.0.11:80\", \"10.0.0.10:80\"", &["pool web: endpoints in another order"]);
+    check(
+        "[pool.web]",
+        "[pool.web.hash]\nkey = \"source\"\n[pool.web]\nbalance = \"maglev\"",
+        &["pool web: balance least-request -> maglev", "pool web: hash.key none -> source", "pool web: hash.load_bound none -> 150 %"],
+    );
+    check("[pool.web.health]\ntype = \"http\"\n", "", &["pool web: health http -> none"]);
+    check(
+        "type = \"http\"",
+        "type = \"http\"\npath = \"/up\"\nrise = 5",
+        &["pool web: health.rise 2 -> 5", "pool web: health.path / -> /up"],
+    );
+    check("[pool.web]", "[pool.web]\nejection = false", &["pool web: ejection on -> none"]);
+    check("[pool.api]", "[pool.new]\n[pool.api]", &["pool new: added"]);
+}
+
+#[test]
+fn removing_and_changing_protocol() {
+    let tcp = "[listener.web]\nbind = \"10.0.0.1:80\"\nprotocol = \"tcp\"\npool = \"web\"\n[pool.web]\n";
+    let lines = |old: &str, new: &str| diff(&parsed(old), &parsed(new)).iter().map(|change| change.to_string()).collect::<Vec<_>>();
+    assert_eq!(lines(&tcp.replace("tcp", "http"), tcp), ["listener web: protocol http -> tcp"]);
+    assert_eq!(lines(tcp, "[pool.web]\n"), ["listener web: removed"]);
+}
+
+#[test]
+fn run_time_states_are_differences() {
+    let old = parsed(BASE);
+    let mut new = old.clone();
+    let pool = std::sync::Arc::make_mut(new.pools.get_mut(&"api".into()).unwrap());
+    pool.endpoints[0].state = AdminState::Draining;
+    let changes = diff(&old, &new);
+    assert_eq!(changes.iter().map(|c| c.to_string()).collect::<Vec<_>>(), ["pool api: endpoint 10.0.0.20:80 state ready -> draining"]);
+    assert!(!changes[0].needs_restart());
+}
+
+/// Another value under each key changes that setting and no other: no key is read into the wrong field.
+#[test]
+fn each_key_reaches_its_own_field() {
+    let path = support::repository().join("examples/full.toml");
+    let full = std::fs::read_to_string(path).unwrap();
+    let base = parsed(&full);
+    let mut checked = std::collections::BTreeSet::new();
+    for (table, key, value, expected) in EACH_KEY {
+        let lines: Vec<&str> = full.lines().collect();
+        let header = lines.iter().position(|line| line.starts_with(&format!("[{table}]"))).expect(table);
+        let at = header + lines[header..].iter().position(|line| line.split('=').next().unwrap().trim() == *key).expect(key);
+        let text: Vec<String> =
+            lines.iter().enumerate().map(|(index, line)| if index == at { format!("{key} = {value}") } else { line.to_string() }).collect();
+        let lines: Vec<String> = diff(&base, &parsed(&text.join("\n"))).iter().map(|change| change.to_string()).collect();
+        assert_eq!(lines, [*expected], "{table} {key}");
+        checked.insert(format!("{table}.{key}"));
+    }
+    assert_eq!(checked.len(), EACH_KEY.len());
+}
+
+/// Table, key, another value, the line.
+const EACH_KEY: &[(&str, &str, &str, &str)] = &[
+    ("node", "name", "\"b\"", "node: name lb-a -> b"),
+    ("node", "workers", "2", "node: workers one per core -> 2 (needs an upgrade or restart)"),
+    ("node", "state_dir", "\"/x\"", "node: state_dir /var/lib/weir -> /x (needs an upgrade or restart)"),
+    ("node", "drain_timeout", "\"1m\"", "node: drain_timeout 30s -> 1m"),
+    ("node", "probes_max", "1", "node: probes_max 256 -> 1"),
+    ("api", "bind", "\"[::1]:7\"", "api: bind 10.0.0.2:7117 -> [::1]:7"),
+    ("api", "token_file", "\"/t\"", "api: token_file /etc/weir/token -> /t"),
+    ("access_log", "path", "\"stdout\"", "access_log: path /var/log/weir/access.log -> stdout"),
+    ("access_log", "format", "\"text\"", "access_log: format json -> text"),
+    ("listener.web", "connections_max", "7", "listener web: connections_max 100000 -> 7"),
+    ("listener.web.timeouts", "head", "\"11ms\"", "listener web: timeouts.head 10s -> 11ms"),
+    ("listener.web.timeouts", "idle", "\"11s\"", "listener web: timeouts.idle 1m -> 11s"),
+    ("listener.web.timeouts", "keep_alive", "\"11m\"", "listener web: timeouts.keep_alive 1m -> 11m"),
+    ("listener.web.timeouts", "tunnel", "\"11h\"", "listener web: timeouts.tunnel 1h -> 11h"),
+    ("listener.web.limits", "head_bytes_max", "\"32KiB\"", "listener web: limits.head_bytes_max 16KiB -> 32KiB"),
+    ("listener.web.limits", "headers_max", "7", "listener web: limits.headers_max 100 -> 7"),
+    ("listener.web.limits", "line_bytes_max", "512", "listener web: limits.line_bytes_max 8KiB -> 512B"),
+    ("listener.web.limits", "body_bytes_max", "0", "listener web: limits.body_bytes_max 100MiB -> none"),
+    ("listener.web.limits", "retry_bytes_max", "0", "listener web: limits.retry_bytes_max 16KiB -> 0B"),
+    ("listener.web.limits", "requests_per_connection_max", "7", "listener web: limits.requests_per_connection_max none -> 7"),
+    ("listener.web.headers", "x_forwarded", "false", "listener web: headers.x_forwarded true -> false"),
+    ("listener.web.headers", "forwarded", "true", "listener web: headers.forwarded false -> true"),
+    ("listener.web.headers", "via", "true", "listener web: headers.via false -> true"),
+    ("listener.web.headers", "request_id", "\"\"", "listener web: headers.request_id x-request-id -> none"),
+    ("[listener.web.route]", "host", "\"B\"", "listener web: route 1 changed: api.example.com/v1/ to api -> b/v1/ to api"),
+    ("[listener.web.route]", "path", "\"/\"", "listener web: route 1 changed: api.example.com/v1/ to api -> api.example.com/ to api"),
+    ("[listener.web.route]", "pool", "\"web\"", "listener web: route 1 changed: api.example.com/v1/ to api -> api.example.com/v1/ to web"),
+    ("pool.web", "balance", "\"peak-ewma\"", "pool web: balance least-request -> peak-ewma"),
+    ("pool.web", "slow_start", "\"7s\"", "pool web: slow_start 30s -> 7s"),
+    ("pool.web", "min_healthy", "0", "pool web: min_healthy 1 -> 0"),
+    ("pool.web", "below_min_healthy", "\"fail-closed\"", "pool web: below_min_healthy fail-open -> fail-closed"),
+    ("pool.web.timeouts", "connect", "\"7ms\"", "pool web: timeouts.connect 2s -> 7ms"),
+    ("pool.web.timeouts", "first_byte", "\"7ms\"", "pool web: timeouts.first_byte 1m -> 7ms"),
+    ("pool.web.timeouts", "idle", "\"7ms\"", "pool web: timeouts.idle 1m -> 7ms"),
+    ("pool.web.timeouts", "keep_alive", "\"7ms\"", "pool web: timeouts.keep_alive 30s -> 7ms"),
+    ("pool.web.timeouts", "total", "\"7ms\"", "pool web: timeouts.total none -> 7ms"),
+    ("pool.web.limits", "connections_per_endpoint", "7", "pool web: limits.connections_per_endpoint none -> 7"),
+    ("pool.web.limits", "queue_max", "0", "pool web: limits.queue_max 1000 -> 0"),
+    ("pool.web.limits", "queue_timeout", "\"7s\"", "pool web: limits.queue_timeout 1s -> 7s"),
+    ("pool.web.limits", "retries_max", "0", "pool web: limits.retries_max 2 -> 0"),
+    ("pool.web.limits", "idle_connections_max", "0", "pool web: limits.idle_connections_max 512 -> 0"),
+    ("pool.web.health", "interval", "\"3s\"", "pool web: health.interval 2s -> 3s"),
+    ("pool.web.health", "fast_interval", "\"1s\"", "pool web: health.fast_interval 500ms -> 1s"),
+    ("pool.web.health", "down_interval", "\"1m\"", "pool web: health.down_interval 10s -> 1m"),
+    ("pool.web.health", "timeout", "\"7ms\"", "pool web: health.timeout 1s -> 7ms"),
+    ("pool.web.health", "rise", "7", "pool web: health.rise 2 -> 7"),
+    ("pool.web.health", "fall", "7", "pool web: health.fall 3 -> 7"),
+    ("pool.web.health", "port", "7", "pool web: health.port 9000 -> 7"),
+    ("pool.web.health", "method", "\"OPTIONS\"", "pool web: health.method GET -> OPTIONS"),
+    ("pool.web.health", "path", "\"/?a=b\"", "pool web: health.path /healthz -> /?a=b"),
+    ("pool.web.health", "host", "\"h\"", "pool web: health.host web.example.com -> h"),
+    ("pool.web.health", "expect", "\"204\"", "pool web: health.expect 200, 204, 300-399 -> 204"),
+    ("pool.web.health", "body", "\"up\"", "pool web: health.body \"status\": *\"ok\" -> up"),
+    ("pool.web.ejection", "consecutive_failures", "7", "pool web: ejection.consecutive_failures 5 -> 7"),
+    ("pool.web.ejection", "time", "\"7s\"", "pool web: ejection.time 10s -> 7s"),
+    ("pool.web.ejection", "time_max", "\"1m\"", "pool web: ejection.time_max 5m -> 1m"),
+    ("pool.web.ejection", "share_max", "7", "pool web: ejection.share_max 50 % -> 7 %"),
+    ("pool.api.hash", "key", "\"cookie:Id\"", "pool api: hash.key header:x-customer -> cookie:Id"),
+    ("pool.api.hash", "load_bound", "0", "pool api: hash.load_bound 150 % -> none"),
+    ("pool.api.health", "server_name", "\"b\"", "pool api: health.server_name api.example.com -> b"),
+    ("pool.mail", "ejection", "true", "pool mail: ejection none -> on"),
+    ("pool.mail.health", "command", "[\"/p\"]", "pool mail: health.command [\"/usr/local/bin/probe-mail\", \"--quick\"] -> [\"/p\"]"),
+];

@@ -1,0 +1,290 @@
+//! One pool as the director keeps it, and how its part of a snapshot is baked (pure).
+//!
+//! Three facts decide who may be picked, and each has its own owner: *ready* (the operator), *healthy* (probes; or unchecked), *ejected* (real
+//! traffic). The floor looks at ready and healthy alone: an ejection is a penalty, not an observation, and must neither open nor close a
+//! pool.
+//!
+//! ```text
+//!   healthy < min_healthy ── fail-open ───► all that are ready and resolved
+//!                         └─ fail-closed ─► nobody
+//!   otherwise ──► healthy and not ejected (all healthy if nobody would be left), of the lowest tier that has any
+//! ```
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+
+use weir_config::{AdminState, Balance, BelowMinHealthy, Endpoint, EndpointAddress, HealthCheck, Host, Pool, Probe};
+
+use crate::balance::{self, Candidate, Selector};
+use crate::endpoint::EndpointState;
+use crate::event::EventKind;
+use crate::health::StableHash;
+use crate::health::ejection::Ejections;
+use crate::health::monitor::Monitor;
+use crate::health::verdict::Health;
+use crate::snapshot::PoolSnapshot;
+use crate::stats::PoolStats;
+use crate::status::{EndpointStatus, PoolStatus};
+
+/// Where an endpoint is in its slow start.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Ramp {
+    /// There when the process started: if its first verdict is healthy it takes its share at once.
+    Exempt,
+    /// Its next healthy moment starts the clock.
+    Due,
+    /// Healthy since.
+    Since(Instant),
+    /// It has its full share.
+    Done,
+}
+
+/// An endpoint of a pool.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) state: Arc<EndpointState>,
+    pub(super) config: Endpoint,
+    /// Where its host is, with its port.
+    pub(super) resolved: Option<SocketAddr>,
+    /// Why the last lookup of its name failed. With an address: the address of an earlier answer is still used.
+    pub(super) lookup_error: Option<String>,
+    pub(super) ramp: Ramp,
+    pub(super) percent: u8,
+    /// Healthy and not in maintenance when last baked.
+    pub(super) up: bool,
+    /// When `up` or the admin state last changed.
+    pub(super) since: Instant,
+    /// May be picked, when last baked.
+    pub(super) available: bool,
+}
+
+impl Member {
+    pub(super) fn new(state: Arc<EndpointState>, config: Endpoint, ramp: Ramp, now: Instant) -> Member {
+        let resolved = match config.address.host {
+            Host::Ip(ip) => Some(SocketAddr::new(ip, config.address.port)),
+            Host::Name(_) => None,
+        };
+        Member { state, config, resolved, lookup_error: None, ramp, percent: 100, up: false, since: now, available: false }
+    }
+
+    pub(super) fn slot(&self) -> u32 {
+        self.state.slot
+    }
+
+    /// Tells the workers to drop their idle connections.
+    pub(super) fn purge(&self) {
+        self.state.purge.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.config.state == AdminState::Ready
+    }
+
+    fn health(&self, check: Option<&HealthCheck>, monitor: &Monitor) -> Health {
+        match (self.resolved, &self.lookup_error, check) {
+            (None, Some(_), _) => Health::Unhealthy,
+            (None, None, _) => Health::Unknown,
+            (Some(_), _, None) => Health::Unchecked,
+            (Some(_), _, Some(_)) => monitor.verdict(self.slot()).map_or(Health::Unknown, |verdict| verdict.health()),
+        }
+    }
+
+    /// Moves the slow start on: it begins with each healthy moment that follows an unhealthy one, the endpoint's own.
+    fn settle(&mut self, health: Health, now: Instant) {
+        let up = health.is_up() && self.config.state != AdminState::Maintenance;
+        match (up, self.ramp) {
+            (true, Ramp::Due) => self.ramp = Ramp::Since(now),
+            (true, Ramp::Exempt) => self.ramp = Ramp::Done,
+            (false, _) if self.up || health != Health::Unknown || self.config.state == AdminState::Maintenance => self.ramp = Ramp::Due,
+            _ => {}
+        }
+        if up != self.up {
+            self.up = up;
+            self.since = now;
+        }
+    }
+}
+
+/// A pool.
+#[derive(Debug)]
+pub(super) struct PoolEntry {
+    pub(super) slot: u32,
+    pub(super) config: Arc<Pool>,
+    pub(super) members: Vec<Member>,
+    pub(super) stats: Arc<PoolStats>,
+    pub(super) waiting: Arc<AtomicU32>,
+    pub(super) healthy: u32,
+    /// Whether it is below its floor; `None` until the verdicts are in, so that a start is not reported as an outage.
+    pub(super) below: Option<bool>,
+    /// An endpoint is in its slow start.
+    pub(super) ramping: bool,
+}
+
+impl PoolEntry {
+    /// What the workers are to see, and the event if the pool crossed its floor.
+    pub(super) fn bake(&mut self, monitor: &Monitor, ejections: &Ejections, now: Instant) -> (Arc<PoolSnapshot>, Option<EventKind>) {
+        let config = Arc::clone(&self.config);
+        let mut undecided = false;
+        for member in &mut self.members {
+            let health = member.health(config.health.as_ref(), monitor);
+            undecided |= health == Health::Unknown && member.is_ready();
+            member.settle(health, now);
+        }
+        let healthy = |member: &Member| member.is_ready() && member.up;
+        self.healthy = self.members.iter().filter(|member| healthy(member)).count() as u32;
+        let below = self.healthy < config.min_healthy;
+
+        let in_service = |member: &Member| healthy(member) && !ejections.is_ejected(member.slot());
+        let spared = self.members.iter().any(in_service);
+        let eligible = |member: &Member| if spared { in_service(member) } else { healthy(member) };
+        let tier = self.members.iter().filter(|member| eligible(member)).map(|member| member.config.tier).min();
+
+        self.ramping = false;
+        let mut candidates = Vec::with_capacity(self.members.len());
+        for member in &mut self.members {
+            let healthy_for = match member.ramp {
+                Ramp::Since(since) => now.saturating_duration_since(since),
+                _ => config.slow_start.unwrap_or_default(),
+            };
+            let (weight, percent) = balance::ramp(member.config.weight, healthy_for, config.slow_start);
+            member.percent = percent;
+            if matches!(member.ramp, Ramp::Since(_)) && config.slow_start.is_none_or(|whole| healthy_for >= whole) {
+                member.ramp = Ramp::Done;
+            }
+            self.ramping |= matches!(member.ramp, Ramp::Since(_));
+            member.available = match (below, config.below_min_healthy) {
+                (true, BelowMinHealthy::FailClosed) => false,
+                (true, BelowMinHealthy::FailOpen) => member.is_ready() && member.resolved.is_some(),
+                (false, _) => eligible(member) && Some(member.config.tier) == tier,
+            };
+            if let (true, Some(address)) = (member.available, member.resolved) {
+                candidates.push(Candidate { state: Arc::clone(&member.state), address, weight });
+            }
+        }
+        let event = self.cross_floor(below, undecided);
+        let snapshot = PoolSnapshot {
+            slot: self.slot,
+            selector: Selector::new(&config.balance, candidates, config.limits.connections_per_endpoint),
+            config,
+            healthy: self.healthy,
+            stats: Arc::clone(&self.stats),
+            waiting: Arc::clone(&self.waiting),
+        };
+        (Arc::new(snapshot), event)
+    }
+
+    fn cross_floor(&mut self, below: bool, undecided: bool) -> Option<EventKind> {
+        if self.below.is_none() && below && undecided {
+            return None;
+        }
+        let before = self.below.replace(below).unwrap_or(false);
+        (before != below).then(|| EventKind::Floor {
+            pool: Arc::clone(&self.config.name.0),
+            healthy: self.healthy,
+            min_healthy: self.config.min_healthy,
+            below,
+        })
+    }
+
+    /// Its members by address, taken out.
+    pub(super) fn take_members(&mut self) -> HashMap<EndpointAddress, Member> {
+        self.members.drain(..).map(|member| (member.config.address.clone(), member)).collect()
+    }
+
+    pub(super) fn status(&self, monitor: &Monitor, ejections: &Ejections, now: Instant) -> PoolStatus {
+        PoolStatus {
+            name: self.config.name.to_string(),
+            balance: balance_word(&self.config.balance),
+            healthy: self.healthy,
+            min_healthy: self.config.min_healthy,
+            below_floor: self.healthy < self.config.min_healthy,
+            available: self.members.iter().filter(|member| member.available).count() as u32,
+            waiting: self.waiting.load(Ordering::Relaxed),
+            stats: Arc::clone(&self.stats),
+            endpoints: self.members.iter().map(|member| self.endpoint_status(member, monitor, ejections, now)).collect(),
+        }
+    }
+
+    fn endpoint_status(&self, member: &Member, monitor: &Monitor, ejections: &Ejections, now: Instant) -> EndpointStatus {
+        let health = member.health(self.config.health.as_ref(), monitor);
+        let verdict = monitor.verdict(member.slot()).filter(|_| member.resolved.is_some());
+        let evidence = match (member.resolved, &member.lookup_error) {
+            (None, Some(reason)) => format!("does not resolve: {reason}"),
+            (None, None) => "not resolved yet".into(),
+            (Some(_), _) => match verdict {
+                Some(verdict) => verdict.evidence(),
+                None if health == Health::Unchecked => "no health check".into(),
+                None => "not probed in maintenance".into(),
+            },
+        };
+        let since = verdict.map_or(member.since, |verdict| verdict.since());
+        let state = &member.state;
+        EndpointStatus {
+            address: member.config.address.to_string(),
+            resolved: member.resolved,
+            state: match member.config.state {
+                AdminState::Ready => "ready",
+                AdminState::Draining => "draining",
+                AdminState::Maintenance => "maintenance",
+            },
+            health: health.word(),
+            evidence,
+            health_age_s: now.saturating_duration_since(since).as_secs(),
+            // Rounded up: an ejection that is still on is never shown as 0.
+            ejected_s: ejections.until(member.slot()).map(|until| until.saturating_duration_since(now).as_millis().div_ceil(1000) as u64),
+            available: member.available,
+            weight: member.config.weight.value(),
+            ramp_percent: member.percent,
+            tier: member.config.tier,
+            in_flight: state.in_flight.load(Ordering::Relaxed),
+            tunnels: state.tunnels.load(Ordering::Relaxed),
+            sessions: state.sessions.load(Ordering::Relaxed),
+            idle: state.idle.load(Ordering::Relaxed),
+            requests_total: state.requests_total.load(Ordering::Relaxed),
+            failures_total: state.failures_total.load(Ordering::Relaxed),
+            connects_total: state.connects_total.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn balance_word(balance: &Balance) -> &'static str {
+    match balance {
+        Balance::LeastRequest => "least-request",
+        Balance::RoundRobin => "round-robin",
+        Balance::Random => "random",
+        Balance::PeakEwma => "peak-ewma",
+        Balance::Maglev(_) => "maglev",
+    }
+}
+
+/// Where a probe of this check goes.
+pub(super) fn probed_address(check: &HealthCheck, resolved: SocketAddr) -> SocketAddr {
+    SocketAddr::new(resolved.ip(), check.port.unwrap_or(resolved.port()))
+}
+
+/// What a verdict belongs to: the question and the address it is put to. How often, how patiently and how many times in a row is not part of
+/// it.
+pub(super) fn fingerprint(check: &HealthCheck, resolved: SocketAddr) -> u64 {
+    let mut hash = StableHash::default().field(probed_address(check, resolved).to_string());
+    match &check.probe {
+        Probe::Http { method, path, host, expect, body } => {
+            hash = hash.field("http").field(method).field(path).field(host.as_deref().unwrap_or(""));
+            for (low, high) in expect {
+                hash = hash.field(low.to_le_bytes()).field(high.to_le_bytes());
+            }
+            hash = hash.field(body.as_ref().map_or("", |body| body.as_str()));
+        }
+        Probe::Tcp => hash = hash.field("tcp"),
+        Probe::Tls { server_name } => hash = hash.field("tls").field(server_name.as_deref().unwrap_or("")),
+        Probe::Exec { command } => {
+            hash = hash.field("exec");
+            for word in command {
+                hash = hash.field(word);
+            }
+        }
+    }
+    hash.finish()
+}
