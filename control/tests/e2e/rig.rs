@@ -145,7 +145,8 @@ impl<'a> Weir<'a> {
             if let Some(status) = weir.exited() {
                 panic!("weir ended at once: {status}");
             }
-            weir.ready()
+            // Where a token is asked for, asking for it is ready enough.
+            weir.ready() || wire::get(api, "/readyz").is_ok_and(|response| response.status == 401)
         });
         weir
     }
@@ -298,5 +299,5 @@ pub(crate) fn pool(name: &str, endpoints: &[SocketAddr], more: &str) -> String {
 
 /// A quick health check for the pool `name`.
 pub(crate) fn health(name: &str) -> String {
-    format!("[pool.{name}.health]\ntype = \"http\"\npath = \"/healthz\"\ninterval = \"100ms\"\ntimeout = \"1s\"\nrise = 2\nfall = 2\n")
+    format!("[pool.{name}.health]\ntype = \"http\"\npath = \"/healthz\"\ninterval = \"250ms\"\ntimeout = \"250ms\"\nrise = 2\nfall = 3\n")
 }

@@ -489,7 +489,7 @@ fn the_access_log_tells_each_request() {
     let origin = Origin::start(&site, "one");
     let listen = site.address();
     let path = site.path("access.log");
-    let body = format!("[access_log]\ntarget = {path:?}\nformat = \"json\"\n\n{}", http_site("web", listen, &[origin.address], ""));
+    let body = format!("[access_log]\npath = {path:?}\nformat = \"json\"\n\n{}", http_site("web", listen, &[origin.address], ""));
     let _weir = Weir::start(&site, &body);
     wire::send(listen, "POST", "POST /echo?q=%22\" HTTP/1.1\r\nHost: test\r\nContent-Length: 2\r\nUser-Agent: \"quoted\"\r\n\r\nhi")
         .map(drop)
