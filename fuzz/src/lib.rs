@@ -187,6 +187,11 @@ pub fn response_head(data: &[u8]) {
     let mut out = Vec::new();
     let Ok(read) = response::parse(data, head_len, asked, |_| forward, &mut out) else { return };
 
+    if out.is_empty() {
+        // A client of HTTP/1.0 knows no interim responses.
+        assert!(read.is_interim() && asked.minor == 0, "nothing to say for {}", data[..head_len].escape_ascii());
+        return;
+    }
     let passed = Plain::read(&out);
     let shown = || format!("asked {asked:?}: {} became {}", data[..head_len].escape_ascii(), out.escape_ascii());
     assert!((100..600).contains(&read.status), "{}", shown());
@@ -270,4 +275,19 @@ pub fn chunked(data: &[u8]) {
     assert_eq!(length, consumed, "{}", shown());
     let (again, framed_length) = unchunk(&framed).unwrap_or_else(|| panic!("passed on unreadable: {}", shown()));
     assert_eq!((&again, framed_length), (&content, framed.len()), "{}", shown());
+}
+
+/// Any text at all: errors, not panics; and what is accepted is accepted again.
+pub fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match weir_config::parse(text, "fuzz.toml") {
+        Err(errors) => {
+            assert!(!errors.items().is_empty(), "refused without a reason");
+            let _ = errors.render(false);
+        }
+        Ok(config) => {
+            let again = weir_config::parse(text, "fuzz.toml").unwrap_or_else(|_| panic!("accepted once only: {text}"));
+            assert!(weir_config::diff(&config, &again).is_empty(), "differs from itself: {text}");
+        }
+    }
 }

@@ -9,8 +9,11 @@ use std::path::PathBuf;
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
 
-/// Mutations tried for each target.
+/// Mutations tried for each decoder.
 const MUTATIONS: usize = 400_000;
+
+/// Mutations tried for the file, which takes far longer to read than a head.
+const FILE_MUTATIONS: usize = 30_000;
 
 /// The longest input that is made.
 const LENGTH_MAX: usize = 32 * 1024;
@@ -97,7 +100,7 @@ fn mutate(random: &mut fastrand::Rng, inputs: &[(String, Vec<u8>)]) -> (String, 
     (name.clone(), bytes)
 }
 
-fn run(name: &str, target: fn(&[u8])) {
+fn run(name: &str, target: fn(&[u8]), mutations: usize) {
     let inputs = corpus(name);
     let attempt = |what: &str, bytes: &[u8]| {
         if catch_unwind(AssertUnwindSafe(|| target(bytes))).is_err() {
@@ -108,7 +111,7 @@ fn run(name: &str, target: fn(&[u8])) {
         attempt(file, bytes);
     }
     let mut random = fastrand::Rng::with_seed(20_261_121);
-    for number in 0..MUTATIONS {
+    for number in 0..mutations {
         let (file, bytes) = mutate(&mut random, &inputs);
         attempt(&format!("mutation {number}, of {file}"), &bytes);
     }
@@ -116,15 +119,20 @@ fn run(name: &str, target: fn(&[u8])) {
 
 #[test]
 fn request_head() {
-    run("request_head", targets::request_head);
+    run("request_head", targets::request_head, MUTATIONS);
 }
 
 #[test]
 fn response_head() {
-    run("response_head", targets::response_head);
+    run("response_head", targets::response_head, MUTATIONS);
 }
 
 #[test]
 fn chunked() {
-    run("chunked", targets::chunked);
+    run("chunked", targets::chunked, MUTATIONS);
+}
+
+#[test]
+fn config() {
+    run("config", targets::config, FILE_MUTATIONS);
 }
