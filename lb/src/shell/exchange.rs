@@ -164,6 +164,11 @@ pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Ne
     };
     let upload = Upload { body, kept: Vec::new(), replayable: true, rest: None };
     exchange.trace.add_request_bytes(advance.kept as u64);
+    if http.limits.body_bytes_max.is_some_and(|most| advance.kept as u64 > most) {
+        // Chunks that came with the head; nothing was sent to an endpoint yet.
+        let detail = "the request body is larger than allowed";
+        return exchange.refuse(&mut to_client, Cause::BodyTooLarge, detail, Some(&request), &input).await;
+    }
     exchange.uploaded.set(upload.body.is_done());
     let last = http.limits.requests_per_connection_max.is_some_and(|most| *served >= most.get());
     let close = last || removed || !request.keep_alive || worker.draining.get();
@@ -522,8 +527,10 @@ impl Exchange<'_> {
             let head_len = self.read_response_head(from_endpoint, &mut input).await?;
             let buf = input.as_mut().expect("a head was read into it");
             let forward = |response: &Response| {
-                // An answer before the whole request was read leaves the connection in no state to go on.
-                close |= response.ends_by_close() || !self.uploaded.get();
+                // An answer before the whole request was read leaves the connection in no state to go on; an interim one is none yet.
+                if !response.is_interim() {
+                    close |= response.ends_by_close() || !self.uploaded.get() || self.worker.draining.get();
+                }
                 response::Forward { close, via }
             };
             let response = response::parse(buf.filled(), head_len, asked, forward, &mut out.bytes).map_err(|error| {

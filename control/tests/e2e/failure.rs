@@ -1,0 +1,117 @@
+//! Origins that die and come back.
+
+use std::time::{Duration, Instant};
+
+use crate::load::{Load, Plan};
+use crate::origin::Nginx;
+use crate::rig::{LONG, SOON, Site, Weir, health, heavy, http_site, wait_until};
+use crate::wire;
+
+#[test]
+fn an_origin_killed_under_load_costs_no_request() {
+    let _turn = heavy();
+    let site = Site::new();
+    let stays = Nginx::start(&site, "stays");
+    let mut dies = Nginx::start(&site, "dies");
+    let listen = site.address();
+    let more = format!("slow_start = \"1s\"\n\n{}", health("web"));
+    let weir = Weir::start(&site, &http_site("web", listen, &[stays.address, dies.address], &more));
+    for round in 0..3 {
+        let load = Load::start(listen, Plan { clients: 32, ..Plan::default() });
+        load.wait_for(1000);
+        assert!(load.good_from("dies") > 0, "round {round}: no share before the kill");
+        dies.kill();
+        wait_until("the dead origin to be unhealthy", SOON, || weir.endpoint("web", dies.address)["health"] == "unhealthy");
+        load.wait_for(1000);
+        let before = load.good_from("dies");
+        dies.run();
+        wait_until("the origin to be back", LONG, || load.good_from("dies") > before);
+        wait_until("the origin to be healthy", SOON, || weir.endpoint("web", dies.address)["health"] == "healthy");
+        wait_until("slow start to end", SOON, || weir.endpoint("web", dies.address)["ramp_percent"] == 100);
+        load.wait_for(1000);
+        let report = load.finish();
+        report.assert_clean();
+        assert!(report.slowest < Duration::from_secs(4), "round {round}: a request took {:?}", report.slowest);
+    }
+}
+
+#[test]
+fn without_health_checks_failures_eject() {
+    let _turn = heavy();
+    let site = Site::new();
+    let stays = Nginx::start(&site, "stays");
+    let mut dies = Nginx::start(&site, "dies");
+    let listen = site.address();
+    let ejection = "[pool.web.ejection]\nconsecutive_failures = 3\ntime = \"500ms\"\n";
+    let weir = Weir::start(&site, &http_site("web", listen, &[stays.address, dies.address], ejection));
+    let load = Load::start(listen, Plan { clients: 8, ..Plan::default() });
+    load.wait_for(500);
+    dies.kill();
+    wait_until("the dead origin to be ejected", SOON, || weir.endpoint("web", dies.address)["available"] == false);
+    load.wait_for(500);
+    let before = load.good_from("dies");
+    dies.run();
+    wait_until("the origin to be back", LONG, || load.good_from("dies") > before);
+    load.finish().assert_clean();
+}
+
+#[test]
+fn with_all_origins_down_the_answer_is_503_in_time_and_service_returns() {
+    let site = Site::new();
+    let mut a = Nginx::start(&site, "a");
+    let mut b = Nginx::start(&site, "b");
+    let listen = site.address();
+    for policy in ["fail-open", "fail-closed"] {
+        let more = format!("below_min_healthy = \"{policy}\"\n\n{}\n[pool.web.limits]\nqueue_timeout = \"500ms\"\n", health("web"));
+        let weir = Weir::start(&site, &http_site("web", listen, &[a.address, b.address], &more));
+        wait_until("both to be healthy", SOON, || {
+            [a.address, b.address].iter().all(|address| weir.endpoint("web", *address)["health"] == "healthy")
+        });
+        assert_eq!(wire::get(listen, "/").unwrap().status, 200);
+        a.kill();
+        b.kill();
+        for _ in 0..5 {
+            let began = Instant::now();
+            let response = wire::get(listen, "/").unwrap();
+            assert_eq!(response.status, 503, "{policy}: {}", response.text());
+            assert!(response.head.field("retry-after").is_some(), "{policy}: {response:?}");
+            assert!(began.elapsed() < Duration::from_secs(3), "{policy}: after {:?}", began.elapsed());
+        }
+        wait_until("both to be unhealthy", SOON, || {
+            [a.address, b.address].iter().all(|address| weir.endpoint("web", *address)["health"] == "unhealthy")
+        });
+        let began = Instant::now();
+        assert_eq!(wire::get(listen, "/").unwrap().status, 503, "{policy}");
+        assert!(began.elapsed() < Duration::from_secs(3), "{policy}: after {:?}", began.elapsed());
+        a.run();
+        wait_until("service to return by itself", SOON, || wire::get(listen, "/").is_ok_and(|response| response.status == 200));
+        b.run();
+        wait_until("both to be healthy again", SOON, || {
+            [a.address, b.address].iter().all(|address| weir.endpoint("web", *address)["health"] == "healthy")
+        });
+    }
+}
+
+#[test]
+fn a_backup_serves_only_while_no_other_does() {
+    let site = Site::new();
+    let mut first = Nginx::start(&site, "first");
+    let backup = Nginx::start(&site, "backup");
+    let listen = site.address();
+    let body = format!(
+        "[listener.web]\nbind = \"{listen}\"\nprotocol = \"http\"\npool = \"web\"\n\n[pool.web]\n\
+         endpoints = [\"{}\", {{ address = \"{}\", tier = 1 }}]\n\n{}",
+        first.address,
+        backup.address,
+        health("web")
+    );
+    let weir = Weir::start(&site, &body);
+    wait_until("the first to be healthy", SOON, || weir.endpoint("web", first.address)["health"] == "healthy");
+    for _ in 0..20 {
+        assert_eq!(wire::get(listen, "/").unwrap().text(), "first");
+    }
+    first.kill();
+    wait_until("the backup to serve", SOON, || wire::get(listen, "/").is_ok_and(|response| response.text() == "backup"));
+    first.run();
+    wait_until("the first to serve again", SOON, || wire::get(listen, "/").is_ok_and(|response| response.text() == "first"));
+}

@@ -1,0 +1,19 @@
+//! The real `weir` between real clients and real origins.
+//!
+//! Each test has a folder and a loopback address of its own and may run beside any other; those that load the machine take turns. The client
+//! and the origins share no HTTP code with the product. `WEIR_E2E_RELOAD_EVERY_MS`, `WEIR_E2E_CONNECT_SECONDS` and `WEIR_E2E_UPGRADES` make the
+//! long tests longer.
+
+mod load;
+mod origin;
+mod rig;
+mod wire;
+
+mod broken_origins;
+mod change;
+mod clients;
+mod failure;
+mod refused;
+mod stop;
+mod tcp;
+mod traffic;
