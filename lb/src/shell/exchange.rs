@@ -189,7 +189,7 @@ pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Ne
         Done::Complete { close, rest } => {
             exchange.finish(Cause::Ok, Some(&request), &input);
             if close {
-                return if exchange.uploaded.get() && !rest.is_some_and(|rest| !rest.is_empty()) && input.len() == behind {
+                return if exchange.uploaded.get() && rest.is_none_or(|rest| rest.is_empty()) && input.len() == behind {
                     Next::Close
                 } else {
                     Next::Linger
