@@ -18,6 +18,8 @@
 //!
 //! What is deliberately not here: sockets, clocks, and any file. The caller reads the file; its name serves messages only.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+
 pub mod model;
 
 mod address;

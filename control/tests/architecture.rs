@@ -21,6 +21,24 @@ const KEPT_OUT: &[(&str, &[&str])] = &[
     ("weir-lb", &["axum", "clap", "ureq", "utoipa", "miette", "anyhow"]),
 ];
 
+/// Rooms that take time, bytes and chance as arguments. Each turns on the ban list of `clippy.toml`, for itself and the rooms inside it.
+const PURE: &[&str] = &[
+    "config/src/lib.rs",
+    "lb/src/http1/mod.rs",
+    "lb/src/balance/mod.rs",
+    "lb/src/route.rs",
+    "lb/src/health/verdict.rs",
+    "lb/src/health/monitor.rs",
+    "lb/src/health/ejection.rs",
+    "lb/src/director/core.rs",
+    "lb/src/director/pool.rs",
+    "lb/src/director/slots.rs",
+    "lb/src/director/names.rs",
+];
+
+/// What turns it on. Tests may read the clock.
+const BAN: &str = "#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]";
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace holds this crate").to_path_buf()
 }
@@ -111,6 +129,14 @@ fn every_crate_obeys_the_workspace() {
             assert!(inherits(package, key) || package[key].get("workspace").is_some(), "{name}: {key} is not the workspace's");
         }
         assert!(package.contains_key("description"), "{name} does not say what it is for");
+    }
+}
+
+#[test]
+fn pure_rooms_are_held_to_it() {
+    for room in PURE {
+        let text = fs::read_to_string(root().join(room)).unwrap_or_else(|e| panic!("{room}: {e}"));
+        assert!(text.contains(BAN), "{room} must begin with {BAN}");
     }
 }
 

@@ -1,5 +1,7 @@
 //! Which pool takes a request.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+
 use weir_config::HttpListener;
 
 use crate::snapshot::ListenerSnapshot;

@@ -14,6 +14,8 @@
 //!
 //! What is deliberately not here: who may be picked (health, tiers, drain), queues, retries.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+
 mod alias;
 mod ewma;
 mod least_request;

@@ -3,6 +3,8 @@
 //! Inputs only note what they touch; [`Core::build`] then makes one snapshot of everything that was touched since the last one, so that a
 //! thousand flips at once cost one swap.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

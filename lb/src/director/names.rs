@@ -3,6 +3,8 @@
 //! A name is looked up at once when the first endpoint uses it, every [`INTERVAL`] after a good answer, and after a failure again soon, with
 //! growing pauses up to the same interval. One lookup serves all endpoints that share the name, and a name is never looked up twice at once.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -10,6 +10,8 @@
 //!   otherwise ──► healthy and not ejected (all healthy if nobody would be left), of the lowest tier that has any
 //! ```
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;

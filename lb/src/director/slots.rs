@@ -1,5 +1,7 @@
 //! Dense numbers that workers index their tables with.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+
 /// Hands out the smallest free number, and takes numbers back only when nobody can still be using what they stood for.
 #[derive(Debug)]
 pub(crate) struct Slots<T> {

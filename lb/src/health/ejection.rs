@@ -7,6 +7,8 @@
 //! An ejection ends when its time is over, and only then: a successful probe does not undo it, since the probe may well ask for something
 //! that works while what the clients ask for does not.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 

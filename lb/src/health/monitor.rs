@@ -11,6 +11,8 @@
 //! changing them keeps everything. When the fingerprint changes the verdict stays as the starting point, its counts are forgotten, and the
 //! target is probed at once; a reload that changes the path of a check must not take a serving endpoint away before there is a reason.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 

@@ -5,6 +5,8 @@
 //!                          └───► Unhealthy ◄── fall failures in a row ── Healthy
 //! ```
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+
 use std::time::Instant;
 
 /// What one probe said.

@@ -8,6 +8,8 @@
 //! Strict on purpose: what two parsers could read differently is refused, never repaired and passed on (RFC 9112 sections 2.2, 5, 6,
 //! 7.1 and 11.2). There is no lenient switch. Everything here is pure: it works on slices and says complete, partial or a named error.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+
 pub mod body;
 pub mod chunked;
 mod fields;
