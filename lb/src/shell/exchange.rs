@@ -16,7 +16,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 use weir_config::{Balance, HashKey, HttpListener, Pool, Protocol};
 
 use crate::balance::hash_key;
@@ -41,6 +40,8 @@ use super::worker::Worker;
 
 /// A body that begins in the same read as the head and is at most this long goes out in the same write without a second slice.
 const INLINE_BODY: usize = 4 * 1024;
+/// Reads of one long body before the other connections of the worker get their turn.
+const READS_PER_TURN: u32 = 8;
 /// Interim responses of one exchange.
 const INTERIM_MAX: u32 = 16;
 
@@ -126,11 +127,12 @@ pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Ne
         begun: Cell::new(false),
         uploaded: Cell::new(false),
     };
-    let (mut from_client, mut to_client) = stream.split();
-    let head_len = match exchange.read_head(&mut from_client, &mut input).await {
+    let stream = &*stream;
+    let (from_client, to_client) = (stream, stream);
+    let head_len = match exchange.read_head(from_client, &mut input).await {
         Ok(Some(head_len)) => head_len,
         Ok(None) => return Next::Close,
-        Err((cause, detail)) => return exchange.refuse(&mut to_client, cause, detail, None, &input).await,
+        Err((cause, detail)) => return exchange.refuse(to_client, cause, detail, None, &input).await,
     };
     *served = served.saturating_add(1);
     exchange.trace.head_complete();
@@ -146,28 +148,28 @@ pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Ne
     };
     let mut request = match request::parse(input.filled(), head_len, &forward, &mut head.bytes) {
         Ok(request) => request,
-        Err(error) => return exchange.refuse(&mut to_client, cause_of(error), &error.to_string(), None, &input).await,
+        Err(error) => return exchange.refuse(to_client, cause_of(error), &error.to_string(), None, &input).await,
     };
     exchange.trace.request_id(forward.request_id);
     if let (Some(most), Body::Length(length)) = (http.limits.body_bytes_max, &request.body)
         && *length > most
     {
         let detail = "the request body is larger than allowed";
-        return exchange.refuse(&mut to_client, Cause::BodyTooLarge, detail, Some(&request), &input).await;
+        return exchange.refuse(to_client, Cause::BodyTooLarge, detail, Some(&request), &input).await;
     }
 
     // What came of the body with the head.
     let mut body = std::mem::replace(&mut request.body, Body::Empty);
     let advance = match body.advance(&mut input.filled_mut()[head_len..]) {
         Ok(advance) => advance,
-        Err(error) => return exchange.refuse(&mut to_client, Cause::BadRequest, &error.to_string(), Some(&request), &input).await,
+        Err(error) => return exchange.refuse(to_client, Cause::BadRequest, &error.to_string(), Some(&request), &input).await,
     };
     let upload = Upload { body, kept: Vec::new(), replayable: true, rest: None };
     exchange.trace.add_request_bytes(advance.kept as u64);
     if http.limits.body_bytes_max.is_some_and(|most| advance.kept as u64 > most) {
         // Chunks that came with the head; nothing was sent to an endpoint yet.
         let detail = "the request body is larger than allowed";
-        return exchange.refuse(&mut to_client, Cause::BodyTooLarge, detail, Some(&request), &input).await;
+        return exchange.refuse(to_client, Cause::BodyTooLarge, detail, Some(&request), &input).await;
     }
     exchange.uploaded.set(upload.body.is_done());
     let last = http.limits.requests_per_connection_max.is_some_and(|most| *served >= most.get());
@@ -176,18 +178,18 @@ pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Ne
     let (path, host) = (request.path.of_buf(input.filled()), request.host.of_buf(input.filled()));
     let Some(pool) = route::pool(listener, http, host, path) else {
         let detail = "no route takes this request, and the listener has no pool of its own";
-        return exchange.refuse(&mut to_client, Cause::NoRoute, detail, Some(&request), &input).await;
+        return exchange.refuse(to_client, Cause::NoRoute, detail, Some(&request), &input).await;
     };
     exchange.trace.pool(pool);
 
     let sent = Sent { head, prefix: head_len..head_len + advance.kept, close };
     let behind = head_len + advance.consumed;
-    let done = exchange.attempts(&request, &input, sent, upload, pool, from_client, &mut to_client).await;
+    let done = exchange.attempts(&request, &input, sent, upload, pool, from_client, to_client).await;
     match done {
         Done::Complete { close, rest } => {
             exchange.finish(Cause::Ok, Some(&request), &input);
             if close {
-                return if exchange.uploaded.get() && !rest.is_some_and(|rest| !rest.is_empty()) && input.len() == behind {
+                return if exchange.uploaded.get() && rest.is_none_or(|rest| rest.is_empty()) && input.len() == behind {
                     Next::Close
                 } else {
                     Next::Linger
@@ -206,7 +208,7 @@ pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Ne
                 exchange.finish(cause, Some(&request), &input);
                 return Next::Close;
             }
-            exchange.answer(&mut to_client, cause, explain(cause), Some(&request), &input, close).await;
+            exchange.answer(to_client, cause, explain(cause), Some(&request), &input, close).await;
             exchange.finish(cause, Some(&request), &input);
             if close || !exchange.uploaded.get() || cause.fault() == Fault::Client {
                 return Next::Linger;
@@ -246,7 +248,7 @@ struct Upgraded {
 
 impl Exchange<'_> {
     /// Reads a request's head; `None`: the client closed before it sent anything.
-    async fn read_head(&self, from_client: &mut ReadHalf<'_>, input: &mut Buf) -> Result<Option<usize>, (Cause, &'static str)> {
+    async fn read_head(&self, from_client: &TcpStream, input: &mut Buf) -> Result<Option<usize>, (Cause, &'static str)> {
         let bounds = Bounds::from(&self.http.limits);
         let mut scanner = Scanner::default();
         let mut timed = false;
@@ -293,8 +295,8 @@ impl Exchange<'_> {
         sent: Sent,
         mut upload: Upload,
         pool_slot: u32,
-        mut from_client: ReadHalf<'_>,
-        to_client: &mut WriteHalf<'_>,
+        from_client: &TcpStream,
+        to_client: &TcpStream,
     ) -> Done {
         let head_bytes = &input.filled()[..request.head_len];
         let mut key = None;
@@ -317,7 +319,7 @@ impl Exchange<'_> {
                 Err(cause) => return Done::Failed(self.or_total(cause)),
             };
             self.trace.place(&place, &self.worker.timers);
-            let mut endpoint = match self.connection(&place, fresh, request.method).await {
+            let endpoint = match self.connection(&place, fresh, request.method).await {
                 Ok(endpoint) => endpoint,
                 Err(failure) => {
                     if failure.cause.fault() == Fault::Endpoint {
@@ -337,7 +339,7 @@ impl Exchange<'_> {
                 }
             };
             let purge = place.state().purge.load(Ordering::Relaxed);
-            let responded = self.exchange(&place, &mut endpoint, request, input, &sent, &mut upload, &mut from_client, to_client).await;
+            let responded = self.exchange(&place, &endpoint, request, input, &sent, &mut upload, from_client, to_client).await;
             let failure = match responded {
                 Ok(Responded::Complete { reusable, keep_alive_s, close }) => {
                     if reusable && self.uploaded.get() {
@@ -417,20 +419,20 @@ impl Exchange<'_> {
     async fn exchange(
         &self,
         place: &Place,
-        endpoint: &mut TcpStream,
+        endpoint: &TcpStream,
         request: &Request,
         input: &Buf,
         sent: &Sent,
         upload: &mut Upload,
-        from_client: &mut ReadHalf<'_>,
-        to_client: &mut WriteHalf<'_>,
+        from_client: &TcpStream,
+        to_client: &TcpStream,
     ) -> Result<Responded, Failure> {
-        let (mut from_endpoint, mut to_endpoint) = endpoint.split();
+        let (from_endpoint, to_endpoint) = (endpoint, endpoint);
         let pool = &place.pool().config;
         self.arm(pool.timeouts.first_byte);
         let prefix = &input.filled()[sent.prefix.clone()];
         let mut written = 0;
-        if let Err(broken) = io::write_counting(&mut to_endpoint, self.timer, &sent.head.bytes, prefix, &mut written).await {
+        if let Err(broken) = io::write_counting(to_endpoint, self.timer, &sent.head.bytes, prefix, &mut written).await {
             let cause = match broken {
                 Broken::Timeout => self.or_total(Cause::EndpointIdle),
                 // An answer may be there already, but a request that was not taken whole is safer sent again.
@@ -438,15 +440,15 @@ impl Exchange<'_> {
             };
             return Err(Failure { cause, unprocessed: written == 0 });
         }
-        if !upload.kept.is_empty() && io::write(&mut to_endpoint, self.timer, &upload.kept, &[]).await.is_err() {
+        if !upload.kept.is_empty() && io::write(to_endpoint, self.timer, &upload.kept, &[]).await.is_err() {
             return Err(self.closed_cause().into());
         }
-        let respond = self.respond(place, request, sent.close, &mut from_endpoint, to_client);
+        let respond = self.respond(place, request, sent.close, from_endpoint, to_client);
         if self.uploaded.get() {
             return respond.await;
         }
         let mut respond = pin!(respond);
-        let mut sending = pin!(self.upload(upload, pool, from_client, &mut to_endpoint));
+        let mut sending = pin!(self.upload(upload, pool, from_client, to_endpoint));
         let mut is_sending = true;
         poll_fn(|cx| {
             if is_sending && let Poll::Ready(end) = sending.as_mut().poll(cx) {
@@ -466,12 +468,12 @@ impl Exchange<'_> {
         &self,
         upload: &mut Upload,
         pool: &Pool,
-        from_client: &mut ReadHalf<'_>,
-        to_endpoint: &mut WriteHalf<'_>,
+        from_client: &TcpStream,
+        to_endpoint: &TcpStream,
     ) -> Result<(), Option<Cause>> {
         while !upload.body.is_done() {
             self.arm(self.listener.config.timeouts.idle);
-            io::readable(from_client.as_ref(), self.timer).await.map_err(|broken| Some(self.client_cause(&broken)))?;
+            io::readable(from_client, self.timer).await.map_err(|broken| Some(self.client_cause(&broken)))?;
             let large = matches!(upload.body, Body::Length(left) if left > SMALL as u64);
             let mut buf = if large { self.worker.buffers.large() } else { self.worker.buffers.small() };
             let count = io::read(from_client, self.timer, &mut buf).await.map_err(|broken| Some(self.client_cause(&broken)))?;
@@ -514,8 +516,8 @@ impl Exchange<'_> {
         place: &Place,
         request: &Request,
         close: bool,
-        from_endpoint: &mut ReadHalf<'_>,
-        to_client: &mut WriteHalf<'_>,
+        from_endpoint: &TcpStream,
+        to_client: &TcpStream,
     ) -> Result<Responded, Failure> {
         let asked = Asked { method: request.method, minor: request.minor, upgrade: request.upgrade };
         let via = self.http.headers.via.then_some(&*self.worker.node);
@@ -589,14 +591,19 @@ impl Exchange<'_> {
         place: &Place,
         response: &mut Response,
         out: &mut Head,
-        from_endpoint: &mut ReadHalf<'_>,
-        to_client: &mut WriteHalf<'_>,
+        from_endpoint: &TcpStream,
+        to_client: &TcpStream,
     ) -> Result<bool, Failure> {
         let pool = &place.pool().config;
+        let mut reads = 0u32;
         while !response.body.is_done() {
+            reads += 1;
+            if reads.is_multiple_of(READS_PER_TURN) {
+                tokio::task::yield_now().await;
+            }
             self.worker.timers.now_us();
             self.arm(pool.timeouts.idle);
-            io::readable(from_endpoint.as_ref(), self.timer).await.map_err(|broken| self.endpoint_failure(&broken))?;
+            io::readable(from_endpoint, self.timer).await.map_err(|broken| self.endpoint_failure(&broken))?;
             let large = match &response.body {
                 Body::Length(left) => *left > SMALL as u64,
                 _ => true,
@@ -625,7 +632,7 @@ impl Exchange<'_> {
         Ok(true)
     }
 
-    async fn read_response_head(&self, from_endpoint: &mut ReadHalf<'_>, input: &mut Option<Buf>) -> Result<usize, Failure> {
+    async fn read_response_head(&self, from_endpoint: &TcpStream, input: &mut Option<Buf>) -> Result<usize, Failure> {
         let mut scanner = Scanner::default();
         loop {
             if let Some(buf) = input.as_ref().filter(|buf| !buf.is_empty()) {
@@ -637,7 +644,7 @@ impl Exchange<'_> {
             }
             if input.is_none() {
                 // Without a buffer while the endpoint works.
-                io::readable(from_endpoint.as_ref(), self.timer).await.map_err(|broken| self.head_failure(&broken))?;
+                io::readable(from_endpoint, self.timer).await.map_err(|broken| self.head_failure(&broken))?;
                 *input = Some(self.worker.buffers.small());
             }
             let buf = input.as_mut().expect("it was just put there");
@@ -654,7 +661,7 @@ impl Exchange<'_> {
     }
 
     /// Sends to the client. From here on no other attempt is made.
-    async fn send(&self, to_client: &mut WriteHalf<'_>, first: &[u8], second: &[u8]) -> Result<(), Failure> {
+    async fn send(&self, to_client: &TcpStream, first: &[u8], second: &[u8]) -> Result<(), Failure> {
         self.begun.set(true);
         self.trace.add_sent_bytes((first.len() + second.len()) as u64);
         io::write(to_client, self.timer, first, second).await.map_err(|broken| self.client_cause(&broken).into())
@@ -703,7 +710,7 @@ impl Exchange<'_> {
     }
 
     /// Answers with an error of our own and ends the connection.
-    async fn refuse(&self, to_client: &mut WriteHalf<'_>, cause: Cause, detail: &str, request: Option<&Request>, input: &Buf) -> Next {
+    async fn refuse(&self, to_client: &TcpStream, cause: Cause, detail: &str, request: Option<&Request>, input: &Buf) -> Next {
         if cause != Cause::ClientClosed {
             self.answer(to_client, cause, detail, request, input, true).await;
         }
@@ -711,7 +718,7 @@ impl Exchange<'_> {
         Next::Linger
     }
 
-    async fn answer(&self, to_client: &mut WriteHalf<'_>, cause: Cause, detail: &str, request: Option<&Request>, input: &Buf, close: bool) {
+    async fn answer(&self, to_client: &TcpStream, cause: Cause, detail: &str, request: Option<&Request>, input: &Buf, close: bool) {
         let head = request.map(|request| &input.filled()[..request.head_len]);
         let mut out = self.worker.buffers.head();
         let id = self.trace.id_text(request, input.filled());
@@ -740,11 +747,11 @@ impl Exchange<'_> {
     }
 
     /// Serves an upgraded connection to its end.
-    async fn tunnel(&self, stream: &mut TcpStream, upgraded: Upgraded) -> Next {
-        let Upgraded { place, mut endpoint, first } = upgraded;
+    async fn tunnel(&self, stream: &TcpStream, upgraded: Upgraded) -> Next {
+        let Upgraded { place, endpoint, first } = upgraded;
         place.state().tunnels.fetch_add(1, Ordering::Relaxed);
         let moved = Moved::default();
-        let end = tunnel::run(self.worker, stream, &mut endpoint, first, self.timer, self.listener.config.timeouts.tunnel, &moved).await;
+        let end = tunnel::run(self.worker, stream, &endpoint, first, self.timer, self.listener.config.timeouts.tunnel, &moved).await;
         place.state().tunnels.fetch_sub(1, Ordering::Relaxed);
         self.trace.add_request_bytes(moved.up.get());
         self.trace.add_response_bytes(moved.down.get());

@@ -52,7 +52,7 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, listener: Arc<Lis
         match Box::pin(exchange::run(&mut connection, pending.take())).await {
             Next::Request(rest) => pending = rest,
             Next::Linger => {
-                Box::pin(linger(&mut connection)).await;
+                Box::pin(linger(&connection)).await;
                 break;
             }
             Next::Close => break,
@@ -84,16 +84,15 @@ async fn park(connection: &Connection) -> Result<(), io::Broken> {
 }
 
 /// Lets the client read our last answer before the connection goes.
-async fn linger(connection: &mut Connection) {
+async fn linger(connection: &Connection) {
     shutdown_write(&connection.stream);
     connection.worker.timers.now_us();
     connection.timer.set_after(LINGER);
     let mut buf = connection.worker.buffers.small();
-    let (mut half, _) = connection.stream.split();
     let mut discarded = 0;
     while discarded < LINGER_BYTES {
         buf.clear();
-        match io::read(&mut half, &connection.timer, &mut buf).await {
+        match io::read(&connection.stream, &connection.timer, &mut buf).await {
             Ok(count) if count > 0 => discarded += count,
             _ => break,
         }

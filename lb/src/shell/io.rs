@@ -2,12 +2,11 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
 use std::task::Poll;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::net::{RecvFlags, SendFlags};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::buffer::Buf;
 use super::timer::Timer;
@@ -36,51 +35,74 @@ pub(super) async fn readable(stream: &TcpStream, timer: &Timer) -> Result<(), Br
     .await
 }
 
+/// Receives what is there; `WouldBlock` without a system call while the reactor knows of nothing.
+///
+/// Less than there was room for means that the socket is empty: asking again would cost a system call only to be told so. The reactor
+/// forgets its readiness when it is told `WouldBlock`, so it is told that.
+pub(super) fn receive(stream: &TcpStream, room: &mut [u8]) -> io::Result<usize> {
+    let wanted = room.len();
+    let mut received = None;
+    let told = stream.try_io(Interest::READABLE, || {
+        let (_, count) = rustix::net::recv(stream, &mut *room, RecvFlags::empty())?;
+        received = Some(count);
+        if 0 < count && count < wanted { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    received.map_or_else(|| told.map(|()| 0), Ok)
+}
+
+/// Sends what the socket takes now.
+pub(super) fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    stream.try_io(Interest::WRITABLE, || Ok(rustix::net::send(stream, bytes, SendFlags::NOSIGNAL)?))
+}
+
 /// Reads into the buffer's spare room, which must not be empty; 0: the peer closed.
-pub(super) async fn read(half: &mut ReadHalf<'_>, timer: &Timer, buf: &mut Buf) -> Result<usize, Broken> {
+pub(super) async fn read(stream: &TcpStream, timer: &Timer, buf: &mut Buf) -> Result<usize, Broken> {
     poll_fn(|cx| {
-        let mut spare = ReadBuf::new(buf.spare());
-        match Pin::new(&mut *half).poll_read(cx, &mut spare) {
-            Poll::Ready(Ok(())) => {
-                let count = spare.filled().len();
-                buf.add(count);
-                Poll::Ready(Ok(count))
+        loop {
+            match receive(stream, buf.spare()) {
+                Ok(count) => {
+                    buf.add(count);
+                    return Poll::Ready(Ok(count));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Poll::Ready(Err(error.into())),
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-            Poll::Pending => timer.poll_expired(cx).map(|()| Err(Broken::Timeout)),
+            match stream.poll_read_ready(cx) {
+                Poll::Ready(ready) => ready?,
+                Poll::Pending => return timer.poll_expired(cx).map(|()| Err(Broken::Timeout)),
+            }
         }
     })
     .await
 }
 
 /// Writes both pieces, in one system call where the socket takes them.
-pub(super) async fn write(half: &mut WriteHalf<'_>, timer: &Timer, first: &[u8], second: &[u8]) -> Result<(), Broken> {
-    write_counting(half, timer, first, second, &mut 0).await
+pub(super) async fn write(stream: &TcpStream, timer: &Timer, first: &[u8], second: &[u8]) -> Result<(), Broken> {
+    write_counting(stream, timer, first, second, &mut 0).await
 }
 
 /// The same; `done` says how many bytes the socket took, also when it broke.
-pub(super) async fn write_counting(
-    half: &mut WriteHalf<'_>,
-    timer: &Timer,
-    first: &[u8],
-    second: &[u8],
-    done: &mut usize,
-) -> Result<(), Broken> {
+pub(super) async fn write_counting(stream: &TcpStream, timer: &Timer, first: &[u8], second: &[u8], done: &mut usize) -> Result<(), Broken> {
     let total = first.len() + second.len();
     poll_fn(|cx| {
         while *done < total {
-            let polled = if *done >= first.len() {
-                Pin::new(&mut *half).poll_write(cx, &second[*done - first.len()..])
+            let sent = if *done >= first.len() {
+                send(stream, &second[*done - first.len()..])
             } else if second.is_empty() {
-                Pin::new(&mut *half).poll_write(cx, &first[*done..])
+                send(stream, &first[*done..])
             } else {
-                Pin::new(&mut *half).poll_write_vectored(cx, &[IoSlice::new(&first[*done..]), IoSlice::new(second)])
+                stream.try_write_vectored(&[IoSlice::new(&first[*done..]), IoSlice::new(second)])
             };
-            match polled {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Broken::Failed)),
-                Poll::Ready(Ok(count)) => *done += count,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
-                Poll::Pending => return timer.poll_expired(cx).map(|()| Err(Broken::Timeout)),
+            match sent {
+                Ok(0) => return Poll::Ready(Err(Broken::Failed)),
+                Ok(count) => *done += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => match stream.poll_write_ready(cx) {
+                    Poll::Ready(ready) => ready?,
+                    Poll::Pending => return timer.poll_expired(cx).map(|()| Err(Broken::Timeout)),
+                },
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
         Poll::Ready(Ok(()))

@@ -17,7 +17,7 @@ use crate::snapshot::{PoolSnapshot, Snapshot};
 use crate::stats;
 
 use super::timer::Timer;
-use super::worker::Worker;
+use super::worker::{Loaded, Worker};
 
 /// Endpoints one request may try: the first, and as many again as `retries_max` can name.
 pub(super) const ATTEMPTS_MAX: usize = 8;
@@ -114,7 +114,7 @@ impl Waiters {
 #[derive(Debug)]
 pub(super) struct Place {
     worker: Rc<Worker>,
-    snapshot: Rc<Arc<Snapshot>>,
+    snapshot: Rc<Loaded>,
     pool: u32,
     /// Index into the selector.
     pub(super) index: u32,
@@ -175,7 +175,7 @@ pub(super) fn pool(snapshot: &Snapshot, slot: u32) -> Option<&PoolSnapshot> {
     snapshot.pools.get(slot as usize)?.as_deref()
 }
 
-fn try_take(worker: &Rc<Worker>, snapshot: &Rc<Arc<Snapshot>>, slot: u32, key: Option<u64>, tried: &Tried) -> Option<Place> {
+fn try_take(worker: &Rc<Worker>, snapshot: &Rc<Loaded>, slot: u32, key: Option<u64>, tried: &Tried) -> Option<Place> {
     let pool = pool(snapshot, slot)?;
     let limit = pool.config.limits.connections_per_endpoint.map_or(u32::MAX, std::num::NonZeroU32::get);
     let mut lost = *tried;

@@ -23,7 +23,7 @@ use super::tunnel::{self, Moved};
 use super::upstream;
 use super::worker::{Open, Worker};
 
-pub(super) async fn serve(mut stream: TcpStream, peer: SocketAddr, listener: Arc<ListenerSnapshot>, open: Open) {
+pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, listener: Arc<ListenerSnapshot>, open: Open) {
     let worker = Rc::clone(&open.worker);
     let timer = worker.timers.timer();
     let trace = Trace::default();
@@ -31,12 +31,12 @@ pub(super) async fn serve(mut stream: TcpStream, peer: SocketAddr, listener: Arc
     trace.head_complete();
     stats::add(&worker.gauges.in_flight, 1);
     match reach(&worker, &timer, &trace, &listener, peer).await {
-        Ok((place, mut endpoint)) => {
+        Ok((place, endpoint)) => {
             place.succeeded();
             place.state().sessions.fetch_add(1, Ordering::Relaxed);
             let moved = Moved::default();
             let idle = listener.config.timeouts.tunnel;
-            let end = tunnel::run(&worker, &mut stream, &mut endpoint, [None, None], &timer, idle, &moved).await;
+            let end = tunnel::run(&worker, &stream, &endpoint, [None, None], &timer, idle, &moved).await;
             place.state().sessions.fetch_sub(1, Ordering::Relaxed);
             trace.add_request_bytes(moved.up.get());
             trace.add_response_bytes(moved.down.get());

@@ -41,7 +41,14 @@ pub(super) struct Trace {
     sent_bytes: Cell<u64>,
     request_id: Cell<u128>,
     /// The head, for a log line that is written when the buffer is long gone.
-    kept: RefCell<Option<Box<(Request, Vec<u8>)>>>,
+    kept: RefCell<Option<Box<Kept>>>,
+}
+
+/// A head that outlives its buffer.
+#[derive(Debug)]
+struct Kept {
+    request: Request,
+    head: Vec<u8>,
 }
 
 impl Default for Trace {
@@ -174,7 +181,7 @@ impl Trace {
     /// Keeps the head for the end of a tunnel.
     pub(super) fn keep(&self, worker: &Worker, request: &Request, head: &[u8]) {
         if worker.log.borrow().is_on() {
-            *self.kept.borrow_mut() = Some(Box::new((request.clone(), head[..request.head_len].to_vec())));
+            *self.kept.borrow_mut() = Some(Box::new(Kept { request: request.clone(), head: head[..request.head_len].to_vec() }));
         }
     }
 
@@ -186,7 +193,7 @@ impl Trace {
             End::EndpointFailed => Cause::EndpointClosed,
         };
         match self.kept.take() {
-            Some(kept) => self.finish(worker, listener, peer, cause, Some(&kept.0), &kept.1),
+            Some(kept) => self.finish(worker, listener, peer, cause, Some(&kept.request), &kept.head),
             None => self.finish(worker, listener, peer, cause, None, &[]),
         }
     }

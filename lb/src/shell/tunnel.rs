@@ -7,18 +7,16 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, SpliceFlags};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::buffer::{Buf, Buffers, SMALL};
-use super::io::shutdown_write;
+use super::io::{receive, send, shutdown_write};
 use super::timer::Timer;
 use super::worker::Worker;
 
@@ -26,6 +24,8 @@ use super::worker::Worker;
 const STREAK: u8 = 4;
 /// Size asked for each pipe, and the most moved by one splice. The kernel may grant less to an unprivileged user.
 const PIPE_SIZE: usize = 512 * 1024;
+/// Moves of one direction before the other connections of the worker get their turn: some milliseconds of bulk at the most.
+const MOVES: u32 = 16;
 /// Pipes kept per worker for the next bulk.
 const PIPES_KEPT: usize = 16;
 
@@ -79,8 +79,10 @@ pub(super) struct Moved {
 }
 
 struct Direction<'a> {
-    from: ReadHalf<'a>,
-    to: WriteHalf<'a>,
+    from: &'a TcpStream,
+    to: &'a TcpStream,
+    /// The reactor will wake us when there is something to read: until then there is nothing to ask it.
+    armed: bool,
     buf: Option<Buf>,
     pipe: Option<Pipe>,
     in_pipe: usize,
@@ -99,22 +101,21 @@ enum Side {
 /// Moves bytes until both sides are done. `first` are bytes of the client that were read already.
 pub(super) async fn run(
     worker: &Rc<Worker>,
-    client: &mut TcpStream,
-    endpoint: &mut TcpStream,
+    client: &TcpStream,
+    endpoint: &TcpStream,
     first: [Option<Buf>; 2],
     timer: &Timer,
     idle: Duration,
     moved: &Moved,
 ) -> End {
-    let (client_read, client_write) = client.split();
-    let (endpoint_read, endpoint_write) = endpoint.split();
     let [up_first, down_first] = first;
-    let mut up = Direction::new(client_read, endpoint_write, up_first, &moved.up);
-    let mut down = Direction::new(endpoint_read, client_write, down_first, &moved.down);
+    let mut up = Direction::new(client, endpoint, up_first, &moved.up);
+    let mut down = Direction::new(endpoint, client, down_first, &moved.down);
     worker.timers.now_us();
     timer.set_after(idle);
     let mut seen = 0;
-    let end = poll_fn(|cx| {
+    // Unconstrained: a direction that is armed relies on having been entered with the reactor; turns are taken by `MOVES`.
+    let end = tokio::task::unconstrained(poll_fn(|cx| {
         match up.poll(cx, worker) {
             Poll::Ready(Err((Side::From, _))) => return Poll::Ready(End::ClientFailed),
             Poll::Ready(Err((Side::To, _))) => return Poll::Ready(End::EndpointFailed),
@@ -138,7 +139,7 @@ pub(super) async fn run(
             timer.set_after(idle);
         }
         Poll::Pending
-    })
+    }))
     .await;
     up.give_back(worker);
     down.give_back(worker);
@@ -146,21 +147,27 @@ pub(super) async fn run(
 }
 
 impl<'a> Direction<'a> {
-    fn new(from: ReadHalf<'a>, to: WriteHalf<'a>, buf: Option<Buf>, moved: &'a Cell<u64>) -> Direction<'a> {
+    fn new(from: &'a TcpStream, to: &'a TcpStream, buf: Option<Buf>, moved: &'a Cell<u64>) -> Direction<'a> {
         let buf = buf.filter(|buf| !buf.is_empty());
-        Direction { from, to, buf, pipe: None, in_pipe: 0, streak: 0, eof: false, done: false, moved }
+        Direction { from, to, armed: false, buf, pipe: None, in_pipe: 0, streak: 0, eof: false, done: false, moved }
     }
 
     /// Moves what can be moved now.
     fn poll(&mut self, cx: &mut Context<'_>, worker: &Worker) -> Poll<Result<(), (Side, io::Error)>> {
+        let mut moves = 0;
         while !self.done {
+            if moves == MOVES {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            moves += 1;
             ready!(self.poll_flush(cx)).map_err(|error| (Side::To, error))?;
             if self.streak >= STREAK {
                 self.streak = 0;
                 self.change_way(worker);
             }
             if self.eof {
-                shutdown_write(self.to.as_ref());
+                shutdown_write(self.to);
                 self.done = true;
                 break;
             }
@@ -184,43 +191,68 @@ impl<'a> Direction<'a> {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>, buffers: &Rc<Buffers>) -> Poll<io::Result<usize>> {
-        ready!(self.from.as_ref().poll_read_ready(cx))?;
-        let mut buf = buffers.small();
-        let mut spare = ReadBuf::new(buf.spare());
-        let room = spare.remaining();
-        ready!(Pin::new(&mut self.from).poll_read(cx, &mut spare))?;
-        let count = spare.filled().len();
-        buf.add(count);
-        self.streak = if count == room { self.streak + 1 } else { 0 };
-        if count > 0 {
-            self.buf = Some(buf);
+        loop {
+            // The buffer comes only once the reactor knows of something to put into it.
+            if is_readable(self.from) {
+                let mut buf = buffers.small();
+                let room = buf.spare().len();
+                match receive(self.from, buf.spare()) {
+                    Ok(count) => {
+                        self.armed = false;
+                        self.streak = if count == room { self.streak + 1 } else { 0 };
+                        if count > 0 {
+                            buf.add(count);
+                            self.buf = Some(buf);
+                        }
+                        return Poll::Ready(Ok(count));
+                    }
+                    Err(error) if is_passing(&error) => self.armed = false,
+                    Err(error) => return Poll::Ready(Err(error)),
+                }
+            }
+            ready!(self.poll_arm(cx))?;
         }
-        Poll::Ready(Ok(count))
     }
 
     fn poll_splice_in(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let Some(pipe) = &self.pipe else { return Poll::Pending };
-        let stream: &TcpStream = self.from.as_ref();
         loop {
-            ready!(stream.poll_read_ready(cx))?;
-            match stream.try_io(Interest::READABLE, || splice(stream, &pipe.write)) {
+            let Some(pipe) = &self.pipe else { return Poll::Pending };
+            match self.from.try_io(Interest::READABLE, || splice(self.from, &pipe.write)) {
                 Ok(count) => {
+                    self.armed = false;
                     self.in_pipe = count;
                     self.streak = if count < SMALL { self.streak.saturating_add(1) } else { 0 };
                     return Poll::Ready(Ok(count));
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if is_passing(&error) => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
+            ready!(self.poll_arm(cx))?;
         }
+    }
+
+    /// Asks to be woken when there is something to read; ready if there is by now.
+    fn poll_arm(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.armed && !is_readable(self.from) {
+            return Poll::Pending;
+        }
+        self.armed = true;
+        ready!(self.from.poll_read_ready(cx))?;
+        self.armed = false;
+        Poll::Ready(Ok(()))
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(buf) = &mut self.buf {
-            let count = ready!(Pin::new(&mut self.to).poll_write(cx, buf.filled()))?;
-            if count == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
+            let count = match send(self.to, buf.filled()) {
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Ok(count) => count,
+                Err(error) if is_passing(&error) => {
+                    ready!(self.to.poll_write_ready(cx))?;
+                    continue;
+                }
+                Err(error) => return Poll::Ready(Err(error)),
+            };
             buf.consume(count);
             self.moved.set(self.moved.get() + count as u64);
             if buf.is_empty() {
@@ -229,15 +261,13 @@ impl<'a> Direction<'a> {
         }
         while self.in_pipe > 0 {
             let Some(pipe) = &self.pipe else { break };
-            let stream: &TcpStream = self.to.as_ref();
-            ready!(stream.poll_write_ready(cx))?;
-            match stream.try_io(Interest::WRITABLE, || splice(&pipe.read, stream)) {
+            match self.to.try_io(Interest::WRITABLE, || splice(&pipe.read, self.to)) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(count) => {
                     self.in_pipe -= count;
                     self.moved.set(self.moved.get() + count as u64);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if is_passing(&error) => ready!(self.to.poll_write_ready(cx))?,
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
@@ -251,6 +281,15 @@ impl<'a> Direction<'a> {
             worker.pipes.put(pipe);
         }
     }
+}
+
+/// Whether the reactor knows of something to read; no system call, no lock.
+fn is_readable(stream: &TcpStream) -> bool {
+    stream.try_io(Interest::READABLE, || Ok(())).is_ok()
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 fn splice(from: impl std::os::fd::AsFd, to: impl std::os::fd::AsFd) -> io::Result<usize> {

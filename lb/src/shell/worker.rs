@@ -63,6 +63,18 @@ pub(super) struct Admission {
     room: Notify,
 }
 
+/// A snapshot as a worker holds it: counted by this thread alone, so that holding it touches no count that all threads share.
+#[derive(Debug)]
+pub(super) struct Loaded(Arc<Snapshot>);
+
+impl std::ops::Deref for Loaded {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
+}
+
 /// The hot state of one thread.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -78,7 +90,7 @@ pub(super) struct Worker {
     pub(super) random: RefCell<fastrand::Rng>,
     pub(super) draining: Cell<bool>,
     pub(super) log: RefCell<Log>,
-    snapshot: RefCell<Rc<Arc<Snapshot>>>,
+    snapshot: RefCell<Rc<Loaded>>,
     reports: mpsc::Sender<Report>,
 }
 
@@ -100,7 +112,7 @@ pub(super) fn run(setup: Setup) -> std::io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async move {
         let Setup { id, node, shared, gauges, surplus, reports, log, commands } = setup;
-        let first = Rc::new(shared.snapshot.load_full());
+        let first = Rc::new(Loaded(shared.snapshot.load_full()));
         let mut lines = Log::default();
         lines.set(log);
         let worker = Rc::new(Worker {
@@ -256,10 +268,10 @@ fn start(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot: u32, ad
 
 impl Worker {
     /// The truth now.
-    pub(super) fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+    pub(super) fn snapshot(&self) -> Rc<Loaded> {
         let mut cached = self.snapshot.borrow_mut();
         if cached.generation != self.shared.generation.load(Ordering::Acquire) {
-            *cached = Rc::new(self.shared.snapshot.load_full());
+            *cached = Rc::new(Loaded(self.shared.snapshot.load_full()));
         }
         Rc::clone(&cached)
     }
