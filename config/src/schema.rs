@@ -10,7 +10,7 @@ use crate::units::{format_duration, format_size, parse_size};
 const NAME_PATTERN: &str = "^[A-Za-z0-9_.-]{1,64}$";
 
 /// The schema of the file: types, ranges, choices, defaults and descriptions. What concerns several keys at once is left to
-/// [`parse`](crate::parse).
+/// [`parse`](crate::parse()).
 pub fn json_schema() -> Value {
     let mut schema = table(&ROOT);
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
