@@ -312,7 +312,7 @@ impl Exchange<'_> {
                     self.total_ms.set(self.worker.timers.recent_ms() + total.as_millis() as u64);
                 }
             }
-            let place = match pick::take(self.worker, self.timer, pool_slot, key, &tried).await {
+            let place = match pick::take(self.worker, self.timer, pool_slot, key, &tried, self.total_ms.get()).await {
                 Ok(place) => place,
                 Err(cause) => return Done::Failed(self.or_total(cause)),
             };

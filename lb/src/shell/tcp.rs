@@ -69,7 +69,7 @@ async fn reach(
                 key = matches!(pool.config.balance, Balance::Maglev(_)).then(|| source_key(peer));
             }
         }
-        let place = pick::take(worker, timer, slot, key, &tried).await?;
+        let place = pick::take(worker, timer, slot, key, &tried, u64::MAX).await?;
         trace.place(&place, &worker.timers);
         place.state().requests_total.fetch_add(1, Ordering::Relaxed);
         place.state().connects_total.fetch_add(1, Ordering::Relaxed);

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -134,13 +135,21 @@ async fn run_timers(worker: Rc<Worker>) {
 
 /// Tells those who wait for an endpoint when there may be one.
 async fn follow_changes(worker: Rc<Worker>) {
+    let shared = Arc::clone(&worker.shared);
+    // Each is renewed before what it told is acted on, and outlives the other's turn: a notification reaches only those that wait already.
+    let mut changed = pin!(shared.changed.notified());
+    let mut freed = pin!(shared.freed.notified());
     loop {
         tokio::select! {
-            () = worker.shared.changed.notified() => {
+            () = changed.as_mut() => {
+                changed.set(shared.changed.notified());
                 worker.waiters.wake_all();
                 worker.upstreams.sweep(worker.timers.now_us() / 1000);
             }
-            () = worker.shared.freed.notified() => worker.waiters.wake_firsts(),
+            () = freed.as_mut() => {
+                freed.set(shared.freed.notified());
+                worker.waiters.wake_firsts();
+            }
         }
     }
 }
