@@ -31,6 +31,11 @@ impl Buffers {
         Buf { data, start: 0, end: 0, home: Rc::clone(self) }
     }
 
+    /// The smallest one that takes so many bytes, of which there are never more than in a large one.
+    pub(super) fn fitting(self: &Rc<Self>, count: usize) -> Buf {
+        if count <= SMALL { self.small() } else { self.large() }
+    }
+
     /// An empty vector for a head that is being built.
     pub(super) fn head(self: &Rc<Self>) -> Head {
         Head { bytes: self.heads.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(1024)), home: Rc::clone(self) }
@@ -72,6 +77,12 @@ impl Buf {
     pub(super) fn add(&mut self, count: usize) {
         self.end += count;
         debug_assert!(self.end <= self.data.len());
+    }
+
+    /// Copies bytes into the spare room, which must be large enough.
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        self.spare()[..bytes.len()].copy_from_slice(bytes);
+        self.add(bytes.len());
     }
 
     /// So many bytes are done with.

@@ -78,6 +78,8 @@ struct Upload {
     body: Body,
     /// What was read besides the bytes that came with the head, as long as it may be sent again.
     kept: Vec<u8>,
+    /// So many may be kept.
+    keep_max: usize,
     replayable: bool,
     /// Bytes that came behind the body.
     rest: Option<Buf>,
@@ -133,7 +135,7 @@ pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Ne
         Err((cause, detail)) => return exchange.refuse(&mut to_client, cause, detail, None, &input).await,
     };
     *served = served.saturating_add(1);
-    exchange.trace.head_complete();
+    exchange.trace.head_complete(&worker.timers);
     let _in_flight = InFlight::new(&worker);
 
     let mut head = worker.buffers.head();
@@ -162,7 +164,9 @@ pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Ne
         Ok(advance) => advance,
         Err(error) => return exchange.refuse(&mut to_client, Cause::BadRequest, &error.to_string(), Some(&request), &input).await,
     };
-    let upload = Upload { body, kept: Vec::new(), replayable: true, rest: None };
+    // What is not idempotent is sent again only if nothing of it was sent: nothing needs to be kept.
+    let keep_max = if request.method.is_idempotent() { http.limits.retry_bytes_max } else { 0 };
+    let mut upload = Upload { body, kept: Vec::new(), keep_max, replayable: true, rest: None };
     exchange.trace.add_request_bytes(advance.kept as u64);
     if http.limits.body_bytes_max.is_some_and(|most| advance.kept as u64 > most) {
         // Chunks that came with the head; nothing was sent to an endpoint yet.
@@ -182,9 +186,10 @@ pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Ne
 
     let sent = Sent { head, prefix: head_len..head_len + advance.kept, close };
     let behind = head_len + advance.consumed;
-    let done = exchange.attempts(&request, &input, sent, upload, pool, from_client, &mut to_client).await;
+    let done = exchange.attempts(&request, &input, sent, &mut upload, pool, from_client, &mut to_client).await;
+    let rest = upload.rest.take();
     match done {
-        Done::Complete { close, rest } => {
+        Done::Complete { close } => {
             exchange.finish(Cause::Ok, Some(&request), &input);
             if close {
                 return if exchange.uploaded.get() && !rest.is_some_and(|rest| !rest.is_empty()) && input.len() == behind {
@@ -212,7 +217,7 @@ pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Ne
                 return Next::Linger;
             }
             input.consume(behind);
-            Next::Request(Some(input).filter(|buf| !buf.is_empty()))
+            Next::Request(rest.or(Some(input)).filter(|buf| !buf.is_empty()))
         }
         Done::Switched(place, endpoint, first) => {
             exchange.trace.keep(&worker, &request, input.filled());
@@ -233,7 +238,7 @@ struct Sent {
 
 /// How an exchange ended.
 enum Done {
-    Complete { close: bool, rest: Option<Buf> },
+    Complete { close: bool },
     Failed(Cause),
     Switched(Place, TcpStream, Option<Buf>),
 }
@@ -254,14 +259,18 @@ impl Exchange<'_> {
             if !input.is_empty() {
                 match scanner.scan(input.filled(), &bounds) {
                     Ok(Some(head_len)) => {
-                        if !timed {
+                        if timed {
+                            self.worker.timers.now_us();
+                        } else {
                             self.trace.begin(self.worker);
                         }
                         return Ok(Some(head_len));
                     }
                     Ok(None) => {}
                     Err(error) => {
-                        self.trace.begin(self.worker);
+                        if !timed {
+                            self.trace.begin(self.worker);
+                        }
                         return Err((cause_of(error), detail_of(error)));
                     }
                 }
@@ -275,7 +284,8 @@ impl Exchange<'_> {
                 return Err((Cause::HeadTooLarge, "the head is larger than allowed"));
             }
             match io::read(from_client, self.timer, input).await {
-                Ok(0) if input.is_empty() => return Ok(None),
+                // Between two requests a reset is as good an end as any.
+                Ok(0) | Err(Broken::Failed) if input.is_empty() => return Ok(None),
                 Ok(0) | Err(Broken::Failed) => return Err((Cause::ClientClosed, "the client closed within the head")),
                 Ok(_) => {}
                 Err(Broken::Timeout) if input.is_empty() => return Ok(None),
@@ -291,7 +301,7 @@ impl Exchange<'_> {
         request: &Request,
         input: &Buf,
         sent: Sent,
-        mut upload: Upload,
+        upload: &mut Upload,
         pool_slot: u32,
         mut from_client: ReadHalf<'_>,
         to_client: &mut WriteHalf<'_>,
@@ -314,13 +324,14 @@ impl Exchange<'_> {
             }
             let place = match pick::take(self.worker, self.timer, pool_slot, key, &tried, self.total_ms.get()).await {
                 Ok(place) => place,
-                Err(cause) => return Done::Failed(self.or_total(cause)),
+                Err(Cause::NoEndpoint) => return Done::Failed(self.or_total(Cause::NoEndpoint)),
+                Err(cause) => return Done::Failed(cause),
             };
             self.trace.place(&place, &self.worker.timers);
             let mut endpoint = match self.connection(&place, fresh, request.method).await {
                 Ok(endpoint) => endpoint,
                 Err(failure) => {
-                    if failure.cause.fault() == Fault::Endpoint {
+                    if self.blames_endpoint(failure.cause) {
                         place.failed();
                         stats::add(&place.pool().stats.shard(self.worker.id).failures, 1);
                     }
@@ -337,18 +348,18 @@ impl Exchange<'_> {
                 }
             };
             let purge = place.state().purge.load(Ordering::Relaxed);
-            let responded = self.exchange(&place, &mut endpoint, request, input, &sent, &mut upload, &mut from_client, to_client).await;
+            let responded = self.exchange(&place, &mut endpoint, request, input, &sent, upload, &mut from_client, to_client).await;
             let failure = match responded {
                 Ok(Responded::Complete { reusable, keep_alive_s, close }) => {
                     if reusable && self.uploaded.get() {
                         self.keep(&place, endpoint, purge, keep_alive_s);
                     }
-                    return Done::Complete { close, rest: upload.rest };
+                    return Done::Complete { close };
                 }
                 Ok(Responded::Switched(first)) => return Done::Switched(place, endpoint, first),
                 Err(failure) => failure,
             };
-            if failure.cause.fault() == Fault::Endpoint && failure.cause != Cause::ReusedClosed {
+            if self.blames_endpoint(failure.cause) {
                 place.failed();
                 stats::add(&place.pool().stats.shard(self.worker.id).failures, 1);
             }
@@ -386,7 +397,7 @@ impl Exchange<'_> {
             }
         }
         place.state().connects_total.fetch_add(1, Ordering::Relaxed);
-        self.worker.timers.now_us();
+        self.trace.connecting(&self.worker.timers);
         self.arm(place.pool().config.timeouts.connect);
         let mut connect = pin!(upstream::connect(place.address));
         let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {
@@ -438,8 +449,12 @@ impl Exchange<'_> {
             };
             return Err(Failure { cause, unprocessed: written == 0 });
         }
-        if !upload.kept.is_empty() && io::write(&mut to_endpoint, self.timer, &upload.kept, &[]).await.is_err() {
-            return Err(self.closed_cause().into());
+        if !upload.kept.is_empty() {
+            self.write(&mut to_endpoint, &upload.kept, &[], pool.timeouts.idle).await.map_err(|broken| match broken {
+                Broken::Timeout => self.or_total(Cause::EndpointIdle),
+                Broken::Failed => self.closed_cause(),
+            })?;
+            self.arm(pool.timeouts.first_byte);
         }
         let respond = self.respond(place, request, sent.close, &mut from_endpoint, to_client);
         if self.uploaded.get() {
@@ -483,23 +498,24 @@ impl Exchange<'_> {
             if self.http.limits.body_bytes_max.is_some_and(|most| self.trace.request_bytes() > most) {
                 return Err(Some(Cause::BodyTooLarge));
             }
+            // Before anything can fail or be dropped in the middle: the client will not send these bytes again.
+            if advance.consumed < buf.len() {
+                let mut rest = self.worker.buffers.fitting(buf.len() - advance.consumed);
+                rest.push(&buf.filled()[advance.consumed..]);
+                upload.rest = Some(rest);
+            }
             let piece = &buf.filled()[..advance.kept];
-            if upload.replayable && upload.kept.len() + piece.len() <= self.http.limits.retry_bytes_max {
+            if upload.replayable && upload.kept.len() + piece.len() <= upload.keep_max {
                 upload.kept.extend_from_slice(piece);
             } else {
                 upload.replayable = false;
                 upload.kept = Vec::new();
             }
             self.worker.timers.now_us();
-            self.arm(pool.timeouts.idle);
-            match io::write(to_endpoint, self.timer, piece, &[]).await {
+            match self.write(to_endpoint, piece, &[], pool.timeouts.idle).await {
                 Ok(()) => {}
                 Err(Broken::Timeout) => return Err(Some(self.or_total(Cause::EndpointIdle))),
                 Err(Broken::Failed) => return Err(None),
-            }
-            if advance.consumed < buf.len() {
-                buf.consume(advance.consumed);
-                upload.rest = Some(buf);
             }
         }
         self.uploaded.set(true);
@@ -547,6 +563,9 @@ impl Exchange<'_> {
             buf.consume(head_len);
             if request.minor == 1 {
                 self.send(to_client, &out.bytes, &[]).await?;
+                if self.uploaded.get() {
+                    self.arm(place.pool().config.timeouts.first_byte);
+                }
             }
             out.bytes.clear();
         };
@@ -554,12 +573,10 @@ impl Exchange<'_> {
         self.trace.responded(response.status, place, &self.worker.timers);
         buf.consume(response.head_len);
         if response.status == 101 {
-            self.arm(self.listener.config.timeouts.idle);
             self.send(to_client, &out.bytes, &[]).await?;
             return Ok(Responded::Switched(Some(buf)));
         }
 
-        self.arm(self.listener.config.timeouts.idle);
         let advance = response.body.advance(buf.filled_mut()).map_err(|_| Failure::from(Cause::BadResponse))?;
         let mut clean = advance.consumed == buf.len();
         let piece = &buf.filled()[..advance.kept];
@@ -609,7 +626,6 @@ impl Exchange<'_> {
             let advance = response.body.advance(buf.filled_mut()).map_err(|_| Failure::from(Cause::BadResponse))?;
             let piece = &buf.filled()[..advance.kept];
             self.trace.add_response_bytes(piece.len() as u64);
-            self.arm(self.listener.config.timeouts.idle);
             if response.framing == Framing::Chunk {
                 out.bytes.clear();
                 push_chunk(&mut out.bytes, piece);
@@ -657,7 +673,21 @@ impl Exchange<'_> {
     async fn send(&self, to_client: &mut WriteHalf<'_>, first: &[u8], second: &[u8]) -> Result<(), Failure> {
         self.begun.set(true);
         self.trace.add_sent_bytes((first.len() + second.len()) as u64);
-        io::write(to_client, self.timer, first, second).await.map_err(|broken| self.client_cause(&broken).into())
+        let idle = self.listener.config.timeouts.idle;
+        self.write(to_client, first, second, idle).await.map_err(|broken| self.client_cause(&broken).into())
+    }
+
+    /// Writes both pieces. `wait` is for each step forward, not for the whole: a slow reader of a large piece is not an idle one.
+    async fn write(&self, to: &mut WriteHalf<'_>, first: &[u8], second: &[u8], wait: Duration) -> Result<(), Broken> {
+        let mut done = 0;
+        self.arm(wait);
+        loop {
+            let before = done;
+            match io::write_counting(to, self.timer, first, second, &mut done).await {
+                Err(Broken::Timeout) if done > before && !self.total_passed() => self.arm(wait),
+                end => return end,
+            }
+        }
     }
 
     /// Moves the deadline, never past the exchange's total.
@@ -668,10 +698,19 @@ impl Exchange<'_> {
 
     /// The deadline passed: was it the exchange's total?
     fn or_total(&self, cause: Cause) -> Cause {
-        if self.total_ms.get() != u64::MAX && self.worker.timers.now_us() / 1000 >= self.total_ms.get() {
-            Cause::TotalTimeout
-        } else {
-            cause
+        if self.total_passed() { Cause::TotalTimeout } else { cause }
+    }
+
+    fn total_passed(&self) -> bool {
+        self.worker.timers.now_us() / 1000 >= self.total_ms.get()
+    }
+
+    /// Whether the failure says something about the endpoint. A stale connection does not, nor a total that a slow client used up.
+    fn blames_endpoint(&self, cause: Cause) -> bool {
+        match cause {
+            Cause::ReusedClosed => false,
+            Cause::TotalTimeout => self.uploaded.get() && !self.begun.get(),
+            _ => cause.fault() == Fault::Endpoint,
         }
     }
 

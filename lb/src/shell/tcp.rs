@@ -28,7 +28,7 @@ pub(super) async fn serve(mut stream: TcpStream, peer: SocketAddr, listener: Arc
     let timer = worker.timers.timer();
     let trace = Trace::default();
     trace.begin(&worker);
-    trace.head_complete();
+    trace.head_complete(&worker.timers);
     stats::add(&worker.gauges.in_flight, 1);
     match reach(&worker, &timer, &trace, &listener, peer).await {
         Ok((place, mut endpoint)) => {
@@ -73,7 +73,7 @@ async fn reach(
         trace.place(&place, &worker.timers);
         place.state().requests_total.fetch_add(1, Ordering::Relaxed);
         place.state().connects_total.fetch_add(1, Ordering::Relaxed);
-        worker.timers.now_us();
+        trace.connecting(&worker.timers);
         timer.set_after(place.pool().config.timeouts.connect);
         let mut connect = pin!(upstream::connect(place.address));
         let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {

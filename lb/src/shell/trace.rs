@@ -78,10 +78,10 @@ impl Trace {
         }
     }
 
-    /// The head is complete; the clock was read when its last bytes came, or just before.
-    pub(super) fn head_complete(&self) {
-        self.head_us.set(self.began_us.get());
-        self.mark_us.set(self.began_us.get());
+    /// The head is complete; the clock was read when its last bytes came.
+    pub(super) fn head_complete(&self, timers: &Timers) {
+        self.head_us.set(timers.recent_us());
+        self.mark_us.set(timers.recent_us());
     }
 
     pub(super) fn request_id(&self, id: u128) {
@@ -109,14 +109,18 @@ impl Trace {
         }
     }
 
+    /// A new connection is opened.
+    pub(super) fn connecting(&self, timers: &Timers) {
+        self.mark_us.set(timers.now_us());
+    }
+
     /// A connection is there, or could not be had.
     pub(super) fn connected(&self, reused: bool, timers: &Timers) {
         self.reused.set(reused);
         if reused {
             self.connect_us.set(0);
         } else {
-            let before = timers.recent_us();
-            self.connect_us.set(narrow(timers.now_us() - before));
+            self.connect_us.set(narrow(timers.now_us().saturating_sub(self.mark_us.get())));
         }
         self.mark_us.set(timers.recent_us());
     }
