@@ -11,6 +11,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
@@ -110,10 +111,16 @@ enum Responded {
 pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Next {
     let worker = Rc::clone(&connection.worker);
     let snapshot = worker.snapshot();
-    let Connection { stream, peer, listener: first_seen, timer, served, .. } = connection;
-    let current = snapshot.listeners.get(first_seen.slot as usize).and_then(Option::as_deref);
+    let Connection { stream, peer, listener: known, timer, served, .. } = connection;
+    let current = snapshot.listeners.get(known.slot as usize).and_then(Option::as_ref);
+    let current = current.filter(|now| matches!(now.config.protocol, Protocol::Http(_)));
     let removed = current.is_none();
-    let listener = current.filter(|now| matches!(now.config.protocol, Protocol::Http(_))).unwrap_or(first_seen);
+    if let Some(current) = current
+        && !Arc::ptr_eq(current, known)
+    {
+        *known = Arc::clone(current);
+    }
+    let listener: &ListenerSnapshot = known;
     let Protocol::Http(http) = &listener.config.protocol else { return Next::Close };
 
     let mut input = pending.unwrap_or_else(|| worker.buffers.small());
@@ -192,11 +199,8 @@ pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Ne
         Done::Complete { close } => {
             exchange.finish(Cause::Ok, Some(&request), &input);
             if close {
-                return if exchange.uploaded.get() && !rest.is_some_and(|rest| !rest.is_empty()) && input.len() == behind {
-                    Next::Close
-                } else {
-                    Next::Linger
-                };
+                let all_read = exchange.uploaded.get() && rest.is_none() && input.len() == behind;
+                return if all_read { Next::Close } else { Next::Linger };
             }
             input.consume(behind);
             // What a separate read found behind the body comes after what came with the head, of which then nothing is left.
@@ -347,12 +351,11 @@ impl Exchange<'_> {
                     continue;
                 }
             };
-            let purge = place.state().purge.load(Ordering::Relaxed);
             let responded = self.exchange(&place, &mut endpoint, request, input, &sent, upload, &mut from_client, to_client).await;
             let failure = match responded {
                 Ok(Responded::Complete { reusable, keep_alive_s, close }) => {
                     if reusable && self.uploaded.get() {
-                        self.keep(&place, endpoint, purge, keep_alive_s);
+                        self.keep(&place, endpoint, keep_alive_s);
                     }
                     return Done::Complete { close };
                 }
@@ -412,7 +415,7 @@ impl Exchange<'_> {
         connected
     }
 
-    fn keep(&self, place: &Place, endpoint: TcpStream, purge: u32, keep_alive_s: Option<u32>) {
+    fn keep(&self, place: &Place, endpoint: TcpStream, keep_alive_s: Option<u32>) {
         let config = &place.pool().config;
         let mut keep = config.timeouts.keep_alive;
         if let Some(seconds) = keep_alive_s {
@@ -420,7 +423,7 @@ impl Exchange<'_> {
             keep = keep.min(Duration::from_secs(u64::from(seconds)).saturating_sub(Duration::from_secs(1)));
         }
         let now_ms = self.worker.timers.recent_ms();
-        self.worker.upstreams.put(place.state(), endpoint, purge, now_ms, keep, config.limits.idle_connections_max);
+        self.worker.upstreams.put(place.state(), endpoint, place.purge(), now_ms, keep, config.limits.idle_connections_max);
     }
 
     /// Sends the request on this connection and relays the response.
@@ -753,7 +756,8 @@ impl Exchange<'_> {
     async fn answer(&self, to_client: &mut WriteHalf<'_>, cause: Cause, detail: &str, request: Option<&Request>, input: &Buf, close: bool) {
         let head = request.map(|request| &input.filled()[..request.head_len]);
         let mut out = self.worker.buffers.head();
-        let id = self.trace.id_text(request, input.filled());
+        let mut digits = [0; 32];
+        let id = self.trace.id_text(request, input.filled(), &mut digits);
         let close = close || !self.uploaded.get() || cause.fault() == Fault::Client;
         let reply = Reply {
             cause,
@@ -763,7 +767,7 @@ impl Exchange<'_> {
             close,
             http10: request.is_some_and(|request| request.minor == 0),
             retry_after_s: 1,
-            request_id: &id,
+            request_id: id,
         };
         reply::write(&reply, &mut out.bytes);
         self.trace.add_sent_bytes(out.bytes.len() as u64);
@@ -793,11 +797,11 @@ impl Exchange<'_> {
     }
 }
 
-/// Counts a request as under way.
-struct InFlight<'a>(&'a Worker);
+/// Counts a request or session as under way.
+pub(super) struct InFlight<'a>(&'a Worker);
 
 impl<'a> InFlight<'a> {
-    fn new(worker: &'a Worker) -> InFlight<'a> {
+    pub(super) fn new(worker: &'a Worker) -> InFlight<'a> {
         stats::add(&worker.gauges.in_flight, 1);
         InFlight(worker)
     }

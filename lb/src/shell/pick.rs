@@ -17,7 +17,7 @@ use crate::snapshot::{PoolSnapshot, Snapshot};
 use crate::stats;
 
 use super::timer::Timer;
-use super::worker::Worker;
+use super::worker::{Seen, Worker};
 
 /// Endpoints one request may try: the first, and as many again as `retries_max` can name.
 pub(super) const ATTEMPTS_MAX: usize = 8;
@@ -117,7 +117,7 @@ impl Waiters {
 #[derive(Debug)]
 pub(super) struct Place {
     worker: Rc<Worker>,
-    snapshot: Rc<Arc<Snapshot>>,
+    snapshot: Rc<Seen>,
     pool: u32,
     /// Index into the selector.
     pub(super) index: u32,
@@ -126,7 +126,17 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn state(&self) -> &Arc<EndpointState> {
-        &self.pool().selector.candidates()[self.index as usize].state
+        &self.candidate().state
+    }
+
+    fn candidate(&self) -> &Candidate {
+        &self.pool().selector.candidates()[self.index as usize]
+    }
+
+    /// What `purge` must still be for a connection of this place to be kept. Of the snapshot, as the address is: an endpoint that moved or
+    /// was drained meanwhile must not get the old connection back.
+    pub(super) fn purge(&self) -> u32 {
+        self.candidate().purge
     }
 
     pub(super) fn generation(&self) -> u64 {
@@ -185,7 +195,7 @@ pub(super) fn pool(snapshot: &Snapshot, slot: u32) -> Option<&PoolSnapshot> {
     snapshot.pools.get(slot as usize)?.as_deref()
 }
 
-fn try_take(worker: &Rc<Worker>, snapshot: &Rc<Arc<Snapshot>>, slot: u32, key: Option<u64>, tried: &Tried) -> Option<Place> {
+fn try_take(worker: &Rc<Worker>, snapshot: &Rc<Seen>, slot: u32, key: Option<u64>, tried: &Tried) -> Option<Place> {
     let pool = pool(snapshot, slot)?;
     let limit = pool.config.limits.connections_per_endpoint.map_or(u32::MAX, std::num::NonZeroU32::get);
     let mut lost = *tried;

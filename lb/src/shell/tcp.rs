@@ -15,7 +15,7 @@ use crate::cause::{Cause, Fault};
 use crate::snapshot::ListenerSnapshot;
 use crate::stats;
 
-use super::exchange::{connect_cause, source_key};
+use super::exchange::{InFlight, connect_cause, source_key};
 use super::pick::{self, Place, Tried};
 use super::timer::Timer;
 use super::trace::Trace;
@@ -29,7 +29,7 @@ pub(super) async fn serve(mut stream: TcpStream, peer: SocketAddr, listener: Arc
     let trace = Trace::default();
     trace.begin(&worker);
     trace.head_complete(&worker.timers);
-    stats::add(&worker.gauges.in_flight, 1);
+    let _in_flight = InFlight::new(&worker);
     match reach(&worker, &timer, &trace, &listener, peer).await {
         Ok((place, mut endpoint)) => {
             place.succeeded();
@@ -45,7 +45,6 @@ pub(super) async fn serve(mut stream: TcpStream, peer: SocketAddr, listener: Arc
         }
         Err(cause) => trace.finish(&worker, &listener, peer, cause, None, &[]),
     }
-    stats::sub(&worker.gauges.in_flight, 1);
 }
 
 /// A connection to an endpoint of the listener's pool; a refused one is tried elsewhere, because nothing was sent yet.

@@ -21,6 +21,9 @@ use super::worker::Worker;
 /// Not reached yet.
 const NONE: u32 = u32::MAX;
 
+/// A head and its bytes.
+type Kept = (Request, Vec<u8>);
+
 /// The phases of an exchange, on the worker's clock in microseconds.
 #[derive(Debug)]
 pub(super) struct Trace {
@@ -41,7 +44,7 @@ pub(super) struct Trace {
     sent_bytes: Cell<u64>,
     request_id: Cell<u128>,
     /// The head, for a log line that is written when the buffer is long gone.
-    kept: RefCell<Option<Box<(Request, Vec<u8>)>>>,
+    kept: RefCell<Option<Box<Kept>>>,
 }
 
 impl Default for Trace {
@@ -167,11 +170,14 @@ impl Trace {
     }
 
     /// The request's id: what the client sent, else what we made.
-    pub(super) fn id_text(&self, request: Option<&Request>, head: &[u8]) -> Vec<u8> {
+    pub(super) fn id_text<'a>(&self, request: Option<&Request>, head: &'a [u8], digits: &'a mut [u8; 32]) -> &'a [u8] {
         match request.map(|request| request.request_id.of_buf(head)) {
-            Some(id) if !id.is_empty() => id.to_vec(),
-            _ if self.request_id.get() != 0 => hex(self.request_id.get()).to_vec(),
-            _ => Vec::new(),
+            Some(id) if !id.is_empty() => id,
+            _ if self.request_id.get() != 0 => {
+                *digits = hex(self.request_id.get());
+                digits
+            }
+            _ => &[],
         }
     }
 
@@ -218,7 +224,8 @@ impl Trace {
         }
         let snapshot = worker.snapshot();
         let pool = pick::pool(&snapshot, self.pool.get());
-        let id = self.id_text(request, head);
+        let mut digits = [0; 32];
+        let id = self.id_text(request, head, &mut digits);
         let text = |span: Option<crate::http1::request::Span>| span.map_or(&[][..], |span| span.of_buf(head));
         let reached = |phase: &Cell<u32>| Some(phase.get()).filter(|us| *us != NONE);
         let record = Record {
@@ -232,7 +239,7 @@ impl Trace {
             target: text(request.map(|request| request.target)),
             http_minor: request.map_or(1, |request| request.minor),
             status: self.status.get(),
-            request_id: &id,
+            request_id: id,
             user_agent: text(request.map(|request| request.user_agent)),
             request_bytes: self.request_bytes.get(),
             response_bytes: self.response_bytes.get(),
