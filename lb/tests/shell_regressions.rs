@@ -93,6 +93,33 @@ fn bytes_behind_a_body_survive_a_failed_attempt() {
 }
 
 #[test]
+fn an_interim_response_does_not_take_the_place_of_an_answer() {
+    let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+    let origin_address = origin.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in origin.incoming().map_while(Result::ok) {
+            read_head(&mut stream);
+            let _ = write!(stream, "HTTP/1.1 100 Continue\r\n\r\n").and_then(|()| stream.read_exact(&mut [0; 2]));
+        }
+    });
+    let address = free_address();
+    let plane = DataPlane::start(
+        config(&format!(
+            "[node]\nname = \"t\"\nworkers = 1\n[listener.web]\nbind = \"{address}\"\nprotocol = \"http\"\npool = \"web\"\n\
+             [pool.web]\nendpoints = [\"{origin_address}\"]\n"
+        )),
+        Options::default(),
+    )
+    .unwrap();
+    let mut client = client(address);
+    write!(client, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n").unwrap();
+    assert!(read_head(&mut client).starts_with(b"HTTP/1.1 100 "));
+    client.write_all(b"ab").unwrap();
+    assert!(read_head(&mut client).starts_with(b"HTTP/1.1 502 "));
+    plane.shutdown(Duration::ZERO);
+}
+
+#[test]
 fn nobody_in_the_queue_is_forgotten() {
     let origin = letter_server('a');
     let address = free_address();

@@ -68,7 +68,7 @@ struct Exchange<'a> {
     /// End of `total`, in the worker's milliseconds.
     total_ms: Cell<u64>,
     trace: Trace,
-    /// Something was sent to the client.
+    /// A part of something was sent to the client that only this attempt can complete.
     begun: Cell<bool>,
     /// The request's body was sent to the endpoint.
     uploaded: Cell<bool>,
@@ -491,7 +491,7 @@ impl Exchange<'_> {
             self.arm(self.listener.config.timeouts.idle);
             io::readable(from_client.as_ref(), self.timer).await.map_err(|broken| Some(self.client_cause(&broken)))?;
             let large = matches!(upload.body, Body::Length(left) if left > SMALL as u64);
-            let mut buf = if large { self.worker.buffers.large() } else { self.worker.buffers.small() };
+            let mut buf = if large { self.worker.buffers.bulk() } else { self.worker.buffers.small() };
             let count = io::read(from_client, self.timer, &mut buf).await.map_err(|broken| Some(self.client_cause(&broken)))?;
             if count == 0 {
                 return Err(Some(Cause::ClientClosed));
@@ -566,6 +566,8 @@ impl Exchange<'_> {
             buf.consume(head_len);
             if request.minor == 1 {
                 self.send(to_client, &out.bytes, &[]).await?;
+                // Whole, and not the answer: that may still be another endpoint's, or our own.
+                self.begun.set(false);
                 if self.uploaded.get() {
                     self.arm(place.pool().config.timeouts.first_byte);
                 }
@@ -621,7 +623,7 @@ impl Exchange<'_> {
                 Body::Length(left) => *left > SMALL as u64,
                 _ => true,
             };
-            let mut buf = if large { self.worker.buffers.large() } else { self.worker.buffers.small() };
+            let mut buf = if large { self.worker.buffers.bulk() } else { self.worker.buffers.small() };
             let count = io::read(from_endpoint, self.timer, &mut buf).await.map_err(|broken| self.endpoint_failure(&broken))?;
             if count == 0 {
                 return if response.body.complete_at_close() { Ok(false) } else { Err(Cause::EndpointClosed.into()) };
