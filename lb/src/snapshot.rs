@@ -32,6 +32,8 @@ pub struct ListenerSnapshot {
     pub pool: Option<u32>,
     /// Counters, kept over reloads.
     pub stats: Arc<ListenerStats>,
+    /// Counters of the pools named above. Held so that their slots are not given to other pools while a connection still goes by this.
+    pub pools_held: Vec<Arc<PoolStats>>,
 }
 
 impl ListenerSnapshot {

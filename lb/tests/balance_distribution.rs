@@ -26,7 +26,7 @@ fn all_methods() -> [Balance; 6] {
 fn candidate(number: u32, weight: u32) -> Candidate {
     let address = SocketAddr::from((Ipv4Addr::from(0x0A00_0001 + number), 8080));
     let state = Arc::new(EndpointState::new(number, PoolName::from("web"), EndpointAddress::from(address)));
-    Candidate { state, address, weight }
+    Candidate { state, address, weight, purge: 0 }
 }
 
 /// Endpoints numbered from 0 with effective weights.

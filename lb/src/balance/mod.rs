@@ -45,6 +45,8 @@ pub struct Candidate {
     pub address: SocketAddr,
     /// Effective weight: the configured weight times 100, times the slow-start share (see [`ramp`]); 0 is taken for 1.
     pub weight: u32,
+    /// `state.purge` when this was baked: connections opened by it are not kept once that has moved on.
+    pub purge: u32,
 }
 
 /// Candidates that were tried already for this request, by index.

@@ -357,7 +357,9 @@ impl Core {
                 Some(old) => (old.slot, Arc::clone(&old.stats)),
                 None => (self.listener_slots.take(), Arc::new(ListenerStats::new(self.workers))),
             };
-            let new = ListenerSnapshot { slot, config: Arc::clone(config), route_pools, pool, stats };
+            let pools_held = route_pools.iter().chain(&pool).filter_map(|slot| self.pools[*slot as usize].as_ref());
+            let pools_held = pools_held.map(|pool| Arc::clone(&pool.stats)).collect();
+            let new = ListenerSnapshot { slot, config: Arc::clone(config), route_pools, pool, stats, pools_held };
             self.listeners.insert(name.clone(), Arc::new(new));
             self.changed = true;
         }

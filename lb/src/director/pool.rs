@@ -163,7 +163,8 @@ impl PoolEntry {
                 (false, _) => eligible(member) && Some(member.config.tier) == tier,
             };
             if let (true, Some(address)) = (member.available, member.resolved) {
-                candidates.push(Candidate { state: Arc::clone(&member.state), address, weight });
+                let purge = member.state.purge.load(Ordering::Relaxed);
+                candidates.push(Candidate { state: Arc::clone(&member.state), address, weight, purge });
             }
         }
         let event = self.cross_floor(below, undecided);

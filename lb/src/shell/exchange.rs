@@ -11,6 +11,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
@@ -68,7 +69,7 @@ struct Exchange<'a> {
     /// End of `total`, in the worker's milliseconds.
     total_ms: Cell<u64>,
     trace: Trace,
-    /// Something was sent to the client.
+    /// A part of something was sent to the client that only this attempt can complete.
     begun: Cell<bool>,
     /// The request's body was sent to the endpoint.
     uploaded: Cell<bool>,
@@ -79,6 +80,8 @@ struct Upload {
     body: Body,
     /// What was read besides the bytes that came with the head, as long as it may be sent again.
     kept: Vec<u8>,
+    /// So many may be kept.
+    keep_max: usize,
     replayable: bool,
     /// Bytes that came behind the body.
     rest: Option<Buf>,
@@ -109,10 +112,16 @@ enum Responded {
 pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Next {
     let worker = Rc::clone(&connection.worker);
     let snapshot = worker.snapshot();
-    let Connection { stream, peer, listener: first_seen, timer, served, .. } = connection;
-    let current = snapshot.listeners.get(first_seen.slot as usize).and_then(Option::as_deref);
+    let Connection { stream, peer, listener: known, timer, served, .. } = connection;
+    let current = snapshot.listeners.get(known.slot as usize).and_then(Option::as_ref);
+    let current = current.filter(|now| matches!(now.config.protocol, Protocol::Http(_)));
     let removed = current.is_none();
-    let listener = current.filter(|now| matches!(now.config.protocol, Protocol::Http(_))).unwrap_or(first_seen);
+    if let Some(current) = current
+        && !Arc::ptr_eq(current, known)
+    {
+        *known = Arc::clone(current);
+    }
+    let listener: &ListenerSnapshot = known;
     let Protocol::Http(http) = &listener.config.protocol else { return Next::Close };
 
     let mut input = pending.unwrap_or_else(|| worker.buffers.small());
@@ -135,7 +144,7 @@ pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Ne
         Err((cause, detail)) => return exchange.refuse(to_client, cause, detail, None, &input).await,
     };
     *served = served.saturating_add(1);
-    exchange.trace.head_complete();
+    exchange.trace.head_complete(&worker.timers);
     let _in_flight = InFlight::new(&worker);
 
     let mut head = worker.buffers.head();
@@ -164,7 +173,9 @@ pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Ne
         Ok(advance) => advance,
         Err(error) => return exchange.refuse(to_client, Cause::BadRequest, &error.to_string(), Some(&request), &input).await,
     };
-    let upload = Upload { body, kept: Vec::new(), replayable: true, rest: None };
+    // What is not idempotent is sent again only if nothing of it was sent: nothing needs to be kept.
+    let keep_max = if request.method.is_idempotent() { http.limits.retry_bytes_max } else { 0 };
+    let mut upload = Upload { body, kept: Vec::new(), keep_max, replayable: true, rest: None };
     exchange.trace.add_request_bytes(advance.kept as u64);
     if http.limits.body_bytes_max.is_some_and(|most| advance.kept as u64 > most) {
         // Chunks that came with the head; nothing was sent to an endpoint yet.
@@ -184,16 +195,14 @@ pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Ne
 
     let sent = Sent { head, prefix: head_len..head_len + advance.kept, close };
     let behind = head_len + advance.consumed;
-    let done = exchange.attempts(&request, &input, sent, upload, pool, from_client, to_client).await;
+    let done = exchange.attempts(&request, &input, sent, &mut upload, pool, from_client, to_client).await;
+    let rest = upload.rest.take();
     match done {
-        Done::Complete { close, rest } => {
+        Done::Complete { close } => {
             exchange.finish(Cause::Ok, Some(&request), &input);
             if close {
-                return if exchange.uploaded.get() && rest.is_none_or(|rest| rest.is_empty()) && input.len() == behind {
-                    Next::Close
-                } else {
-                    Next::Linger
-                };
+                let all_read = exchange.uploaded.get() && rest.is_none() && input.len() == behind;
+                return if all_read { Next::Close } else { Next::Linger };
             }
             input.consume(behind);
             // What a separate read found behind the body comes after what came with the head, of which then nothing is left.
@@ -214,7 +223,7 @@ pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Ne
                 return Next::Linger;
             }
             input.consume(behind);
-            Next::Request(Some(input).filter(|buf| !buf.is_empty()))
+            Next::Request(rest.or(Some(input)).filter(|buf| !buf.is_empty()))
         }
         Done::Switched(place, endpoint, first) => {
             exchange.trace.keep(&worker, &request, input.filled());
@@ -235,7 +244,7 @@ struct Sent {
 
 /// How an exchange ended.
 enum Done {
-    Complete { close: bool, rest: Option<Buf> },
+    Complete { close: bool },
     Failed(Cause),
     Switched(Place, TcpStream, Option<Buf>),
 }
@@ -256,14 +265,18 @@ impl Exchange<'_> {
             if !input.is_empty() {
                 match scanner.scan(input.filled(), &bounds) {
                     Ok(Some(head_len)) => {
-                        if !timed {
+                        if timed {
+                            self.worker.timers.now_us();
+                        } else {
                             self.trace.begin(self.worker);
                         }
                         return Ok(Some(head_len));
                     }
                     Ok(None) => {}
                     Err(error) => {
-                        self.trace.begin(self.worker);
+                        if !timed {
+                            self.trace.begin(self.worker);
+                        }
                         return Err((cause_of(error), detail_of(error)));
                     }
                 }
@@ -277,7 +290,8 @@ impl Exchange<'_> {
                 return Err((Cause::HeadTooLarge, "the head is larger than allowed"));
             }
             match io::read(from_client, self.timer, input).await {
-                Ok(0) if input.is_empty() => return Ok(None),
+                // Between two requests a reset is as good an end as any.
+                Ok(0) | Err(Broken::Failed) if input.is_empty() => return Ok(None),
                 Ok(0) | Err(Broken::Failed) => return Err((Cause::ClientClosed, "the client closed within the head")),
                 Ok(_) => {}
                 Err(Broken::Timeout) if input.is_empty() => return Ok(None),
@@ -293,7 +307,7 @@ impl Exchange<'_> {
         request: &Request,
         input: &Buf,
         sent: Sent,
-        mut upload: Upload,
+        upload: &mut Upload,
         pool_slot: u32,
         from_client: &TcpStream,
         to_client: &TcpStream,
@@ -314,15 +328,16 @@ impl Exchange<'_> {
                     self.total_ms.set(self.worker.timers.recent_ms() + total.as_millis() as u64);
                 }
             }
-            let place = match pick::take(self.worker, self.timer, pool_slot, key, &tried).await {
+            let place = match pick::take(self.worker, self.timer, pool_slot, key, &tried, self.total_ms.get()).await {
                 Ok(place) => place,
-                Err(cause) => return Done::Failed(self.or_total(cause)),
+                Err(Cause::NoEndpoint) => return Done::Failed(self.or_total(Cause::NoEndpoint)),
+                Err(cause) => return Done::Failed(cause),
             };
             self.trace.place(&place, &self.worker.timers);
             let endpoint = match self.connection(&place, fresh, request.method).await {
                 Ok(endpoint) => endpoint,
                 Err(failure) => {
-                    if failure.cause.fault() == Fault::Endpoint {
+                    if self.blames_endpoint(failure.cause) {
                         place.failed();
                         stats::add(&place.pool().stats.shard(self.worker.id).failures, 1);
                     }
@@ -338,19 +353,18 @@ impl Exchange<'_> {
                     continue;
                 }
             };
-            let purge = place.state().purge.load(Ordering::Relaxed);
-            let responded = self.exchange(&place, &endpoint, request, input, &sent, &mut upload, from_client, to_client).await;
+            let responded = self.exchange(&place, &endpoint, request, input, &sent, upload, from_client, to_client).await;
             let failure = match responded {
                 Ok(Responded::Complete { reusable, keep_alive_s, close }) => {
                     if reusable && self.uploaded.get() {
-                        self.keep(&place, endpoint, purge, keep_alive_s);
+                        self.keep(&place, endpoint, keep_alive_s);
                     }
-                    return Done::Complete { close, rest: upload.rest };
+                    return Done::Complete { close };
                 }
                 Ok(Responded::Switched(first)) => return Done::Switched(place, endpoint, first),
                 Err(failure) => failure,
             };
-            if failure.cause.fault() == Fault::Endpoint && failure.cause != Cause::ReusedClosed {
+            if self.blames_endpoint(failure.cause) {
                 place.failed();
                 stats::add(&place.pool().stats.shard(self.worker.id).failures, 1);
             }
@@ -388,7 +402,7 @@ impl Exchange<'_> {
             }
         }
         place.state().connects_total.fetch_add(1, Ordering::Relaxed);
-        self.worker.timers.now_us();
+        self.trace.connecting(&self.worker.timers);
         self.arm(place.pool().config.timeouts.connect);
         let mut connect = pin!(upstream::connect(place.address));
         let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {
@@ -403,7 +417,7 @@ impl Exchange<'_> {
         connected
     }
 
-    fn keep(&self, place: &Place, endpoint: TcpStream, purge: u32, keep_alive_s: Option<u32>) {
+    fn keep(&self, place: &Place, endpoint: TcpStream, keep_alive_s: Option<u32>) {
         let config = &place.pool().config;
         let mut keep = config.timeouts.keep_alive;
         if let Some(seconds) = keep_alive_s {
@@ -411,7 +425,7 @@ impl Exchange<'_> {
             keep = keep.min(Duration::from_secs(u64::from(seconds)).saturating_sub(Duration::from_secs(1)));
         }
         let now_ms = self.worker.timers.recent_ms();
-        self.worker.upstreams.put(place.state(), endpoint, purge, now_ms, keep, config.limits.idle_connections_max);
+        self.worker.upstreams.put(place.state(), endpoint, place.purge(), now_ms, keep, config.limits.idle_connections_max);
     }
 
     /// Sends the request on this connection and relays the response.
@@ -440,8 +454,12 @@ impl Exchange<'_> {
             };
             return Err(Failure { cause, unprocessed: written == 0 });
         }
-        if !upload.kept.is_empty() && io::write(to_endpoint, self.timer, &upload.kept, &[]).await.is_err() {
-            return Err(self.closed_cause().into());
+        if !upload.kept.is_empty() {
+            self.write(to_endpoint, &upload.kept, &[], pool.timeouts.idle).await.map_err(|broken| match broken {
+                Broken::Timeout => self.or_total(Cause::EndpointIdle),
+                Broken::Failed => self.closed_cause(),
+            })?;
+            self.arm(pool.timeouts.first_byte);
         }
         let respond = self.respond(place, request, sent.close, from_endpoint, to_client);
         if self.uploaded.get() {
@@ -475,7 +493,7 @@ impl Exchange<'_> {
             self.arm(self.listener.config.timeouts.idle);
             io::readable(from_client, self.timer).await.map_err(|broken| Some(self.client_cause(&broken)))?;
             let large = matches!(upload.body, Body::Length(left) if left > SMALL as u64);
-            let mut buf = if large { self.worker.buffers.large() } else { self.worker.buffers.small() };
+            let mut buf = if large { self.worker.buffers.bulk() } else { self.worker.buffers.small() };
             let count = io::read(from_client, self.timer, &mut buf).await.map_err(|broken| Some(self.client_cause(&broken)))?;
             if count == 0 {
                 return Err(Some(Cause::ClientClosed));
@@ -485,23 +503,24 @@ impl Exchange<'_> {
             if self.http.limits.body_bytes_max.is_some_and(|most| self.trace.request_bytes() > most) {
                 return Err(Some(Cause::BodyTooLarge));
             }
+            // Before anything can fail or be dropped in the middle: the client will not send these bytes again.
+            if advance.consumed < buf.len() {
+                let mut rest = self.worker.buffers.fitting(buf.len() - advance.consumed);
+                rest.push(&buf.filled()[advance.consumed..]);
+                upload.rest = Some(rest);
+            }
             let piece = &buf.filled()[..advance.kept];
-            if upload.replayable && upload.kept.len() + piece.len() <= self.http.limits.retry_bytes_max {
+            if upload.replayable && upload.kept.len() + piece.len() <= upload.keep_max {
                 upload.kept.extend_from_slice(piece);
             } else {
                 upload.replayable = false;
                 upload.kept = Vec::new();
             }
             self.worker.timers.now_us();
-            self.arm(pool.timeouts.idle);
-            match io::write(to_endpoint, self.timer, piece, &[]).await {
+            match self.write(to_endpoint, piece, &[], pool.timeouts.idle).await {
                 Ok(()) => {}
                 Err(Broken::Timeout) => return Err(Some(self.or_total(Cause::EndpointIdle))),
                 Err(Broken::Failed) => return Err(None),
-            }
-            if advance.consumed < buf.len() {
-                buf.consume(advance.consumed);
-                upload.rest = Some(buf);
             }
         }
         self.uploaded.set(true);
@@ -549,6 +568,11 @@ impl Exchange<'_> {
             buf.consume(head_len);
             if request.minor == 1 {
                 self.send(to_client, &out.bytes, &[]).await?;
+                // Whole, and not the answer: that may still be another endpoint's, or our own.
+                self.begun.set(false);
+                if self.uploaded.get() {
+                    self.arm(place.pool().config.timeouts.first_byte);
+                }
             }
             out.bytes.clear();
         };
@@ -556,12 +580,10 @@ impl Exchange<'_> {
         self.trace.responded(response.status, place, &self.worker.timers);
         buf.consume(response.head_len);
         if response.status == 101 {
-            self.arm(self.listener.config.timeouts.idle);
             self.send(to_client, &out.bytes, &[]).await?;
             return Ok(Responded::Switched(Some(buf)));
         }
 
-        self.arm(self.listener.config.timeouts.idle);
         let advance = response.body.advance(buf.filled_mut()).map_err(|_| Failure::from(Cause::BadResponse))?;
         let mut clean = advance.consumed == buf.len();
         let piece = &buf.filled()[..advance.kept];
@@ -608,7 +630,7 @@ impl Exchange<'_> {
                 Body::Length(left) => *left > SMALL as u64,
                 _ => true,
             };
-            let mut buf = if large { self.worker.buffers.large() } else { self.worker.buffers.small() };
+            let mut buf = if large { self.worker.buffers.bulk() } else { self.worker.buffers.small() };
             let count = io::read(from_endpoint, self.timer, &mut buf).await.map_err(|broken| self.endpoint_failure(&broken))?;
             if count == 0 {
                 return if response.body.complete_at_close() { Ok(false) } else { Err(Cause::EndpointClosed.into()) };
@@ -616,7 +638,6 @@ impl Exchange<'_> {
             let advance = response.body.advance(buf.filled_mut()).map_err(|_| Failure::from(Cause::BadResponse))?;
             let piece = &buf.filled()[..advance.kept];
             self.trace.add_response_bytes(piece.len() as u64);
-            self.arm(self.listener.config.timeouts.idle);
             if response.framing == Framing::Chunk {
                 out.bytes.clear();
                 push_chunk(&mut out.bytes, piece);
@@ -664,7 +685,21 @@ impl Exchange<'_> {
     async fn send(&self, to_client: &TcpStream, first: &[u8], second: &[u8]) -> Result<(), Failure> {
         self.begun.set(true);
         self.trace.add_sent_bytes((first.len() + second.len()) as u64);
-        io::write(to_client, self.timer, first, second).await.map_err(|broken| self.client_cause(&broken).into())
+        let idle = self.listener.config.timeouts.idle;
+        self.write(to_client, first, second, idle).await.map_err(|broken| self.client_cause(&broken).into())
+    }
+
+    /// Writes both pieces. `wait` is for each step forward, not for the whole: a slow reader of a large piece is not an idle one.
+    async fn write(&self, to: &TcpStream, first: &[u8], second: &[u8], wait: Duration) -> Result<(), Broken> {
+        let mut done = 0;
+        self.arm(wait);
+        loop {
+            let before = done;
+            match io::write_counting(to, self.timer, first, second, &mut done).await {
+                Err(Broken::Timeout) if done > before && !self.total_passed() => self.arm(wait),
+                end => return end,
+            }
+        }
     }
 
     /// Moves the deadline, never past the exchange's total.
@@ -675,10 +710,19 @@ impl Exchange<'_> {
 
     /// The deadline passed: was it the exchange's total?
     fn or_total(&self, cause: Cause) -> Cause {
-        if self.total_ms.get() != u64::MAX && self.worker.timers.now_us() / 1000 >= self.total_ms.get() {
-            Cause::TotalTimeout
-        } else {
-            cause
+        if self.total_passed() { Cause::TotalTimeout } else { cause }
+    }
+
+    fn total_passed(&self) -> bool {
+        self.worker.timers.now_us() / 1000 >= self.total_ms.get()
+    }
+
+    /// Whether the failure says something about the endpoint. A stale connection does not, nor a total that a slow client used up.
+    fn blames_endpoint(&self, cause: Cause) -> bool {
+        match cause {
+            Cause::ReusedClosed => false,
+            Cause::TotalTimeout => self.uploaded.get() && !self.begun.get(),
+            _ => cause.fault() == Fault::Endpoint,
         }
     }
 
@@ -721,7 +765,8 @@ impl Exchange<'_> {
     async fn answer(&self, to_client: &TcpStream, cause: Cause, detail: &str, request: Option<&Request>, input: &Buf, close: bool) {
         let head = request.map(|request| &input.filled()[..request.head_len]);
         let mut out = self.worker.buffers.head();
-        let id = self.trace.id_text(request, input.filled());
+        let mut digits = [0; 32];
+        let id = self.trace.id_text(request, input.filled(), &mut digits);
         let close = close || !self.uploaded.get() || cause.fault() == Fault::Client;
         let reply = Reply {
             cause,
@@ -731,7 +776,7 @@ impl Exchange<'_> {
             close,
             http10: request.is_some_and(|request| request.minor == 0),
             retry_after_s: 1,
-            request_id: &id,
+            request_id: id,
         };
         reply::write(&reply, &mut out.bytes);
         self.trace.add_sent_bytes(out.bytes.len() as u64);
@@ -761,11 +806,11 @@ impl Exchange<'_> {
     }
 }
 
-/// Counts a request as under way.
-struct InFlight<'a>(&'a Worker);
+/// Counts a request or session as under way.
+pub(super) struct InFlight<'a>(&'a Worker);
 
 impl<'a> InFlight<'a> {
-    fn new(worker: &'a Worker) -> InFlight<'a> {
+    pub(super) fn new(worker: &'a Worker) -> InFlight<'a> {
         stats::add(&worker.gauges.in_flight, 1);
         InFlight(worker)
     }

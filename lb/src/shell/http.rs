@@ -32,7 +32,7 @@ const DRAIN_KEEP_ALIVE: Duration = Duration::from_secs(2);
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
     pub(super) peer: SocketAddr,
-    /// As it was when the connection came; used when the listener is gone.
+    /// As it was at the last request; used on when the listener is gone.
     pub(super) listener: Arc<ListenerSnapshot>,
     pub(super) timer: Timer,
     /// Requests served.

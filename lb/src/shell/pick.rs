@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::task::{Poll, Waker};
 
 use crate::balance::Candidate;
@@ -17,7 +17,7 @@ use crate::snapshot::{PoolSnapshot, Snapshot};
 use crate::stats;
 
 use super::timer::Timer;
-use super::worker::{Loaded, Worker};
+use super::worker::{Seen, Worker};
 
 /// Endpoints one request may try: the first, and as many again as `retries_max` can name.
 pub(super) const ATTEMPTS_MAX: usize = 8;
@@ -68,7 +68,10 @@ impl Waiters {
     fn leave(&self, pool: u32, waiting: &Rc<RefCell<Waiting>>) {
         let mut pools = self.pools.borrow_mut();
         if let Some(queue) = pools.get_mut(&pool) {
-            queue.retain(|other| !Rc::ptr_eq(other, waiting));
+            // Mostly the first.
+            if let Some(index) = queue.iter().position(|other| Rc::ptr_eq(other, waiting)) {
+                queue.remove(index);
+            }
             if queue.is_empty() {
                 pools.remove(&pool);
             }
@@ -114,7 +117,7 @@ impl Waiters {
 #[derive(Debug)]
 pub(super) struct Place {
     worker: Rc<Worker>,
-    snapshot: Rc<Loaded>,
+    snapshot: Rc<Seen>,
     pool: u32,
     /// Index into the selector.
     pub(super) index: u32,
@@ -123,7 +126,17 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn state(&self) -> &Arc<EndpointState> {
-        &self.pool().selector.candidates()[self.index as usize].state
+        &self.candidate().state
+    }
+
+    fn candidate(&self) -> &Candidate {
+        &self.pool().selector.candidates()[self.index as usize]
+    }
+
+    /// What `purge` must still be for a connection of this place to be kept. Of the snapshot, as the address is: an endpoint that moved or
+    /// was drained meanwhile must not get the old connection back.
+    pub(super) fn purge(&self) -> u32 {
+        self.candidate().purge
     }
 
     pub(super) fn generation(&self) -> u64 {
@@ -162,11 +175,18 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.state().in_flight.fetch_sub(1, Ordering::Relaxed);
-        let waiting = self.pool().waiting.load(Ordering::Relaxed) > 0;
-        if waiting && !self.worker.waiters.wake_first(self.pool) {
-            self.worker.shared.freed.notify_waiters();
+        // In one order with `wait`: either we see it waiting, or it sees the place free.
+        self.state().in_flight.fetch_sub(1, Ordering::SeqCst);
+        if self.pool().waiting.load(Ordering::SeqCst) > 0 {
+            pass_on(&self.worker, self.pool);
         }
+    }
+}
+
+/// There may be a place: wakes the next of this worker's queue, or if there is none those of the others.
+fn pass_on(worker: &Worker, pool: u32) {
+    if !worker.waiters.wake_first(pool) {
+        worker.shared.freed.notify_waiters();
     }
 }
 
@@ -175,7 +195,7 @@ pub(super) fn pool(snapshot: &Snapshot, slot: u32) -> Option<&PoolSnapshot> {
     snapshot.pools.get(slot as usize)?.as_deref()
 }
 
-fn try_take(worker: &Rc<Worker>, snapshot: &Rc<Loaded>, slot: u32, key: Option<u64>, tried: &Tried) -> Option<Place> {
+fn try_take(worker: &Rc<Worker>, snapshot: &Rc<Seen>, slot: u32, key: Option<u64>, tried: &Tried) -> Option<Place> {
     let pool = pool(snapshot, slot)?;
     let limit = pool.config.limits.connections_per_endpoint.map_or(u32::MAX, std::num::NonZeroU32::get);
     let mut lost = *tried;
@@ -183,20 +203,35 @@ fn try_take(worker: &Rc<Worker>, snapshot: &Rc<Loaded>, slot: u32, key: Option<u
         let now_ns = worker.timers.recent_us() * 1000;
         let index = pool.selector.pick(key, now_ns, &mut worker.random.borrow_mut(), lost.of(snapshot.generation))?;
         let Candidate { state, address, .. } = &pool.selector.candidates()[index as usize];
-        if state.in_flight.fetch_add(1, Ordering::Relaxed) < limit {
+        if step_in(&state.in_flight, limit) {
             return Some(Place { worker: Rc::clone(worker), snapshot: Rc::clone(snapshot), pool: slot, index, address: *address });
         }
         // Another worker took the last place between our look and our step.
-        state.in_flight.fetch_sub(1, Ordering::Relaxed);
         lost.push(snapshot.generation, index);
     }
     None
 }
 
+/// Counts a request in if there is room. The count never passes the limit, not even for a moment in which another could take it for full.
+fn step_in(in_flight: &AtomicU32, limit: u32) -> bool {
+    if limit == u32::MAX {
+        in_flight.fetch_add(1, Ordering::Relaxed);
+        return true;
+    }
+    in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < limit).then_some(count + 1)).is_ok()
+}
+
 /// An endpoint of the pool, waiting for one up to the pool's queue timeout.
 ///
-/// `tried` are passed over, unless nothing else is left: a pool of one is tried again.
-pub(super) async fn take(worker: &Rc<Worker>, timer: &Timer, slot: u32, key: Option<u64>, tried: &Tried) -> Result<Place, Cause> {
+/// `tried` are passed over, unless nothing else is left: a pool of one is tried again. Nobody waits past `until_ms` of the worker's clock.
+pub(super) async fn take(
+    worker: &Rc<Worker>,
+    timer: &Timer,
+    slot: u32,
+    key: Option<u64>,
+    tried: &Tried,
+    until_ms: u64,
+) -> Result<Place, Cause> {
     let snapshot = worker.snapshot();
     let Some(pool_now) = pool(&snapshot, slot) else { return Err(Cause::NoEndpoint) };
     if worker.waiters.is_empty(slot) {
@@ -209,10 +244,17 @@ pub(super) async fn take(worker: &Rc<Worker>, timer: &Timer, slot: u32, key: Opt
             return Ok(place);
         }
     }
-    wait(worker, timer, slot, key, pool_now).await
+    wait(worker, timer, slot, key, pool_now, until_ms).await
 }
 
-async fn wait(worker: &Rc<Worker>, timer: &Timer, slot: u32, key: Option<u64>, pool_now: &PoolSnapshot) -> Result<Place, Cause> {
+async fn wait(
+    worker: &Rc<Worker>,
+    timer: &Timer,
+    slot: u32,
+    key: Option<u64>,
+    pool_now: &PoolSnapshot,
+    until_ms: u64,
+) -> Result<Place, Cause> {
     let limits = &pool_now.config.limits;
     if pool_now.waiting.fetch_add(1, Ordering::Relaxed) >= limits.queue_max {
         pool_now.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -220,11 +262,14 @@ async fn wait(worker: &Rc<Worker>, timer: &Timer, slot: u32, key: Option<u64>, p
     }
     stats::add(&pool_now.stats.shard(worker.id).queued, 1);
     worker.timers.now_us();
-    timer.set_after(limits.queue_timeout);
+    timer.set((worker.timers.recent_ms() + limits.queue_timeout.as_millis() as u64).min(until_ms));
+    // Who comes while others wait does not take what the first of them was woken for.
+    let mut is_turn = worker.waiters.is_empty(slot);
     let entry = Entry { worker, slot, waiting: worker.waiters.enter(slot), count: &pool_now.waiting };
+    fence(Ordering::SeqCst);
     loop {
         let snapshot = worker.snapshot();
-        if let Some(place) = try_take(worker, &snapshot, slot, key, &Tried::default()) {
+        if is_turn && let Some(place) = try_take(worker, &snapshot, slot, key, &Tried::default()) {
             return Ok(place);
         }
         let woken = poll_fn(|cx| {
@@ -237,6 +282,7 @@ async fn wait(worker: &Rc<Worker>, timer: &Timer, slot: u32, key: Option<u64>, p
         });
         let woken = woken.await;
         worker.timers.now_us();
+        is_turn = true;
         if !woken {
             return Err(Cause::NoEndpoint);
         }
@@ -248,16 +294,16 @@ struct Entry<'a> {
     worker: &'a Rc<Worker>,
     slot: u32,
     waiting: Rc<RefCell<Waiting>>,
-    count: &'a std::sync::atomic::AtomicU32,
+    count: &'a AtomicU32,
 }
 
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
+        let others = self.count.fetch_sub(1, Ordering::SeqCst) > 1;
         self.worker.waiters.leave(self.slot, &self.waiting);
-        // A wake-up that came to us too late belongs to the next.
-        if self.waiting.borrow().woken {
-            self.worker.waiters.wake_first(self.slot);
+        // A wake-up may have come to us too late, or have stood for more places than the one we took: whoever is next looks too.
+        if others {
+            pass_on(self.worker, self.slot);
         }
     }
 }

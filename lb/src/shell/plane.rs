@@ -166,11 +166,12 @@ impl DataPlane {
     /// A new address cannot be bound. Nothing was changed.
     pub fn apply(&self, config: Arc<Config>) -> Result<u64, ApplyError> {
         let mut state = self.lock();
+        if state.stopped {
+            // Nothing is bound any more, or another process took it over: only what is still open is concerned.
+            return Ok(self.director.apply(config));
+        }
         let opened = open_new(&config, &state.bound, &mut BTreeMap::new(), self.workers.len())?;
         let generation = self.director.apply(Arc::clone(&config));
-        if state.stopped {
-            return Ok(generation);
-        }
         let wanted: HashMap<SocketAddr, &ListenerName> =
             config.listeners.values().flat_map(|listener| listener.binds.iter().map(|bind| (*bind, &listener.name))).collect();
         let gone: Vec<SocketAddr> = state

@@ -15,7 +15,7 @@ use crate::cause::{Cause, Fault};
 use crate::snapshot::ListenerSnapshot;
 use crate::stats;
 
-use super::exchange::{connect_cause, source_key};
+use super::exchange::{InFlight, connect_cause, source_key};
 use super::pick::{self, Place, Tried};
 use super::timer::Timer;
 use super::trace::Trace;
@@ -28,8 +28,8 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, listener: Arc<Lis
     let timer = worker.timers.timer();
     let trace = Trace::default();
     trace.begin(&worker);
-    trace.head_complete();
-    stats::add(&worker.gauges.in_flight, 1);
+    trace.head_complete(&worker.timers);
+    let _in_flight = InFlight::new(&worker);
     match reach(&worker, &timer, &trace, &listener, peer).await {
         Ok((place, endpoint)) => {
             place.succeeded();
@@ -45,7 +45,6 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, listener: Arc<Lis
         }
         Err(cause) => trace.finish(&worker, &listener, peer, cause, None, &[]),
     }
-    stats::sub(&worker.gauges.in_flight, 1);
 }
 
 /// A connection to an endpoint of the listener's pool; a refused one is tried elsewhere, because nothing was sent yet.
@@ -69,11 +68,11 @@ async fn reach(
                 key = matches!(pool.config.balance, Balance::Maglev(_)).then(|| source_key(peer));
             }
         }
-        let place = pick::take(worker, timer, slot, key, &tried).await?;
+        let place = pick::take(worker, timer, slot, key, &tried, u64::MAX).await?;
         trace.place(&place, &worker.timers);
         place.state().requests_total.fetch_add(1, Ordering::Relaxed);
         place.state().connects_total.fetch_add(1, Ordering::Relaxed);
-        worker.timers.now_us();
+        trace.connecting(&worker.timers);
         timer.set_after(place.pool().config.timeouts.connect);
         let mut connect = pin!(upstream::connect(place.address));
         let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {

@@ -21,6 +21,9 @@ use super::worker::Worker;
 /// Not reached yet.
 const NONE: u32 = u32::MAX;
 
+/// A head and its bytes.
+type Kept = (Request, Vec<u8>);
+
 /// The phases of an exchange, on the worker's clock in microseconds.
 #[derive(Debug)]
 pub(super) struct Trace {
@@ -42,13 +45,6 @@ pub(super) struct Trace {
     request_id: Cell<u128>,
     /// The head, for a log line that is written when the buffer is long gone.
     kept: RefCell<Option<Box<Kept>>>,
-}
-
-/// A head that outlives its buffer.
-#[derive(Debug)]
-struct Kept {
-    request: Request,
-    head: Vec<u8>,
 }
 
 impl Default for Trace {
@@ -85,10 +81,10 @@ impl Trace {
         }
     }
 
-    /// The head is complete; the clock was read when its last bytes came, or just before.
-    pub(super) fn head_complete(&self) {
-        self.head_us.set(self.began_us.get());
-        self.mark_us.set(self.began_us.get());
+    /// The head is complete; the clock was read when its last bytes came.
+    pub(super) fn head_complete(&self, timers: &Timers) {
+        self.head_us.set(timers.recent_us());
+        self.mark_us.set(timers.recent_us());
     }
 
     pub(super) fn request_id(&self, id: u128) {
@@ -116,14 +112,18 @@ impl Trace {
         }
     }
 
+    /// A new connection is opened.
+    pub(super) fn connecting(&self, timers: &Timers) {
+        self.mark_us.set(timers.now_us());
+    }
+
     /// A connection is there, or could not be had.
     pub(super) fn connected(&self, reused: bool, timers: &Timers) {
         self.reused.set(reused);
         if reused {
             self.connect_us.set(0);
         } else {
-            let before = timers.recent_us();
-            self.connect_us.set(narrow(timers.now_us() - before));
+            self.connect_us.set(narrow(timers.now_us().saturating_sub(self.mark_us.get())));
         }
         self.mark_us.set(timers.recent_us());
     }
@@ -170,18 +170,21 @@ impl Trace {
     }
 
     /// The request's id: what the client sent, else what we made.
-    pub(super) fn id_text(&self, request: Option<&Request>, head: &[u8]) -> Vec<u8> {
+    pub(super) fn id_text<'a>(&self, request: Option<&Request>, head: &'a [u8], digits: &'a mut [u8; 32]) -> &'a [u8] {
         match request.map(|request| request.request_id.of_buf(head)) {
-            Some(id) if !id.is_empty() => id.to_vec(),
-            _ if self.request_id.get() != 0 => hex(self.request_id.get()).to_vec(),
-            _ => Vec::new(),
+            Some(id) if !id.is_empty() => id,
+            _ if self.request_id.get() != 0 => {
+                *digits = hex(self.request_id.get());
+                digits
+            }
+            _ => &[],
         }
     }
 
     /// Keeps the head for the end of a tunnel.
     pub(super) fn keep(&self, worker: &Worker, request: &Request, head: &[u8]) {
         if worker.log.borrow().is_on() {
-            *self.kept.borrow_mut() = Some(Box::new(Kept { request: request.clone(), head: head[..request.head_len].to_vec() }));
+            *self.kept.borrow_mut() = Some(Box::new((request.clone(), head[..request.head_len].to_vec())));
         }
     }
 
@@ -193,7 +196,7 @@ impl Trace {
             End::EndpointFailed => Cause::EndpointClosed,
         };
         match self.kept.take() {
-            Some(kept) => self.finish(worker, listener, peer, cause, Some(&kept.request), &kept.head),
+            Some(kept) => self.finish(worker, listener, peer, cause, Some(&kept.0), &kept.1),
             None => self.finish(worker, listener, peer, cause, None, &[]),
         }
     }
@@ -221,7 +224,8 @@ impl Trace {
         }
         let snapshot = worker.snapshot();
         let pool = pick::pool(&snapshot, self.pool.get());
-        let id = self.id_text(request, head);
+        let mut digits = [0; 32];
+        let id = self.id_text(request, head, &mut digits);
         let text = |span: Option<crate::http1::request::Span>| span.map_or(&[][..], |span| span.of_buf(head));
         let reached = |phase: &Cell<u32>| Some(phase.get()).filter(|us| *us != NONE);
         let record = Record {
@@ -235,7 +239,7 @@ impl Trace {
             target: text(request.map(|request| request.target)),
             http_minor: request.map_or(1, |request| request.minor),
             status: self.status.get(),
-            request_id: &id,
+            request_id: id,
             user_agent: text(request.map(|request| request.user_agent)),
             request_bytes: self.request_bytes.get(),
             response_bytes: self.response_bytes.get(),

@@ -114,20 +114,28 @@ pub(super) async fn run(
     worker.timers.now_us();
     timer.set_after(idle);
     let mut seen = 0;
+    // A side that takes no more may have said its last word before: it is still read to its end.
+    let mut deaf = None;
     // Unconstrained: a direction that is armed relies on having been entered with the reactor; turns are taken by `MOVES`.
     let end = tokio::task::unconstrained(poll_fn(|cx| {
         match up.poll(cx, worker) {
             Poll::Ready(Err((Side::From, _))) => return Poll::Ready(End::ClientFailed),
-            Poll::Ready(Err((Side::To, _))) => return Poll::Ready(End::EndpointFailed),
+            Poll::Ready(Err((Side::To, _))) => {
+                up.done = true;
+                deaf = Some(End::EndpointFailed);
+            }
             _ => {}
         }
         match down.poll(cx, worker) {
             Poll::Ready(Err((Side::From, _))) => return Poll::Ready(End::EndpointFailed),
-            Poll::Ready(Err((Side::To, _))) => return Poll::Ready(End::ClientFailed),
+            Poll::Ready(Err((Side::To, _))) => {
+                down.done = true;
+                deaf = Some(End::ClientFailed);
+            }
             _ => {}
         }
         if up.done && down.done {
-            return Poll::Ready(End::Closed);
+            return Poll::Ready(deaf.take().unwrap_or(End::Closed));
         }
         // The deadline is looked at only when it comes: what moved since then earns another wait.
         while timer.poll_expired(cx).is_ready() {

@@ -2,7 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -30,6 +32,8 @@ use super::{http, tcp};
 const DRAIN_GRACE_MS: u64 = 2000;
 /// A pause after an accept failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+/// Between two warnings about that.
+const ACCEPT_WARNING_MS: u64 = 1000;
 /// Connections taken from one listening socket before others get their turn.
 const ACCEPT_BATCH: u32 = 64;
 
@@ -63,18 +67,6 @@ pub(super) struct Admission {
     room: Notify,
 }
 
-/// A snapshot as a worker holds it: counted by this thread alone, so that holding it touches no count that all threads share.
-#[derive(Debug)]
-pub(super) struct Loaded(Arc<Snapshot>);
-
-impl std::ops::Deref for Loaded {
-    type Target = Snapshot;
-
-    fn deref(&self) -> &Snapshot {
-        &self.0
-    }
-}
-
 /// The hot state of one thread.
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -90,8 +82,22 @@ pub(super) struct Worker {
     pub(super) random: RefCell<fastrand::Rng>,
     pub(super) draining: Cell<bool>,
     pub(super) log: RefCell<Log>,
-    snapshot: RefCell<Rc<Loaded>>,
+    /// When the next warning about a failed accept may be written, on the worker's clock.
+    accept_warning_ms: Cell<u64>,
+    snapshot: RefCell<Rc<Seen>>,
     reports: mpsc::Sender<Report>,
+}
+
+/// The truth as a worker has seen it: all its requests together hold it once, and count themselves on this thread alone.
+#[derive(Debug)]
+pub(super) struct Seen(Arc<Snapshot>);
+
+impl std::ops::Deref for Seen {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
 }
 
 /// What a worker's thread starts with.
@@ -112,7 +118,7 @@ pub(super) fn run(setup: Setup) -> std::io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async move {
         let Setup { id, node, shared, gauges, surplus, reports, log, commands } = setup;
-        let first = Rc::new(Loaded(shared.snapshot.load_full()));
+        let first = Rc::new(Seen(shared.snapshot.load_full()));
         let mut lines = Log::default();
         lines.set(log);
         let worker = Rc::new(Worker {
@@ -128,6 +134,7 @@ pub(super) fn run(setup: Setup) -> std::io::Result<()> {
             random: RefCell::new(fastrand::Rng::new()),
             draining: Cell::new(false),
             log: RefCell::new(lines),
+            accept_warning_ms: Cell::new(0),
             snapshot: RefCell::new(first),
             reports,
         });
@@ -146,13 +153,21 @@ async fn run_timers(worker: Rc<Worker>) {
 
 /// Tells those who wait for an endpoint when there may be one.
 async fn follow_changes(worker: Rc<Worker>) {
+    let shared = Arc::clone(&worker.shared);
+    // Each is renewed before what it told is acted on, and outlives the other's turn: a notification reaches only those that wait already.
+    let mut changed = pin!(shared.changed.notified());
+    let mut freed = pin!(shared.freed.notified());
     loop {
         tokio::select! {
-            () = worker.shared.changed.notified() => {
+            () = changed.as_mut() => {
+                changed.set(shared.changed.notified());
                 worker.waiters.wake_all();
                 worker.upstreams.sweep(worker.timers.now_us() / 1000);
             }
-            () = worker.shared.freed.notified() => worker.waiters.wake_firsts(),
+            () = freed.as_mut() => {
+                freed.set(shared.freed.notified());
+                worker.waiters.wake_firsts();
+            }
         }
     }
 }
@@ -206,13 +221,14 @@ struct Stop {
 }
 
 async fn accept(worker: Rc<Worker>, socket: TcpListener, listener: u32, admission: Arc<Admission>, stop: Rc<Stop>) {
+    let Some(mut known) = worker.listener(listener) else { return };
     let mut batch = 0;
     loop {
         tokio::select! {
             biased;
             () = stop.now.notified() => break,
             accepted = accept_one(&worker, &socket, listener, &admission) => if let Some((stream, peer)) = accepted {
-                start(&worker, stream, peer, listener, &admission);
+                start(&worker, stream, peer, &mut known, &admission);
             },
         }
         batch += 1;
@@ -221,21 +237,25 @@ async fn accept(worker: Rc<Worker>, socket: TcpListener, listener: u32, admissio
         }
     }
     if !stop.hand_over.get() {
-        // Whoever completed a handshake before the socket closes gets served.
-        while let Some(Ok((stream, peer))) = poll_once(socket.accept()).await {
-            start(&worker, stream, peer, listener, &admission);
-        }
+        serve_queue(&worker, socket, &mut known, &admission);
     }
 }
 
-/// The result of a future that is ready at once.
-async fn poll_once<T>(future: impl Future<Output = T>) -> Option<T> {
-    let mut future = std::pin::pin!(future);
-    std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
-        std::task::Poll::Ready(value) => std::task::Poll::Ready(Some(value)),
-        std::task::Poll::Pending => std::task::Poll::Ready(None),
-    })
-    .await
+/// Whoever completed a handshake before the socket closes gets served. The kernel is asked: the runtime may not have heard of all of them,
+/// and would stop at the end of its turn.
+fn serve_queue(worker: &Rc<Worker>, socket: TcpListener, known: &mut Arc<ListenerSnapshot>, admission: &Arc<Admission>) {
+    let Ok(socket) = socket.into_std() else { return };
+    loop {
+        match socket.accept() {
+            Ok((stream, peer)) => {
+                if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                    start(worker, stream, peer, known, admission);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+            Err(_) => return,
+        }
+    }
 }
 
 async fn accept_one(worker: &Worker, socket: &TcpListener, listener: u32, admission: &Admission) -> Option<(TcpStream, SocketAddr)> {
@@ -248,17 +268,27 @@ async fn accept_one(worker: &Worker, socket: &TcpListener, listener: u32, admiss
     }
     match socket.accept().await {
         Ok(accepted) => Some(accepted),
+        // That one is gone; those behind it need not wait.
+        Err(error) if error.kind() == ErrorKind::ConnectionAborted => None,
         Err(error) => {
-            // Aborted before we took it, or out of descriptors: either way the next one deserves a try, but not in a tight loop.
-            tracing::warn!(%error, "cannot accept a connection");
+            // Out of descriptors, mostly: the next one deserves a try, but not in a tight loop.
+            let now_ms = worker.timers.now_us() / 1000;
+            if now_ms >= worker.accept_warning_ms.get() {
+                worker.accept_warning_ms.set(now_ms + ACCEPT_WARNING_MS);
+                tracing::warn!(%error, "cannot accept a connection");
+            }
             tokio::time::sleep(ACCEPT_PAUSE).await;
             None
         }
     }
 }
 
-fn start(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot: u32, admission: &Arc<Admission>) {
-    let Some(listener) = worker.listener(slot) else { return };
+/// Serves a connection as the listener is now. One that came just before its listener was removed is served as it was.
+fn start(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, known: &mut Arc<ListenerSnapshot>, admission: &Arc<Admission>) {
+    if let Some(now) = worker.listener(known.slot) {
+        *known = now;
+    }
+    let listener = Arc::clone(known);
     let open = Open::new(worker, &listener, admission);
     match listener.config.protocol {
         Protocol::Http(_) => drop(tokio::task::spawn_local(http::serve(stream, peer, listener, open))),
@@ -268,10 +298,10 @@ fn start(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, slot: u32, ad
 
 impl Worker {
     /// The truth now.
-    pub(super) fn snapshot(&self) -> Rc<Loaded> {
+    pub(super) fn snapshot(&self) -> Rc<Seen> {
         let mut cached = self.snapshot.borrow_mut();
         if cached.generation != self.shared.generation.load(Ordering::Acquire) {
-            *cached = Rc::new(Loaded(self.shared.snapshot.load_full()));
+            *cached = Rc::new(Seen(self.shared.snapshot.load_full()));
         }
         Rc::clone(&cached)
     }
