@@ -3,11 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-/// Size of an ordinary buffer: a request head of the default bound, or a small response, in one read.
+/// Size of a buffer for a request's head, which it keeps until the response is there; most are much shorter, few grow out of it.
+pub(super) const REQUEST: usize = 4 * 1024;
+/// Size of an ordinary buffer: a small response in one read.
 pub(super) const SMALL: usize = 16 * 1024;
 /// Size of a buffer for bulk: fewer system calls per byte.
 pub(super) const LARGE: usize = 128 * 1024;
-/// Free small buffers kept per worker: what a burst needs again at once.
+/// Free small buffers, and as many for requests and for heads, kept per worker: what a burst needs again at once. What was not needed for a
+/// second or two goes back to the allocator.
 const SMALL_KEPT: usize = 64;
 /// Free large buffers kept per worker.
 const LARGE_KEPT: usize = 8;
@@ -19,16 +22,77 @@ const LARGE_USED_MAX: usize = 64;
 /// A worker's free buffers.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
-    small: RefCell<Vec<Box<[u8]>>>,
-    large: RefCell<Vec<Box<[u8]>>>,
+    request: Free<Box<[u8]>>,
+    small: Free<Box<[u8]>>,
+    large: Free<Box<[u8]>>,
     large_used: Cell<usize>,
-    heads: RefCell<Vec<Vec<u8>>>,
+    heads: Free<Vec<u8>>,
+}
+
+/// Free ones of a kind.
+#[derive(Debug)]
+struct Free<T> {
+    list: RefCell<Vec<T>>,
+    /// The fewest there were since the last trim: so many were not needed.
+    fewest: Cell<usize>,
+}
+
+impl<T> Default for Free<T> {
+    fn default() -> Free<T> {
+        Free { list: RefCell::default(), fewest: Cell::new(0) }
+    }
+}
+
+impl<T> Free<T> {
+    fn take(&self) -> Option<T> {
+        let mut list = self.list.borrow_mut();
+        let taken = list.pop();
+        self.fewest.set(self.fewest.get().min(list.len()));
+        taken
+    }
+
+    fn give(&self, item: T, kept: usize) {
+        let mut list = self.list.borrow_mut();
+        if list.len() < kept {
+            list.push(item);
+        }
+    }
+
+    fn trim(&self) {
+        let mut list = self.list.borrow_mut();
+        let needed = list.len().saturating_sub(self.fewest.get());
+        list.truncate(needed);
+        if list.is_empty() {
+            list.shrink_to_fit();
+        }
+        self.fewest.set(list.len());
+    }
+}
+
+fn zeroed(size: usize) -> Box<[u8]> {
+    vec![0; size].into()
 }
 
 impl Buffers {
+    /// For a request's head; it grows on demand.
+    pub(super) fn request(self: &Rc<Self>) -> Buf {
+        self.buf(self.request.take().unwrap_or_else(|| zeroed(REQUEST)), false)
+    }
+
     pub(super) fn small(self: &Rc<Self>) -> Buf {
-        let data = self.small.borrow_mut().pop().unwrap_or_else(|| vec![0; SMALL].into());
-        Buf { data, start: 0, end: 0, is_large: false, home: Rc::clone(self) }
+        self.buf(self.small.take().unwrap_or_else(|| zeroed(SMALL)), false)
+    }
+
+    fn buf(self: &Rc<Self>, data: Box<[u8]>, is_large: bool) -> Buf {
+        Buf { data, start: 0, end: 0, is_large, home: Rc::clone(self) }
+    }
+
+    /// Gives back what was not needed since the last time.
+    pub(super) fn trim(&self) {
+        self.request.trim();
+        self.small.trim();
+        self.large.trim();
+        self.heads.trim();
     }
 
     /// A large one, or a small one while too many large ones are in use.
@@ -37,9 +101,8 @@ impl Buffers {
     }
 
     fn large(self: &Rc<Self>) -> Buf {
-        let data = self.large.borrow_mut().pop().unwrap_or_else(|| vec![0; LARGE].into());
         self.large_used.set(self.large_used.get() + 1);
-        Buf { data, start: 0, end: 0, is_large: true, home: Rc::clone(self) }
+        self.buf(self.large.take().unwrap_or_else(|| zeroed(LARGE)), true)
     }
 
     /// The smallest one that takes so many bytes, of which there are never more than in a large one.
@@ -49,7 +112,7 @@ impl Buffers {
 
     /// An empty vector for a head that is being built.
     pub(super) fn head(self: &Rc<Self>) -> Head {
-        Head { bytes: self.heads.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(1024)), home: Rc::clone(self) }
+        Head { bytes: self.heads.take().unwrap_or_else(|| Vec::with_capacity(1024)), home: Rc::clone(self) }
     }
 }
 
@@ -135,14 +198,12 @@ impl Drop for Buf {
             self.home.large_used.set(self.home.large_used.get() - 1);
         }
         let (free, kept) = match self.data.len() {
+            REQUEST => (&self.home.request, SMALL_KEPT),
             SMALL => (&self.home.small, SMALL_KEPT),
             LARGE => (&self.home.large, LARGE_KEPT),
             _ => return,
         };
-        let mut free = free.borrow_mut();
-        if free.len() < kept {
-            free.push(std::mem::take(&mut self.data));
-        }
+        free.give(std::mem::take(&mut self.data), kept);
     }
 }
 
@@ -155,11 +216,10 @@ pub(super) struct Head {
 
 impl Drop for Head {
     fn drop(&mut self) {
-        let mut heads = self.home.heads.borrow_mut();
-        if heads.len() < SMALL_KEPT && self.bytes.capacity() <= SMALL {
+        if self.bytes.capacity() <= SMALL {
             let mut bytes = std::mem::take(&mut self.bytes);
             bytes.clear();
-            heads.push(bytes);
+            self.home.heads.give(bytes, SMALL_KEPT);
         }
     }
 }
@@ -182,6 +242,21 @@ mod tests {
         grown.push(&[7; LARGE]);
         assert!(grown.make_room(2 * LARGE));
         drop(grown);
-        assert_eq!((buffers.large_used.get(), buffers.large.borrow().len()), (1, LARGE_KEPT - 1));
+        assert_eq!((buffers.large_used.get(), buffers.large.list.borrow().len()), (1, LARGE_KEPT - 1));
+    }
+
+    #[test]
+    fn what_is_not_needed_goes_back() {
+        let buffers = Rc::<Buffers>::default();
+        let held: Vec<Buf> = (0..10).map(|_| buffers.small()).collect();
+        drop(held);
+        let free = || buffers.small.list.borrow().len();
+        buffers.trim();
+        assert_eq!(free(), 10, "all were needed since the last trim");
+        drop((buffers.small(), buffers.small(), buffers.small()));
+        buffers.trim();
+        assert_eq!(free(), 3);
+        buffers.trim();
+        assert_eq!(free(), 0);
     }
 }

@@ -124,7 +124,7 @@ pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Ne
     let listener: &ListenerSnapshot = known;
     let Protocol::Http(http) = &listener.config.protocol else { return Next::Close };
 
-    let mut input = pending.unwrap_or_else(|| worker.buffers.small());
+    let mut input = pending.unwrap_or_else(|| worker.buffers.request());
     let exchange = Exchange {
         worker: &worker,
         listener,
@@ -201,7 +201,8 @@ pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Ne
         Done::Complete { close } => {
             exchange.finish(Cause::Ok, Some(&request), &input);
             if close {
-                let all_read = exchange.uploaded.get() && rest.is_none() && input.len() == behind;
+                // Closing with unread bytes would reset the connection, and could take our answer with it.
+                let all_read = exchange.uploaded.get() && rest.is_none() && input.len() == behind && is_open(stream);
                 return if all_read { Next::Close } else { Next::Linger };
             }
             input.consume(behind);
@@ -524,7 +525,7 @@ impl Exchange<'_> {
             }
         }
         self.uploaded.set(true);
-        self.worker.timers.now_us();
+        self.trace.uploaded(&self.worker.timers);
         self.arm(pool.timeouts.first_byte);
         Ok(())
     }

@@ -157,6 +157,11 @@ impl Trace {
         self.sent_bytes.set(self.sent_bytes.get() + count);
     }
 
+    /// The request is sent whole: from here on the endpoint is waited for, not the client.
+    pub(super) fn uploaded(&self, timers: &Timers) {
+        self.mark_us.set(timers.now_us());
+    }
+
     /// The response's head is there: its time is the latency of the endpoint.
     pub(super) fn responded(&self, status: u16, place: &Place, timers: &Timers) {
         self.status.set(status);

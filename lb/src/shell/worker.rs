@@ -180,6 +180,7 @@ async fn keep_house(worker: Rc<Worker>) {
         interval.tick().await;
         worker.upstreams.sweep(worker.timers.now_us() / 1000);
         worker.log.borrow_mut().flush();
+        worker.buffers.trim();
         // An idle worker must not hold an old snapshot, and with it endpoints that are gone.
         drop(worker.snapshot());
     }
