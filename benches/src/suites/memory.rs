@@ -22,7 +22,7 @@ const UPSTREAMS: usize = 1000;
 const AT_ONCE: usize = 64;
 /// A proxy may give memory back a little later; it is read when it has not changed for this long. Longer waits would meet HAProxy, which closes
 /// idle upstream connections that were not needed for five seconds.
-const SETTLED: Duration = Duration::from_millis(1500);
+const SETTLED: Duration = Duration::from_millis(2500);
 
 /// Runs all cases.
 pub(crate) fn run(bench: &mut Bench) -> Result<()> {

@@ -368,7 +368,7 @@ impl Core {
     /// A probe ended.
     pub(super) fn handle_probe(&mut self, run: u64, outcome: &Outcome, now: Instant) {
         self.monitor.handle_outcome(run, outcome, now);
-        self.drain_monitor();
+        self.drain_monitor(now);
     }
 
     /// A worker saw as many failures in a row as the pool allows.
@@ -377,6 +377,10 @@ impl Core {
         let Some(entry) = &self.pools[home.pool as usize] else { return };
         let Some(settings) = &entry.config.ejection else { return };
         let member = &entry.members[home.index as usize];
+        if !member.up {
+            // It only serves because the pool is below its floor. Its probes say when it is back, and nothing else shall hold it up then.
+            return;
+        }
         let failures = member.state.failures_in_row.load(Ordering::Relaxed);
         // A report can be older than a success, or meant for an earlier owner of the slot.
         if failures < settings.consecutive_failures.get() {
@@ -416,7 +420,7 @@ impl Core {
     /// Time passed.
     pub(super) fn handle_timeout(&mut self, now: Instant) {
         self.monitor.handle_timeout(now);
-        self.drain_monitor();
+        self.drain_monitor(now);
         for slot in self.ejections.handle_timeout(now) {
             let Some((home, member)) = self.member(slot) else { continue };
             // It gets a fresh chance: the failures from before would eject it again at the first one.
@@ -440,7 +444,7 @@ impl Core {
         Some((home, &entry.members[home.index as usize]))
     }
 
-    fn drain_monitor(&mut self) {
+    fn drain_monitor(&mut self, now: Instant) {
         while let Some(output) = self.monitor.poll_output() {
             match output {
                 Output::Probe { key, run } => {
@@ -462,6 +466,12 @@ impl Core {
                     };
                     self.effects.push_back(Effect::Event(event));
                     self.dirty.insert(home.pool);
+                    if !flip.healthy && self.ejections.readmit(key, now) {
+                        // From here on the probes speak for it; when they say that it is back, rise and slow start are its way in.
+                        if let Some((_, member)) = self.member(key) {
+                            member.state.failures_in_row.store(0, Ordering::Relaxed);
+                        }
+                    }
                 }
             }
         }

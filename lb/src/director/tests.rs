@@ -417,6 +417,20 @@ fn ejected_for_a_time_and_not_undone_by_probes() {
 }
 
 #[test]
+fn an_ejected_endpoint_that_is_found_down_comes_back_by_its_probes() {
+    let mut world = World::with([pool("web", &["10.0.0.1", "10.0.0.2"])]);
+    world.fail_traffic("web", "10.0.0.1");
+    world.fail("10.0.0.1");
+    world.run(5 * S);
+    let status = world.status("10.0.0.1");
+    assert_eq!((status.health, status.ejected_s), ("unhealthy", None));
+    // Long before the ten seconds of the ejection are over.
+    world.heal("10.0.0.1");
+    world.run(3 * S);
+    assert_eq!(world.candidates("web"), "10.0.0.1 10.0.0.2");
+}
+
+#[test]
 fn names() {
     let mut world = World::new(Vec::new());
     world.apply([pool("web", &["a.example", "10.0.0.9"])]);

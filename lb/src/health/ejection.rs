@@ -4,8 +4,8 @@
 //! [`GOOD_WHILE`] times `time` that the endpoint spends in service, so that one bad minute does not weigh on it for days, and a slow
 //! trickle of failures still counts as "in a row".
 //!
-//! An ejection ends when its time is over, and only then: a successful probe does not undo it, since the probe may well ask for something
-//! that works while what the clients ask for does not.
+//! An ejection ends when its time is over: a successful probe does not undo it, since the probe may well ask for something that works while
+//! what the clients ask for does not. It also ends when the probes find the endpoint unhealthy: then they decide when it is back.
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 
@@ -95,7 +95,7 @@ impl Ejections {
         readmitted
     }
 
-    /// Ends an ejection early, because ejection was switched off. Returns whether there was one.
+    /// Ends an ejection early: ejection was switched off, or the probes took over. Returns whether there was one.
     pub fn readmit(&mut self, key: u32, now: Instant) -> bool {
         match self.records.get_mut(&key) {
             Some(record) if record.ejected => {
