@@ -150,6 +150,18 @@ struct Writer {
     revision: u64,
 }
 
+impl Writer {
+    /// Refuses a change that is based on another revision than the current one.
+    fn check_revision(&self, based_on: Option<u64>) -> Result<(), ChangeError> {
+        match based_on {
+            Some(based_on) if based_on != self.revision => {
+                Err(ChangeError::Conflict(format!("based on revision {based_on}, but the current one is {}", self.revision)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// What everybody may read.
 #[derive(Clone, Debug)]
 struct Published {
@@ -236,9 +248,11 @@ impl Node {
         self.inner.with_plane(DataPlane::drain_progress).unwrap_or_default()
     }
 
-    /// Reads the file again and makes it take effect; with `dry_run` only says what would change.
-    pub async fn reload(&self, dry_run: bool) -> Result<ReloadReport, ChangeError> {
+    /// Reads the file again and makes it take effect; with `dry_run` only says what would change. `based_on`: refuse unless that is the
+    /// current revision.
+    pub async fn reload(&self, dry_run: bool, based_on: Option<u64>) -> Result<ReloadReport, ChangeError> {
         self.write(move |node, writer| {
+            writer.check_revision(based_on)?;
             if !dry_run {
                 systemd::reloading();
             }
@@ -373,7 +387,8 @@ impl Node {
         self.persist_overlay(&writer.overlay);
     }
 
-    /// Begins to stop: no new work from now on. False when another process has taken over, which has stopped this one already. Blocks.
+    /// Begins to stop: no new work from now on. False when another process has taken over, for which this one stops accepting, too. Blocks
+    /// until nothing is accepted any more, so that what is still open can be counted from here on.
     pub(crate) fn begin_drain(&self) -> bool {
         let mut ours = false;
         self.inner.stage.send_if_modified(|stage| {
@@ -390,17 +405,15 @@ impl Node {
             }
             self.inner.events.record(EventKind::Draining { timeout_s: self.config().node.drain_timeout.as_secs() });
             self.inner.with_plane(|plane| plane.stop_accepting(false));
+        } else {
+            self.await_upgrade();
         }
         ours
     }
 
     /// Ends everything: cuts what is left, writes what must outlive the process unless another one owns it now. Returns what was cut. Blocks.
     pub(crate) fn end(&self) -> DrainProgress {
-        // A handover ends in a moment, well or, when we were told to stop meanwhile, badly; its program must not outlive us unawares.
-        let patience = Instant::now() + std::time::Duration::from_secs(2);
-        while self.inner.upgrading.load(Ordering::Acquire) && Instant::now() < patience {
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
+        self.await_upgrade();
         let verdicts = self.inner.director.saved_verdicts();
         let plane = self.inner.plane.write().unwrap_or_else(PoisonError::into_inner).take();
         let cut = plane.map(|plane| plane.shutdown(std::time::Duration::ZERO)).unwrap_or_default();
@@ -414,6 +427,14 @@ impl Node {
             }
         }
         cut
+    }
+
+    /// A handover ends in a moment, well or, when we were told to stop meanwhile, badly; its program must not outlive us unawares. Blocks.
+    fn await_upgrade(&self) {
+        let patience = Instant::now() + std::time::Duration::from_secs(2);
+        while self.inner.upgrading.load(Ordering::Acquire) && Instant::now() < patience {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
     }
 
     /// Accepts no more calls of the API; the task is done when what was under way is answered. It is given out once.
@@ -452,9 +473,7 @@ impl Node {
         change: &EndpointChange,
         based_on: Option<u64>,
     ) -> Result<u64, ChangeError> {
-        if let Some(based_on) = based_on.filter(|based_on| *based_on != writer.revision) {
-            return Err(ChangeError::Conflict(format!("based on revision {based_on}, but the current one is {}", writer.revision)));
-        }
+        writer.check_revision(based_on)?;
         let changed = writer.overlay.change(&writer.file, pool, address, change);
         let Some(overlay) = changed.map_err(|refusal| explain_refusal(refusal, &writer.effective, pool, address))? else {
             return Ok(writer.revision);
@@ -620,6 +639,11 @@ impl Node {
             sockets.iter().map(|socket| socket.socket.as_fd()).chain(api.iter().map(|(_, socket)| socket.as_fd())).collect();
         let (ours, theirs) = UnixStream::pair().map_err(text)?;
         *lock(&self.inner.handover) = Some(ours.try_clone().map_err(text)?);
+        // Who began to stop before it was there to be shut down could not end this.
+        if self.stage() != Stage::Serving {
+            lock(&self.inner.handover).take();
+            return Err("this node is stopping".into());
+        }
         let deadline = Instant::now() + upgrade::DEADLINE;
         let commit = |pid| {
             self.inner.stage.send_if_modified(|stage| {

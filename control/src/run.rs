@@ -168,7 +168,8 @@ fn start(config_path: &Path, launch: Launch, before: Option<&UnixStream>) -> Res
         upgrade::answer(before, &Answer::Ready(pid), Instant::now() + upgrade::DEADLINE)?;
     }
     // Only from here on is the state folder ours.
-    if pruned {
+    // After a handover always: the file may name another folder than the process before us wrote to.
+    if pruned || before.is_some() {
         runtime.block_on(node.persist());
     }
     let summary = node.summary();
@@ -291,7 +292,7 @@ async fn reload_when_wanted(node: Node, wanted: Arc<Notify>) {
     loop {
         wanted.notified().await;
         // The outcome, good or bad, is an event of its own.
-        let _ = node.reload(false).await;
+        let _ = node.reload(false, None).await;
     }
 }
 

@@ -112,7 +112,7 @@ pub(crate) async fn watch(node: Node) {
         if settling.handle_read(digest, &node.last_read_sha256(), Instant::now()) {
             debug!(path = %path.display(), "the configuration file changed");
             // The outcome, good or bad, is an event of its own.
-            let _ = node.reload(false).await;
+            let _ = node.reload(false, None).await;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The program as its operators meet it: what it says when it cannot start, and what it can do without.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -64,6 +64,27 @@ fn config(folder: &Path, port: u16, node: &str) -> std::path::PathBuf {
     );
     fs::write(&path, text).expect("written");
     path
+}
+
+/// Nothing is open when the signal comes, but clients wait in the queue already.
+#[test]
+fn who_came_just_before_the_end_is_answered() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let port = free_port();
+    let node = start(&config(folder.path(), port, &format!("state_dir = {:?}", folder.path().join("state"))), port);
+    let clients: Vec<TcpStream> = (0..50)
+        .map(|_| {
+            let mut client = TcpStream::connect(("127.0.0.1", port)).expect("queued");
+            client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("sent");
+            client
+        })
+        .collect();
+    stop(node);
+    for mut client in clients {
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).expect("not reset");
+        assert!(answer.starts_with("HTTP/1.1 50"), "{answer:?}");
+    }
 }
 
 #[test]

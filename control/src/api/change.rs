@@ -108,14 +108,27 @@ pub(crate) async fn patch_endpoint(
         AdminStateView::Draining => AdminState::Draining,
         AdminStateView::Maintenance => AdminState::Maintenance,
     });
+    // Both halves in one task, for a client that goes away between them.
+    let revision = detached(async move { patch_both(&api, pool, address, weight, state, based_on).await }).await??;
+    Ok(Json(Changed { revision }))
+}
+
+async fn patch_both(
+    api: &Arc<Api>,
+    pool: String,
+    address: EndpointAddress,
+    weight: Option<Weight>,
+    state: Option<AdminState>,
+    based_on: Option<u64>,
+) -> Result<u64, Problem> {
     let mut revision = None;
     if let Some(weight) = weight {
-        revision = Some(change(&api, pool.clone(), address.clone(), EndpointChange::Weight(weight), based_on).await?);
+        revision = Some(change(api, pool.clone(), address.clone(), EndpointChange::Weight(weight), based_on).await?);
     }
     if let Some(state) = state {
         // Who named a revision wants nobody between the two halves either.
         let based_on = based_on.and(revision.or(based_on));
-        let changed = change(&api, pool, address, EndpointChange::State(state), based_on).await;
+        let changed = change(api, pool, address, EndpointChange::State(state), based_on).await;
         revision = Some(changed.map_err(|mut problem| {
             if let Some(revision) = revision {
                 problem.detail = format!("the weight was changed (revision {revision}), the state was not: {}", problem.detail);
@@ -123,8 +136,7 @@ pub(crate) async fn patch_endpoint(
             problem
         })?);
     }
-    let revision = revision.ok_or_else(|| invalid("nothing to change: name `state`, `weight` or both"))?;
-    Ok(Json(Changed { revision }))
+    revision.ok_or_else(|| invalid("nothing to change: name `state`, `weight` or both"))
 }
 
 fn invalid(detail: impl Into<String>) -> Problem {
@@ -142,9 +154,18 @@ async fn change(
     change: EndpointChange,
     based_on: Option<u64>,
 ) -> Result<u64, Problem> {
-    stale(api, based_on)?;
     let node = api.node.clone();
-    match detached(async move { node.change(&pool, &address, change, based_on).await }).await? {
+    based(api, based_on, async move { node.change(&pool, &address, change, based_on).await }).await
+}
+
+/// Carries out what may be based on a revision, and tells a stale one from other conflicts.
+async fn based<T: Send + 'static>(
+    api: &Api,
+    based_on: Option<u64>,
+    work: impl Future<Output = Result<T, ChangeError>> + Send + 'static,
+) -> Result<T, Problem> {
+    stale(api, based_on)?;
+    match detached(work).await? {
         Err(ChangeError::Conflict(why)) => {
             // Somebody may have been faster than us since we looked.
             stale(api, based_on)?;
@@ -198,10 +219,9 @@ pub(crate) async fn reload(
     Params(params): Params<ReloadParams>,
     BasedOn(based_on): BasedOn,
 ) -> Result<Json<Reloaded>, Problem> {
-    stale(&api, based_on)?;
     let node = api.node.clone();
     let dry_run = params.dry_run;
-    let report = detached(async move { node.reload(dry_run).await }).await??;
+    let report = based(&api, based_on, async move { node.reload(dry_run, based_on).await }).await?;
     Ok(Json(Reloaded { revision: report.revision, dry_run, changes: report.changes }))
 }
 

@@ -20,7 +20,7 @@ use super::problem::Problem;
 const TOKEN_BYTES_MAX: u64 = 4096;
 
 /// The bearer token. Only its digest is kept, so it cannot be printed by mistake and comparing it leaks not even its length.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Token {
     digest: [u8; 32],
 }

@@ -70,6 +70,18 @@ pub(crate) struct Api {
     stop: watch::Receiver<bool>,
 }
 
+impl Api {
+    /// The data plane's state. It is the director who answers, so a thread that may wait asks: a director that is busy, or hangs, must not
+    /// hold up the main loop and with it the signals.
+    async fn status(&self) -> Result<weir_lb::status::Status, Problem> {
+        let node = self.node.clone();
+        tokio::task::spawn_blocking(move || node.status()).await.map_err(|error| {
+            tracing::error!(%error, "the state could not be read");
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the state could not be read: look at the log of the node")
+        })
+    }
+}
+
 /// Serves the API on `listener` until `shutdown` is done. Requests under way are then answered, within a short grace.
 pub(crate) async fn serve(
     listener: TcpListener,

@@ -23,20 +23,21 @@ pub(crate) const WAIT_S_MAX: u64 = 60;
 
 /// Node, listeners and pools.
 #[utoipa::path(get, path = "/v1/status", tag = "status", responses((status = 200, body = StatusView)))]
-pub(crate) async fn status(State(api): State<Arc<Api>>) -> Json<StatusView> {
-    Json(view::status(&api.node.info(), api.node.drain_progress(), &api.node.status()))
+pub(crate) async fn status(State(api): State<Arc<Api>>) -> Result<Json<StatusView>, Problem> {
+    let status = api.status().await?;
+    Ok(Json(view::status(&api.node.info(), api.node.drain_progress(), &status)))
 }
 
 /// The listeners with their counters.
 #[utoipa::path(get, path = "/v1/listeners", tag = "status", responses((status = 200, body = [ListenerView])))]
-pub(crate) async fn listeners(State(api): State<Arc<Api>>) -> Json<Vec<ListenerView>> {
-    Json(api.node.status().listeners.iter().map(view::listener).collect())
+pub(crate) async fn listeners(State(api): State<Arc<Api>>) -> Result<Json<Vec<ListenerView>>, Problem> {
+    Ok(Json(api.status().await?.listeners.iter().map(view::listener).collect()))
 }
 
 /// The pools with their endpoints.
 #[utoipa::path(get, path = "/v1/pools", tag = "status", responses((status = 200, body = [PoolView])))]
-pub(crate) async fn pools(State(api): State<Arc<Api>>) -> Json<Vec<PoolView>> {
-    Json(api.node.status().pools.iter().map(view::pool).collect())
+pub(crate) async fn pools(State(api): State<Arc<Api>>) -> Result<Json<Vec<PoolView>>, Problem> {
+    Ok(Json(api.status().await?.pools.iter().map(view::pool).collect()))
 }
 
 /// One pool.
@@ -46,7 +47,7 @@ pub(crate) async fn pools(State(api): State<Arc<Api>>) -> Json<Vec<PoolView>> {
     responses((status = 200, body = PoolView), (status = 404, body = ProblemView, content_type = "application/problem+json", description = "No such pool")),
 )]
 pub(crate) async fn pool(State(api): State<Arc<Api>>, Names(pool): Names<String>) -> Result<Json<PoolView>, Problem> {
-    let status = api.node.status();
+    let status = api.status().await?;
     status.pools.iter().find(|p| p.name == pool).map(|p| Json(view::pool(p))).ok_or_else(|| no_pool(&status, &pool))
 }
 
@@ -63,7 +64,7 @@ pub(crate) async fn endpoint(
     State(api): State<Arc<Api>>,
     Names((pool, endpoint)): Names<(String, String)>,
 ) -> Result<Json<EndpointView>, Problem> {
-    let status = api.node.status();
+    let status = api.status().await?;
     let found = status.pools.iter().find(|p| p.name == pool).ok_or_else(|| no_pool(&status, &pool))?;
     let address = super::address(&endpoint)?.to_string();
     found
@@ -138,15 +139,16 @@ pub(crate) async fn openapi() -> Response {
 
 /// Metrics in the Prometheus text format 0.0.4.
 #[utoipa::path(get, path = "/metrics", tag = "status", responses((status = 200, description = "Prometheus text", content_type = "text/plain")))]
-pub(crate) async fn metrics(State(api): State<Arc<Api>>) -> Response {
+pub(crate) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Problem> {
+    let status = api.status().await?;
     let text = text::render(&text::Source {
         info: &api.node.info(),
-        status: &api.node.status(),
+        status: &status,
         drain: api.node.drain_progress(),
         access_log_dropped: api.node.access_log_dropped(),
         process: text::ProcessUse::read(),
     });
-    ([(header::CONTENT_TYPE, text::CONTENT_TYPE)], text).into_response()
+    Ok(([(header::CONTENT_TYPE, text::CONTENT_TYPE)], text).into_response())
 }
 
 /// Whether the process is alive.

@@ -4,7 +4,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
-use sha2::{Digest, Sha256};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -34,7 +33,7 @@ struct Serving {
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Identity {
     bind: SocketAddr,
-    token: Option<(PathBuf, String)>,
+    token: Option<(PathBuf, api::Token)>,
 }
 
 /// A change that can no longer fail.
@@ -58,16 +57,15 @@ impl ApiSlot {
         let Some(settings) = settings else {
             return Ok(self.serving.is_some().then_some(Prepared::Off));
         };
-        let (fingerprint, token) = match &settings.token_file {
+        let (named, token) = match &settings.token_file {
             None => (None, None),
             Some(path) => {
-                let explain =
-                    |error: io::Error| io::Error::new(error.kind(), format!("cannot read the token file {}: {error}", path.display()));
-                let bytes = std::fs::read(path).map_err(explain)?;
-                (Some((path.clone(), super::hex(&Sha256::digest(&bytes)))), Some(api::Token::read(path).map_err(explain)?))
+                // Once, so that what is compared is what is served.
+                let token = api::Token::read(path)?;
+                (Some((path.clone(), token.clone())), Some(token))
             }
         };
-        let identity = Identity { bind: settings.bind, token: fingerprint };
+        let identity = Identity { bind: settings.bind, token: named };
         let listener = match (&self.serving, inherited) {
             (Some(serving), _) if serving.identity == identity => return Ok(None),
             (Some(serving), _) if serving.identity.bind == identity.bind => serving.listener.try_clone()?,

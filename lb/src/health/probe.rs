@@ -456,6 +456,11 @@ async fn exec(command: &[String], subject: Subject<'_>, progress: &Progress) -> 
         .env("WEIR_ENDPOINT", subject.endpoint.to_string())
         .env("WEIR_HOST", subject.address.ip().to_string())
         .env("WEIR_PORT", subject.address.port().to_string())
+        // What the service manager and an upgrade told this process is not meant for what it runs.
+        .env_remove("NOTIFY_SOCKET")
+        .env_remove("WATCHDOG_USEC")
+        .env_remove("WATCHDOG_PID")
+        .env_remove("WEIR_HANDOVER")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

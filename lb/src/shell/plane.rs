@@ -21,6 +21,9 @@ use super::worker::{self, Admission, Command, Gauges, Setup};
 /// Connections that may wait to be accepted, per socket. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// How long the end of accepting waits for workers that should need no time at all.
+const STOP_ACCEPTING_MAX: Duration = Duration::from_secs(1);
+
 /// A listening socket handed to, or over by, another process.
 #[derive(Debug)]
 pub struct ListeningSocket {
@@ -181,7 +184,9 @@ impl DataPlane {
             .map(|(address, _)| *address)
             .collect();
         state.bound.retain(|address, _| !gone.contains(address));
-        self.tell(|| Command::Unlisten { addresses: gone.clone(), hand_over: false });
+        // Nobody waits: what is in their queues is served as before.
+        let (done, _) = std::sync::mpsc::channel();
+        self.tell(|| Command::Unlisten { addresses: gone.clone(), hand_over: false, done: done.clone() });
         self.serve(&mut state, opened);
         state.admissions.retain(|name, _| config.listeners.contains_key(name));
         Ok(generation)
@@ -214,12 +219,18 @@ impl DataPlane {
 
     /// Stops accepting. With `hand_over` the queues are left to the process that has copies of the sockets; without, they are accepted
     /// and served first. From then on responses carry `Connection: close`, and idle connections close after a short grace.
+    ///
+    /// Blocks until the workers have let go of the sockets (a moment): what they accepted is counted by [`DataPlane::drain_progress`] then.
     pub fn stop_accepting(&self, hand_over: bool) {
         let mut state = self.lock();
         state.stopped = true;
         let addresses: Vec<SocketAddr> = std::mem::take(&mut state.bound).into_keys().collect();
-        self.tell(|| Command::Unlisten { addresses: addresses.clone(), hand_over });
+        let (done, all_done) = std::sync::mpsc::channel();
+        self.tell(|| Command::Unlisten { addresses: addresses.clone(), hand_over, done: done.clone() });
         self.tell(|| Command::Drain);
+        drop((state, done));
+        // Disconnected is what is awaited. A worker that hangs must not hold up the end.
+        let _ = all_done.recv_timeout(STOP_ACCEPTING_MAX);
     }
 
     /// What is still open.

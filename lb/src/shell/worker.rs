@@ -43,7 +43,8 @@ pub(super) enum Command {
     /// Serve this socket.
     Listen { address: SocketAddr, socket: StdListener, listener: u32, admission: Arc<Admission> },
     /// Serve these sockets no longer. Without `hand_over` what is in their queues is served first.
-    Unlisten { addresses: Vec<SocketAddr>, hand_over: bool },
+    /// `done` is let go of when that is so.
+    Unlisten { addresses: Vec<SocketAddr>, hand_over: bool, done: std::sync::mpsc::Sender<()> },
     /// From now on connections are closed after their next response.
     Drain,
     /// Log here from now on.
@@ -198,9 +199,10 @@ async fn obey(worker: &Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command
                 }
                 Err(error) => tracing::error!(%address, %error, "cannot serve a listening socket"),
             },
-            Command::Unlisten { addresses, hand_over } => {
+            Command::Unlisten { addresses, hand_over, done } => {
                 for stop in addresses.iter().filter_map(|address| sockets.remove(address)).flatten() {
                     stop.hand_over.set(hand_over);
+                    stop.done.replace(Some(done.clone()));
                     stop.now.notify_one();
                 }
             }
@@ -219,6 +221,8 @@ async fn obey(worker: &Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command
 struct Stop {
     now: Notify,
     hand_over: Cell<bool>,
+    /// Dropped with the accept loop, which somebody waits for.
+    done: RefCell<Option<std::sync::mpsc::Sender<()>>>,
 }
 
 async fn accept(worker: Rc<Worker>, socket: TcpListener, listener: u32, admission: Arc<Admission>, stop: Rc<Stop>) {
