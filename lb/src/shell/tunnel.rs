@@ -29,9 +29,17 @@ const MOVES: u32 = 16;
 /// Pipes kept per worker for the next bulk.
 const PIPES_KEPT: usize = 16;
 
+/// The least a pipe must hold to be better than a buffer. Past `pipe-user-pages-soft` the kernel gives an unprivileged user less.
+const PIPE_LEAST: usize = 4 * SMALL;
+/// Directions that go on without a pipe after one was refused, before it is tried again.
+const SKIPPED: u32 = 256;
+
 /// A worker's free pipes, all empty.
 #[derive(Debug, Default)]
-pub(super) struct Pipes(RefCell<Vec<Pipe>>);
+pub(super) struct Pipes {
+    free: RefCell<Vec<Pipe>>,
+    skip: Cell<u32>,
+}
 
 #[derive(Debug)]
 struct Pipe {
@@ -40,21 +48,37 @@ struct Pipe {
 }
 
 impl Pipes {
-    fn take(&self) -> io::Result<Pipe> {
-        if let Some(pipe) = self.0.borrow_mut().pop() {
-            return Ok(pipe);
+    /// `None`: there is none to be had that is worth it.
+    fn take(&self) -> Option<Pipe> {
+        if let Some(pipe) = self.free.borrow_mut().pop() {
+            return Some(pipe);
         }
-        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // The default size works too, with more system calls.
-        let _ = rustix::pipe::fcntl_setpipe_size(&write, PIPE_SIZE);
-        Ok(Pipe { read, write })
+        if self.skip.get() > 0 {
+            self.skip.set(self.skip.get() - 1);
+            return None;
+        }
+        let pipe = Pipe::open().ok();
+        if pipe.is_none() {
+            self.skip.set(SKIPPED);
+        }
+        pipe
     }
 
     fn put(&self, pipe: Pipe) {
-        let mut free = self.0.borrow_mut();
+        let mut free = self.free.borrow_mut();
         if free.len() < PIPES_KEPT {
             free.push(pipe);
         }
+    }
+}
+
+impl Pipe {
+    fn open() -> io::Result<Pipe> {
+        let (read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        if rustix::pipe::fcntl_setpipe_size(&write, PIPE_SIZE).is_err() && rustix::pipe::fcntl_getpipe_size(&write)? < PIPE_LEAST {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        Ok(Pipe { read, write })
     }
 }
 
@@ -189,8 +213,8 @@ impl<'a> Direction<'a> {
     /// From the buffer to a pipe, or back once what the pipe holds is flushed.
     fn change_way(&mut self, worker: &Worker) {
         if self.pipe.is_none() {
-            // Without a pipe, which may be for want of descriptors, the buffer does it too.
-            self.pipe = worker.pipes.take().ok();
+            // Without a pipe the buffer does it too.
+            self.pipe = worker.pipes.take();
         } else if self.in_pipe == 0
             && let Some(pipe) = self.pipe.take()
         {
