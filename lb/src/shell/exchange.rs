@@ -9,7 +9,6 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -218,7 +217,7 @@ pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Ne
                 exchange.finish(cause, Some(&request), &input);
                 return Next::Close;
             }
-            exchange.answer(to_client, cause, explain(cause), Some(&request), &input, close).await;
+            Box::pin(exchange.answer(to_client, cause, explain(cause), Some(&request), &input, close)).await;
             exchange.finish(cause, Some(&request), &input);
             if close || !exchange.uploaded.get() || cause.fault() == Fault::Client {
                 return Next::Linger;
@@ -230,7 +229,7 @@ pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Ne
             exchange.trace.keep(&worker, &request, input.filled());
             input.consume(behind);
             let upgraded = Upgraded { place, endpoint, first: [Some(input), first] };
-            exchange.tunnel(stream, upgraded).await
+            Box::pin(exchange.tunnel(stream, upgraded)).await
         }
     }
 }
@@ -405,7 +404,7 @@ impl Exchange<'_> {
         place.state().connects_total.fetch_add(1, Ordering::Relaxed);
         self.trace.connecting(&self.worker.timers);
         self.arm(place.pool().config.timeouts.connect);
-        let mut connect = pin!(upstream::connect(place.address));
+        let mut connect = Box::pin(upstream::connect(place.address));
         let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {
             Poll::Ready(Ok(stream)) => Poll::Ready(Ok(stream)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(Failure { cause: connect_cause(&error), unprocessed: true })),
@@ -462,12 +461,12 @@ impl Exchange<'_> {
             })?;
             self.arm(pool.timeouts.first_byte);
         }
-        let respond = self.respond(place, request, sent.close, from_endpoint, to_client);
         if self.uploaded.get() {
-            return respond.await;
+            return self.respond(place, request, sent.close, from_endpoint, to_client).await;
         }
-        let mut respond = pin!(respond);
-        let mut sending = pin!(self.upload(upload, pool, from_client, to_endpoint));
+        // Boxed, here and below, is what few requests come to: it would be carried by all of them.
+        let mut respond = Box::pin(self.respond(place, request, sent.close, from_endpoint, to_client));
+        let mut sending = Box::pin(self.upload(upload, pool, from_client, to_endpoint));
         let mut is_sending = true;
         poll_fn(|cx| {
             if is_sending && let Poll::Ready(end) = sending.as_mut().poll(cx) {
@@ -600,7 +599,7 @@ impl Exchange<'_> {
         }
         drop(buf);
         if !response.body.is_done() {
-            clean &= self.relay(place, &mut response, &mut out, from_endpoint, to_client).await?;
+            clean &= Box::pin(self.relay(place, &mut response, &mut out, from_endpoint, to_client)).await?;
         }
         if response.framing == Framing::Chunk {
             self.send(to_client, b"0\r\n\r\n", &[]).await?;
@@ -757,7 +756,7 @@ impl Exchange<'_> {
     /// Answers with an error of our own and ends the connection.
     async fn refuse(&self, to_client: &TcpStream, cause: Cause, detail: &str, request: Option<&Request>, input: &Buf) -> Next {
         if cause != Cause::ClientClosed {
-            self.answer(to_client, cause, detail, request, input, true).await;
+            Box::pin(self.answer(to_client, cause, detail, request, input, true)).await;
         }
         self.finish(cause, request, input);
         Next::Linger

@@ -244,7 +244,7 @@ pub(super) async fn take(
             return Ok(place);
         }
     }
-    wait(worker, timer, slot, key, pool_now, until_ms).await
+    Box::pin(wait(worker, timer, slot, key, pool_now, until_ms)).await
 }
 
 async fn wait(
