@@ -20,7 +20,7 @@ use super::timer::Timer;
 use super::worker::{Seen, Worker};
 
 /// Endpoints one request may try: the first, and as many again as `retries_max` can name.
-pub(super) const ATTEMPTS_MAX: usize = 8;
+pub(super) const ATTEMPTS_MAX: usize = 11;
 
 /// Endpoints tried already, as indexes into one snapshot's selector.
 #[derive(Clone, Copy, Default, Debug)]
