@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -66,10 +66,13 @@ impl Site {
     }
 
     /// An address nobody listens on.
+    ///
+    /// Asked by connecting, not by binding: a process that another test starts at this moment holds a copy of all our descriptors
+    /// until its exec, and a listener that lives on in there makes the address look taken to whom it was promised.
     pub(crate) fn address(&self) -> SocketAddr {
         loop {
             let address = SocketAddr::from((self.ip, self.port.fetch_add(1, Ordering::Relaxed)));
-            if TcpListener::bind(address).is_ok() {
+            if TcpStream::connect(address).is_err() {
                 return address;
             }
         }
