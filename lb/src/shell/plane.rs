@@ -53,6 +53,9 @@ pub struct Options {
     pub saved: Vec<SavedVerdict>,
     /// Access log; `None`: off.
     pub log: Option<LogSink>,
+    /// Gives what the calling thread's heap does not use back to the system. Called by a worker at most once a second, and only after a
+    /// burst receded; `None`: the allocator is left to itself.
+    pub reclaim: Option<fn()>,
 }
 
 /// Why a configuration could not take effect. The old one is still running.
@@ -143,6 +146,7 @@ impl DataPlane {
                 surplus: Arc::clone(&surplus),
                 reports: plane.director.reports(),
                 log: options.log.clone(),
+                reclaim: options.reclaim,
                 commands: receiver,
             };
             let spawned = std::thread::Builder::new().name(format!("weir-worker-{id}")).spawn(move || worker::run(setup));

@@ -111,6 +111,7 @@ pub(super) struct Setup {
     pub(super) surplus: Arc<Surplus>,
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) log: Option<LogSink>,
+    pub(super) reclaim: Option<fn()>,
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
 }
 
@@ -118,7 +119,7 @@ pub(super) struct Setup {
 pub(super) fn run(setup: Setup) -> std::io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async move {
-        let Setup { id, node, shared, gauges, surplus, reports, log, commands } = setup;
+        let Setup { id, node, shared, gauges, surplus, reports, log, reclaim, commands } = setup;
         let first = Rc::new(Seen(shared.snapshot.load_full()));
         let mut lines = Log::default();
         lines.set(log);
@@ -141,7 +142,7 @@ pub(super) fn run(setup: Setup) -> std::io::Result<()> {
         });
         tokio::task::spawn_local(run_timers(Rc::clone(&worker)));
         tokio::task::spawn_local(follow_changes(Rc::clone(&worker)));
-        tokio::task::spawn_local(keep_house(Rc::clone(&worker)));
+        tokio::task::spawn_local(keep_house(Rc::clone(&worker), reclaim));
         obey(&worker, commands).await;
         worker.log.borrow_mut().flush();
     });
@@ -173,15 +174,19 @@ async fn follow_changes(worker: Rc<Worker>) {
     }
 }
 
-/// Once a second: drops idle connections that are of no more use, hands over log lines.
-async fn keep_house(worker: Rc<Worker>) {
+/// Once a second: drops idle connections that are of no more use, hands over log lines, gives back what a burst needed.
+async fn keep_house(worker: Rc<Worker>, reclaim: Option<fn()>) {
     let mut interval = tokio::time::interval(Duration::from_secs(1));
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
         worker.upstreams.sweep(worker.timers.now_us() / 1000);
         worker.log.borrow_mut().flush();
-        worker.buffers.trim();
+        if worker.buffers.trim()
+            && let Some(reclaim) = reclaim
+        {
+            reclaim();
+        }
         // An idle worker must not hold an old snapshot, and with it endpoints that are gone.
         drop(worker.snapshot());
     }
