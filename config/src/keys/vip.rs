@@ -130,7 +130,11 @@ static TRACK: Keys = Keys {
     keys: &[
         Key::text("interface", "\"eth1\"", "This interface is up."),
         Key::text("listener", "\"web\"", "The data plane answers on this listener."),
-        Key::text("pool", "\"web\"", "This pool has min_healthy healthy endpoints, or another node has no more of them than this one."),
+        Key::text(
+            "pool",
+            "\"web\"",
+            "This pool has min_healthy healthy endpoints. Without `lower` the addresses move only to a node that counts more of them.",
+        ),
         Key::text("file", "\"/run/weir/maintenance\"", "This file is absent, empty, or holds a 0."),
         Key { example: "[\"/usr/local/bin/check-uplink\"]", ..Key::new("command", Kind::Texts, "This program, no shell, exits with 0.") },
         Key::count("lower", 1, 254, "20", "The priority is lower by this while it is not well; absent: the node is not eligible."),

@@ -191,7 +191,7 @@ pub enum TrackSubject {
     Interface(String),
     /// `listener`: the data plane answers on it.
     Listener(ListenerName),
-    /// `pool`: it has `min_healthy` healthy endpoints.
+    /// `pool`: it has `min_healthy` healthy endpoints. Without `lower` the addresses move only to a node that counts more of them.
     Pool(PoolName),
     /// `file`: it is absent, empty, or holds a 0.
     File(PathBuf),
