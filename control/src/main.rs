@@ -6,25 +6,31 @@
 //! - [`upgrade`]: another program takes over the sockets. [`access_log`]: the thread that writes it.
 //! - [`client`], [`render`]: what the commands ask and show.
 //! - [`api`]: REST, metrics, health of the node itself. [`logging`], [`systemd`]: what others are told.
+//! - [`vip`]: virtual IPs. [`command`]: programs of the operator's.
 //! - [`event`]: what happened, in all rooms.
-//! - [`heap`]: the allocator.
+//! - [`sys`]: the allocator.
 
 mod access_log;
 mod api;
 mod cli;
 mod client;
+mod command;
 mod event;
-mod heap;
 mod logging;
 pub mod node;
 mod overlay;
 mod render;
 mod run;
 mod state;
+mod sys;
 mod systemd;
 mod upgrade;
+mod vip;
 mod watch;
 
 fn main() -> std::process::ExitCode {
+    if let Some(status) = weir_vrrp::shell::guardian() {
+        return status;
+    }
     cli::main()
 }

@@ -34,15 +34,16 @@ use tracing::{error, warn};
 use weir_config::{AdminState, Config, Endpoint, EndpointAddress, PoolName, Weight};
 use weir_lb::director::{Director, SavedVerdict};
 use weir_lb::event::EventKind;
-use weir_lb::shell::{DataPlane, DrainProgress};
+use weir_lb::shell::{DataPlane, DrainProgress, Vitality, Watch};
 use weir_lb::status::Status;
 
 use crate::access_log::AccessLog;
-use crate::event::Event;
+use crate::event::{self, Event};
 use crate::overlay::{Overlay, Refusal};
 use crate::state::{RawOverlay, Saved, StateDir};
 use crate::systemd;
 use crate::upgrade::{self, Header, Launch};
+use crate::vip::Vips;
 use api_slot::{ApiSlot, Prepared};
 use events::EventLog;
 
@@ -136,6 +137,7 @@ struct Inner {
     log: Mutex<Option<AccessLog>>,
     log_dropped: Arc<AtomicU64>,
     api: Mutex<ApiSlot>,
+    vips: Vips,
     upgrading: AtomicBool,
     /// Our end of a handover under way; shutting it down ends the handover.
     handover: Mutex<Option<UnixStream>>,
@@ -303,6 +305,34 @@ impl Node {
         self.inner.events.wait(after).await;
     }
 
+    /// The virtual IPs.
+    pub(crate) fn vips(&self) -> &Vips {
+        &self.inner.vips
+    }
+
+    /// Makes the virtual IPs of the file be, for the first time. To be called where tasks can be started.
+    pub(crate) fn start_vips(&self) {
+        if let Err(reason) = self.inner.vips.apply(self, &self.config()) {
+            self.record(event::VipEvent::VipsUnavailable { reason });
+        }
+    }
+
+    /// Something happened.
+    pub(crate) fn record(&self, kind: impl Into<event::EventKind>) {
+        self.inner.events.record(kind);
+    }
+
+    /// Watches whether the data plane is alive; `None` at the very end, or when there is no thread for it.
+    pub(crate) fn watch_data_plane(
+        &self,
+        interval: std::time::Duration,
+        limit: std::time::Duration,
+        tell: impl FnMut(Vitality) + Send + 'static,
+    ) -> Option<Watch> {
+        let watch = self.inner.with_plane(|plane| plane.watch(interval, limit, tell))?;
+        watch.inspect_err(|error| warn!(%error, "the data plane cannot be watched")).ok()
+    }
+
     /// Lines of the access log that were dropped.
     pub fn access_log_dropped(&self) -> u64 {
         self.inner.log_dropped.load(Ordering::Relaxed)
@@ -342,6 +372,7 @@ impl Node {
             log: Mutex::new(parts.log),
             log_dropped: parts.log_dropped,
             api: Mutex::default(),
+            vips: Vips::new(),
             upgrading: AtomicBool::new(false),
             handover: Mutex::default(),
         };
@@ -405,6 +436,8 @@ impl Node {
                 let _ = socket.shutdown(std::net::Shutdown::Both);
             }
             self.inner.events.record(EventKind::Draining { timeout_s: self.config().node.drain_timeout.as_secs() });
+            // Before anything is refused here, another node has the addresses.
+            self.inner.vips.stop();
             self.inner.with_plane(|plane| plane.stop_accepting(false));
         } else {
             self.await_upgrade();
@@ -415,6 +448,8 @@ impl Node {
     /// Ends everything: cuts what is left, writes what must outlive the process unless another one owns it now. Returns what was cut. Blocks.
     pub(crate) fn end(&self) -> DrainProgress {
         self.await_upgrade();
+        // After an upgrade only now: until our work was done our clients came by these addresses.
+        self.inner.vips.stop();
         let verdicts = self.inner.director.saved_verdicts();
         let plane = self.inner.plane.write().unwrap_or_else(PoisonError::into_inner).take();
         let cut = plane.map(|plane| plane.shutdown(std::time::Duration::ZERO)).unwrap_or_default();
@@ -577,9 +612,11 @@ impl Node {
         } else {
             Some(start_access_log(&config, &self.inner.log_dropped).map_err(failed)?)
         };
+        Vips::check(&config).map_err(ChangeError::Failed)?;
         let mut slot = lock(&self.inner.api);
         let prepared = slot.prepare(config.api.as_ref(), None).map_err(failed)?;
         self.apply(writer, config)?;
+        self.inner.vips.apply(self, &writer.effective).map_err(ChangeError::Failed)?;
         if let Some(log) = log {
             self.inner.with_plane(|plane| plane.set_log(log.as_ref().map(AccessLog::sink)));
             // The old one ends by itself when the last worker has let go of it.

@@ -1,5 +1,7 @@
 //! What the commands print for people: tables, event lines, sums. Pure: values in, text out.
 
+mod vip;
+
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -7,6 +9,8 @@ use comfy_table::{Cell, CellAlignment, ColumnConstraint, ContentArrangement, Tab
 use serde_json::Value;
 
 use crate::api::model::*;
+
+pub(crate) use vip::{vip, vips};
 
 /// Where the text goes.
 #[derive(Clone, Copy, Debug)]

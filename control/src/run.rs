@@ -27,10 +27,10 @@ use weir_config::{Config, ConfigErrors};
 use weir_lb::shell::{DataPlane, DrainProgress, ListeningSocket, Options};
 
 use crate::access_log::AccessLog;
-use crate::heap;
 use crate::node::{self, Node, Parts, Stage};
 use crate::overlay::Overlay;
 use crate::state::{Saved, StateDir};
+use crate::sys;
 use crate::upgrade::{self, Answer, HandoverError, Launch};
 use crate::{logging, systemd, watch};
 
@@ -151,7 +151,7 @@ fn start(config_path: &Path, launch: Launch, before: Option<&UnixStream>) -> Res
         inherited: legacy.sockets,
         saved: legacy.saved.verdicts,
         log: log.as_ref().map(AccessLog::sink),
-        reclaim: Some(heap::reclaim),
+        reclaim: Some(sys::reclaim),
     };
     let plane = DataPlane::start(effective.clone(), options).map_err(|error| node::chain(&error))?;
     let node = Node::new(Parts {
@@ -178,6 +178,7 @@ fn start(config_path: &Path, launch: Launch, before: Option<&UnixStream>) -> Res
     if pruned || before.is_some() {
         runtime.block_on(node.persist());
     }
+    node.start_vips();
     let summary = node.summary();
     systemd::ready(&summary);
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "{summary}");

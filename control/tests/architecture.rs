@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("weir-config", &[]),
     ("weir-lb", &["weir-config"]),
-    ("weir-control", &["weir-lb", "weir-config"]),
+    ("weir-vrrp", &["weir-config"]),
+    ("weir-control", &["weir-lb", "weir-vrrp", "weir-config"]),
     ("weir-benches", &["weir-control", "weir-lb", "weir-config"]),
 ];
 
@@ -19,6 +20,8 @@ const KEPT_OUT: &[(&str, &[&str])] = &[
     ("weir-config", &["tokio", "socket2", "rustix", "tracing", "axum", "ureq"]),
     // The data plane serves traffic; the API and the command line are the program's.
     ("weir-lb", &["axum", "clap", "ureq", "utoipa", "miette", "anyhow"]),
+    // The virtual router has a thread of its own; nothing that could hold it up.
+    ("weir-vrrp", &["tokio", "axum", "clap", "ureq", "utoipa", "miette", "anyhow"]),
 ];
 
 /// Rooms that take time, bytes and chance as arguments. Each turns on the ban list of `clippy.toml`, for itself and the rooms inside it.
@@ -34,6 +37,9 @@ const PURE: &[&str] = &[
     "lb/src/director/pool.rs",
     "lb/src/director/slots.rs",
     "lb/src/director/names.rs",
+    "vrrp/src/packet/mod.rs",
+    "vrrp/src/machine/mod.rs",
+    "vrrp/src/group.rs",
 ];
 
 /// What turns it on. Tests may read the clock.

@@ -3,6 +3,8 @@
 //! One table, [`FAMILIES`], says what there is: it renders the metrics and `docs/metrics.md`. Label values come from the file, or from
 //! lists fixed here; a client can add no series.
 
+mod vip;
+
 use std::fmt::{Display, Write};
 
 use weir_lb::cause::Cause;
@@ -66,6 +68,8 @@ pub(crate) struct Source<'a> {
     pub status: &'a Status,
     /// What is open.
     pub drain: DrainProgress,
+    /// The virtual routers.
+    pub vips: &'a [weir_vrrp::shell::RouterStatus],
     /// Lines of the access log that were dropped.
     pub access_log_dropped: u64,
     /// Memory and descriptors.
@@ -78,7 +82,7 @@ pub(crate) fn render(source: &Source<'_>) -> String {
     // Ten families of some ninety bytes for each endpoint.
     let endpoints: usize = source.status.pools.iter().map(|pool| pool.endpoints.len()).sum();
     let mut out = String::with_capacity(16 * 1024 + endpoints * 1000 + source.status.pools.len() * 3000);
-    for family in FAMILIES {
+    for family in families() {
         let kind = family.kind.word();
         push(&mut out, format_args!("# HELP {} {}\n# TYPE {} {kind}\n", family.name, family.help, family.name));
         (family.samples)(&prepared, &mut Samples { name: family.name, out: &mut out });
@@ -231,6 +235,11 @@ macro_rules! per_endpoint {
 }
 
 /// Everything there is, in the order in which it is written.
+fn families() -> impl Iterator<Item = &'static Family> {
+    FAMILIES.iter().chain(vip::FAMILIES)
+}
+
+/// Node and data plane.
 const FAMILIES: &[Family] = &[
     Family {
         name: "weir_build_info",
@@ -583,7 +592,7 @@ mod tests {
     fn text(status: &Status) -> String {
         let info = sample_info();
         let process = ProcessUse { resident_bytes: Some(1024), open_fds: Some(9) };
-        render(&Source { info: &info, status, drain: DrainProgress::default(), access_log_dropped: 2, process })
+        render(&Source { info: &info, status, drain: DrainProgress::default(), vips: &[], access_log_dropped: 2, process })
     }
 
     #[test]
@@ -639,7 +648,7 @@ mod tests {
     #[test]
     fn names_follow_the_rules() {
         let mut names = HashSet::new();
-        for family in FAMILIES {
+        for family in families() {
             assert!(names.insert(family.name), "{} comes twice", family.name);
             assert!(family.name.starts_with("weir_") && family.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
             assert_eq!(matches!(family.kind, Kind::Counter), family.name.ends_with("_total"), "{}", family.name);
@@ -669,7 +678,7 @@ mod tests {
              configuration file or from the lists below, never from a client. Counters begin at 0 with each process.\n\n\
              | metric | type | unit | labels | meaning |\n|---|---|---|---|---|\n",
         );
-        for f in FAMILIES {
+        for f in families() {
             push(&mut document, format_args!("| `{}` | {} | {} | {} | {} |\n", f.name, f.kind.word(), f.unit, f.labels, f.help));
         }
         let causes: Vec<String> = Cause::ALL.iter().map(|cause| format!("`{}`", cause.word())).collect();

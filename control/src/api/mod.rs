@@ -1,7 +1,7 @@
 //! The REST API: what the node shows and lets change.
 //!
 //! - [`model`]: what is said, shared with the client. [`view`]: how it is made from the node's state (pure).
-//! - [`read`] and [`change`]: the requests. [`extract`]: reading them. [`problem`]: refusing them.
+//! - [`read`] and [`change`]: the requests; [`vip`]: those of virtual IPs. [`extract`]: reading them. [`problem`]: refusing them.
 //! - [`guard`]: who may ask. [`metrics`]: the Prometheus text. [`openapi`]: the description.
 //!
 //! What is deliberately not here: decisions. Every change is the node's. There is no TLS either: bind to loopback, or to a network you
@@ -16,6 +16,7 @@ mod openapi;
 mod problem;
 mod read;
 mod view;
+mod vip;
 
 use std::future::Future;
 use std::pin::pin;
@@ -151,6 +152,9 @@ fn router(api: Arc<Api>) -> Router {
         .route("/v1/pools/{pool}", get(read::pool))
         .route("/v1/pools/{pool}/endpoints", post(change::add_endpoint))
         .route("/v1/pools/{pool}/endpoints/{endpoint}", get(read::endpoint).delete(change::remove_endpoint).patch(change::patch_endpoint))
+        .route("/v1/vips", get(vip::vips))
+        .route("/v1/vips/{vip}", get(vip::vip))
+        .route("/v1/vips/{vip}/release", post(vip::release))
         .route("/v1/config", get(read::config))
         .route("/v1/reload", post(change::reload))
         .route("/v1/upgrade", post(change::upgrade))

@@ -2,10 +2,14 @@
 //!
 //! Times are Unix seconds, sizes bytes, latencies milliseconds. A field that does not apply is `null`, never absent.
 
+mod vip;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+pub(crate) use vip::*;
 
 /// Everything at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{change, read};
+use super::{change, read, vip};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,6 +20,9 @@ use super::{change, read};
         read::pools,
         read::pool,
         read::endpoint,
+        vip::vips,
+        vip::vip,
+        vip::release,
         read::config,
         read::events,
         read::openapi,

@@ -145,6 +145,7 @@ pub(crate) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Pro
         info: &api.node.info(),
         status: &status,
         drain: api.node.drain_progress(),
+        vips: &api.node.vips().status(),
         access_log_dropped: api.node.access_log_dropped(),
         process: text::ProcessUse::read(),
     });

@@ -10,6 +10,7 @@ mod events;
 mod output;
 mod status;
 mod target;
+mod vip;
 
 use std::path::PathBuf;
 use std::process::{ExitCode, Termination};
@@ -67,7 +68,7 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration file, for editors
     Schema,
-    /// Show the node, its listeners and pools
+    /// Show the node, its listeners, pools and virtual IPs
     Status {
         /// Show it again every two seconds
         #[arg(long, global = true)]
@@ -95,6 +96,9 @@ enum Command {
     /// Such changes lie over the configuration file and survive reloads and restarts.
     #[command(subcommand)]
     Endpoint(EndpointCommand),
+    /// Let another node be master of a virtual IP
+    #[command(subcommand)]
+    Vip(VipCommand),
     /// Show what happened
     Events {
         /// Go on with what happens from now on
@@ -121,6 +125,25 @@ enum StatusOf {
     },
     /// The listeners
     Listener,
+    /// The virtual IPs: who is master of which and why, or everything about one
+    Vip {
+        /// Name of the virtual IP
+        name: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum VipCommand {
+    /// Hand a virtual IP over and wait until another node has it
+    ///
+    /// A weir node takes over first and no connection is refused; any other is told that this node leaves. This node stays a backup.
+    Release {
+        /// Name of the virtual IP
+        name: String,
+        /// How long to wait for another master
+        #[arg(long, value_name = "TIME", default_value = "10s", value_parser = weir_config::parse_duration)]
+        timeout: Duration,
+    },
 }
 
 /// Which endpoint.
@@ -222,6 +245,7 @@ fn ask(client: &Client, command: &Command, output: &Output) -> anyhow::Result<Ex
         Command::Drain(drain) => return drain::drain(client, drain, output),
         Command::Undrain { target } => drain::undrain(client, target, output)?,
         Command::Endpoint(command) => change::endpoint(client, command, output)?,
+        Command::Vip(VipCommand::Release { name, timeout }) => return vip::release(client, name, *timeout, output),
         Command::Events { follow, last } => events::events(client, *follow, *last, output)?,
         Command::Upgrade { binary } => change::upgrade(client, binary.as_deref(), output)?,
     }
@@ -263,6 +287,11 @@ mod tests {
             ("status pool web --json", true),
             ("status --watch pool web", true),
             ("status listener", true),
+            ("status vip", true),
+            ("status vip public --json", true),
+            ("vip release public --timeout 5s", true),
+            ("vip release", false),
+            ("vip", false),
             ("status nonsense", false),
             ("reload --dry-run", true),
             ("drain 10.0.0.1:80", true),

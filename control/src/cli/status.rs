@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::StatusOf;
 use super::output::Output;
-use crate::api::model::{ListenerView, PoolView, StatusView};
+use crate::api::model::{ListenerView, PoolView, StatusView, VipView};
 use crate::client::{Client, segment};
 use crate::render;
 
@@ -50,6 +50,14 @@ fn look(client: &Client, what: Option<&StatusOf>, output: &Output, before: &mut 
         Some(StatusOf::Pool { name: Some(name) }) => {
             let pool: PoolView = client.get(&format!("/v1/pools/{}", segment(name)))?;
             output.either(&pool, || render::pool(&pool, screen))
+        }
+        Some(StatusOf::Vip { name: None }) => {
+            let vips: Vec<VipView> = client.get("/v1/vips")?;
+            output.either(&vips, || render::vips(&vips, screen))
+        }
+        Some(StatusOf::Vip { name: Some(name) }) => {
+            let vip: VipView = client.get(&format!("/v1/vips/{}", segment(name)))?;
+            output.either(&vip, || render::vip(&vip, screen))
         }
         Some(StatusOf::Listener) => {
             let listeners: Vec<ListenerView> = client.get("/v1/listeners")?;

@@ -1,0 +1,111 @@
+//! Programs of the operator's, run with a time limit: tracks and notifications. No shell, no input, and nothing is left running.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::Command;
+use tokio::time::timeout;
+
+/// Bytes kept of what a program complains about.
+const COMPLAINT_BYTES_MAX: u64 = 1024;
+
+/// What the service manager and an upgrade told this process is not meant for what it runs.
+const NOT_PASSED_ON: [&str; 4] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "WEIR_HANDOVER"];
+
+/// Kills a program and whatever it started when it is dropped.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(id) = self.0 {
+            // An error: nothing of it is left.
+            let _ = rustix::process::kill_process_group(id, Signal::KILL);
+        }
+    }
+}
+
+/// Runs a program to its end, at most so long.
+///
+/// # Errors
+/// It cannot be started, takes too long, or does not exit with 0; in one line for people, with the first line of its complaint.
+pub(crate) async fn run(command: &[String], environment: &[(&str, String)], limit: Duration) -> Result<(), String> {
+    let Some((program, arguments)) = command.split_first() else { return Err("no program to run".into()) };
+    let mut command = Command::new(program);
+    command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
+    for name in NOT_PASSED_ON {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+    let mut child = command.spawn().map_err(|error| format!("cannot run {program}: {error}"))?;
+    let _group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
+    let stderr = child.stderr.take().expect("stderr is piped");
+    let reading = tokio::spawn(first_line(stderr));
+    let status = match timeout(limit, child.wait()).await {
+        Ok(status) => status.map_err(|error| format!("cannot wait for {program}: {error}"))?,
+        Err(_) => return Err(format!("{program} took longer than {} s", limit.as_secs_f64())),
+    };
+    if status.success() {
+        return Ok(());
+    }
+    // What it wrote before it ended is there already; what it left behind may hold the pipe open.
+    let complaint = timeout(Duration::from_millis(100), reading).await.ok().and_then(Result::ok).unwrap_or_default();
+    let complaint = if complaint.is_empty() { complaint } else { format!(": {complaint}") };
+    Err(match status.code() {
+        Some(code) => format!("{program} exits with {code}{complaint}"),
+        None => format!("{program}: {status}{complaint}"),
+    })
+}
+
+/// The first line of what is written, without anything that could move a cursor. The rest is read so that the program is not held up.
+async fn first_line(mut from: impl AsyncRead + Unpin) -> String {
+    let mut start = Vec::new();
+    // An error ends the text, no more.
+    let _ = (&mut from).take(COMPLAINT_BYTES_MAX).read_to_end(&mut start).await;
+    let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
+    let text = String::from_utf8_lossy(&start);
+    text.lines().next().unwrap_or_default().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    async fn shell(script: &str, limit: Duration) -> Result<(), String> {
+        run(&["/bin/sh".into(), "-c".into(), script.into()], &[("WEIR_VIP", "public".into())], limit).await
+    }
+
+    #[tokio::test]
+    async fn how_programs_end() {
+        assert_eq!(shell("test $WEIR_VIP = public", PATIENCE).await, Ok(()));
+        assert_eq!(shell("echo said; exit 3", PATIENCE).await, Err("/bin/sh exits with 3".into()));
+        assert_eq!(shell("printf 'no\\001link\\nmore\\n' >&2; exit 1", PATIENCE).await, Err("/bin/sh exits with 1: no link".into()));
+        assert_eq!(shell("kill -9 $$", PATIENCE).await, Err("/bin/sh: signal: 9 (SIGKILL)".into()));
+        assert_eq!(
+            run(&["/nonexistent".into()], &[], PATIENCE).await,
+            Err("cannot run /nonexistent: No such file or directory (os error 2)".into())
+        );
+    }
+
+    #[tokio::test]
+    async fn nothing_outlives_its_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pid");
+        let limit = Duration::from_millis(300);
+        let error = shell(&format!("sleep 1000 & echo $! > {}; wait", path.display()), limit).await.unwrap_err();
+        assert_eq!(error, "/bin/sh took longer than 0.3 s");
+        let pid = std::fs::read_to_string(path).unwrap();
+        let gone = || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+            stat.is_empty() || stat.contains(") Z ")
+        };
+        let until = std::time::Instant::now() + PATIENCE;
+        while !gone() {
+            assert!(std::time::Instant::now() < until, "the child of the program still runs");
+            tokio::task::yield_now().await;
+        }
+    }
+}
