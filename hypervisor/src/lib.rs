@@ -1,0 +1,3 @@
+//! Hosts and machines.
+pub mod protocol;
+pub mod xml;
