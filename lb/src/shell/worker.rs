@@ -23,6 +23,7 @@ use super::buffer::Buffers;
 use super::log::Log;
 use super::pick::Waiters;
 use super::plane::LogSink;
+use super::pulse::Obituary;
 use super::timer::Timers;
 use super::tunnel::Pipes;
 use super::upstream::{Surplus, Upstreams};
@@ -47,6 +48,8 @@ pub(super) enum Command {
     Unlisten { addresses: Vec<SocketAddr>, hand_over: bool, done: std::sync::mpsc::Sender<()> },
     /// From now on connections are closed after their next response.
     Drain,
+    /// Show that you are alive: put the number there.
+    Answer { question: u64, to: Arc<AtomicU64> },
     /// Log here from now on.
     Log(Option<LogSink>),
     /// End now.
@@ -112,6 +115,7 @@ pub(super) struct Setup {
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) log: Option<LogSink>,
     pub(super) reclaim: Option<fn()>,
+    pub(super) obituary: Obituary,
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
 }
 
@@ -119,7 +123,7 @@ pub(super) struct Setup {
 pub(super) fn run(setup: Setup) -> std::io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async move {
-        let Setup { id, node, shared, gauges, surplus, reports, log, reclaim, commands } = setup;
+        let Setup { id, node, shared, gauges, surplus, reports, log, reclaim, obituary, commands } = setup;
         let first = Rc::new(Seen(shared.snapshot.load_full()));
         let mut lines = Log::default();
         lines.set(log);
@@ -145,6 +149,7 @@ pub(super) fn run(setup: Setup) -> std::io::Result<()> {
         tokio::task::spawn_local(keep_house(Rc::clone(&worker), reclaim));
         obey(&worker, commands).await;
         worker.log.borrow_mut().flush();
+        drop(obituary);
     });
     Ok(())
 }
@@ -215,6 +220,7 @@ async fn obey(worker: &Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command
                 worker.draining.set(true);
                 worker.timers.hasten_parked(worker.timers.now_us() / 1000 + DRAIN_GRACE_MS);
             }
+            Command::Answer { question, to } => to.store(question, Ordering::Relaxed),
             Command::Log(sink) => worker.log.borrow_mut().set(sink),
             Command::Stop => return,
         }
