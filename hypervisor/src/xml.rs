@@ -146,7 +146,9 @@ fn element(node: roxmltree::Node<'_, '_>, depth: usize) -> Result<Element, Strin
         let name = namespace.name().map_or_else(|| "xmlns".to_owned(), |prefix| format!("xmlns:{prefix}"));
         found.attributes.push((name, namespace.uri().into()));
     }
-    found.attributes.extend(node.attributes().map(|attribute| (prefixed(attribute.namespace(), attribute.name()), attribute.value().into())));
+    found
+        .attributes
+        .extend(node.attributes().map(|attribute| (prefixed(attribute.namespace(), attribute.name()), attribute.value().into())));
     for child in node.children() {
         if child.is_element() {
             found.children.push(Node::Element(element(child, depth + 1)?));

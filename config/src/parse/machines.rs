@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::Problem;
-use crate::machines::{
-    AddressSource, Attachment, CloneMode, DirectBoot, DomainType, Host, HostName, Readiness, StaticAddresses, Template, TemplateSource,
+use crate::model::{
+    AddressSource, Attachment, CloneMode, DirectBoot, DomainType, HostName, Readiness, StaticAddresses, Template, TemplateSource, VmHost,
     WarmMode,
 };
 use crate::reader::{Named, Placed, Table};
@@ -17,7 +18,7 @@ use crate::reader::{Named, Placed, Table};
 #[derive(Debug)]
 pub(crate) struct ParsedHost {
     /// The host.
-    pub(crate) host: Host,
+    pub(crate) host: VmHost,
     /// Its URI with its place, if it could be read.
     pub(crate) uri: Option<Placed<String>>,
 }
@@ -29,6 +30,10 @@ pub(crate) struct ParsedTemplate {
     pub(crate) template: Option<Template>,
     /// The hosts it names, with their places.
     pub(crate) hosts: Vec<Placed<HostName>>,
+    /// Its header.
+    pub(crate) span: Range<usize>,
+    /// Its full name.
+    pub(crate) path: String,
 }
 
 pub(super) fn host(named: &Named<'_>) -> ParsedHost {
@@ -38,7 +43,7 @@ pub(super) fn host(named: &Named<'_>) -> ParsedHost {
         field.checked(parse_uri(field.text()?))
     };
     let uri = text("uri");
-    let host = Host {
+    let host = VmHost {
         name: named.name.into(),
         uri: uri.clone().unwrap_or_default(),
         migration_uri: text("migration_uri"),
@@ -80,7 +85,8 @@ fn labels(table: &Table<'_>) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for item in table.field("labels").and_then(|field| field.items()).unwrap_or_default() {
         let Some(text) = item.text() else { continue };
-        let word = |text: &str| !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-/".contains(&b));
+        let word =
+            |text: &str| !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-/".contains(&b));
         let Some((key, value)) = text.split_once('=').filter(|(key, value)| word(key) && word(value)) else {
             item.checked::<()>(Err(format!("{text:?} is not a label; write \"key=value\" with letters, digits and - _ . /")));
             continue;
@@ -149,7 +155,7 @@ pub(super) fn template(named: &Named<'_>) -> ParsedTemplate {
         shared_storage: table.flag("shared_storage").unwrap_or(false),
         hosts: hosts.iter().map(|host| host.value.clone()).collect(),
     });
-    ParsedTemplate { template, hosts }
+    ParsedTemplate { template, hosts, span: table.span(), path: table.path().into() }
 }
 
 fn source(table: &Table<'_>, name: &str) -> Option<TemplateSource> {
@@ -190,7 +196,9 @@ fn checksum(table: &Table<'_>) -> Option<[u8; 32]> {
         Some(digest)
     };
     let digest = text.strip_prefix("sha256:").and_then(parse);
-    field.checked(digest.ok_or_else(|| format!("{text:?} is not a checksum; write \"sha256:\" and 64 hexadecimal digits, as sha256sum prints them")))
+    field.checked(
+        digest.ok_or_else(|| format!("{text:?} is not a checksum; write \"sha256:\" and 64 hexadecimal digits, as sha256sum prints them")),
+    )
 }
 
 fn attachment(table: &Table<'_>, name: &str, needed: bool) -> Option<Attachment> {
@@ -205,7 +213,9 @@ fn attachment(table: &Table<'_>, name: &str, needed: bool) -> Option<Attachment>
         (false, false) => {
             if needed {
                 let problem = Problem::new(table.span(), table.path(), "a template of an image needs a network or a bridge");
-                table.report(problem.help(format!("add `network = \"default\"` or `bridge = \"br0\"` under [template.{name}]")).needs_whole_file());
+                table.report(
+                    problem.help(format!("add `network = \"default\"` or `bridge = \"br0\"` under [template.{name}]")).needs_whole_file(),
+                );
             }
             None
         }
@@ -229,7 +239,9 @@ fn readiness(table: &Table<'_>, port: Option<u16>) -> Readiness {
         table.refuse(&["ready_path"], &format!("with ready = {word:?}, only with \"http\""));
     }
     if word != "address" && port.is_none() && !table.has("port") {
-        table.report(table.problem("ready", format!("ready = {word:?} needs to know the port")).help("add `port = 8080`").needs_whole_file());
+        table.report(
+            table.problem("ready", format!("ready = {word:?} needs to know the port")).help("add `port = 8080`").needs_whole_file(),
+        );
     }
     match word {
         "tcp" => Readiness::Tcp,
@@ -246,7 +258,13 @@ fn readiness(table: &Table<'_>, port: Option<u16>) -> Readiness {
 }
 
 fn address(table: &Table<'_>, name: &str) -> Option<AddressSource> {
-    let word = if table.has("address") { table.choice("address")? } else if table.has("static") { "static" } else { "lease" };
+    let word = if table.has("address") {
+        table.choice("address")?
+    } else if table.has("static") {
+        "static"
+    } else {
+        "lease"
+    };
     if word != "static" {
         table.refuse(&["static"], &format!("with address = {word:?}"));
     }

@@ -301,9 +301,8 @@ fn tail(connection: &Connection, storage: &str, volume: &str, bytes_max: u64) ->
 
 fn undefine(connection: &Connection, uuid: &str) -> Result<Answer, Fault> {
     let Some(domain) = gone_is_none(connection.domain(uuid))? else { return Ok(Answer::Done) };
-    let flags = virt_sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
-        | virt_sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-        | virt_sys::VIR_DOMAIN_UNDEFINE_NVRAM;
+    let flags =
+        virt_sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | virt_sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA | virt_sys::VIR_DOMAIN_UNDEFINE_NVRAM;
     let outcome = domain.undefine_flags(flags).map_err(fault);
     // Drivers that know none of these things refuse the flags.
     let outcome = outcome.or_else(|first| if first.kind == FaultKind::NotFound { Err(first) } else { domain.undefine().map_err(fault) });

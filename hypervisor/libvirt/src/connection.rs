@@ -53,11 +53,12 @@ impl Connection {
     /// A volume, also one that something else put into the folder since libvirt last looked.
     pub(crate) fn volume(&self, storage: &str, name: &str) -> Result<StorageVol, Fault> {
         let pool = self.storage(storage)?;
-        pool.lookup_storage_vol_by_name(name).or_else(|first| {
-            // A pool that is busy with another volume cannot be read afresh; then what libvirt knows must do.
-            pool.refresh(0).map_err(|_| first)?;
-            pool.lookup_storage_vol_by_name(name)
-        })
-        .map_err(fault)
+        pool.lookup_storage_vol_by_name(name)
+            .or_else(|first| {
+                // A pool that is busy with another volume cannot be read afresh; then what libvirt knows must do.
+                pool.refresh(0).map_err(|_| first)?;
+                pool.lookup_storage_vol_by_name(name)
+            })
+            .map_err(fault)
     }
 }

@@ -33,12 +33,7 @@ pub(crate) fn domains(connect: &Connect) -> Result<Vec<RawDomain>, Fault> {
     let mut records: *mut virt_sys::virDomainStatsRecordPtr = ptr::null_mut();
     // SAFETY: the connection is open for as long as it is borrowed; libvirt fills the pointer when it returns 0 or more.
     let count = unsafe {
-        virt_sys::virConnectGetAllDomainStats(
-            connect.as_ptr(),
-            stats,
-            &raw mut records,
-            virt_sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT,
-        )
+        virt_sys::virConnectGetAllDomainStats(connect.as_ptr(), stats, &raw mut records, virt_sys::VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT)
     };
     if count < 0 {
         return Err(fault(Error::last_error()));

@@ -42,7 +42,7 @@ impl From<&str> for TemplateName {
 
 /// `[host.NAME]`: a machine that runs virtual machines.
 #[derive(Clone, PartialEq, Debug)]
-pub struct Host {
+pub struct VmHost {
     /// The table's name.
     pub name: HostName,
     /// `uri`: a libvirt URI.

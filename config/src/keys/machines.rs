@@ -5,7 +5,7 @@ use crate::spec::{Key, Keys, Kind, word};
 const MIB: u64 = 1 << 20;
 const TIB: u64 = 1 << 40;
 
-pub(crate) static HOST: Keys = Keys {
+pub(super) static HOST: Keys = Keys {
     place: "[host.NAME]",
     about: "A machine that runs virtual machines, reached through libvirt.",
     keys: &[
@@ -27,24 +27,39 @@ pub(crate) static HOST: Keys = Keys {
             "How machines are virtualised here.",
         )
         .default("auto"),
-        Key::size("memory_max", MIB, 1024 * TIB, "\"64GiB\"", "Memory that all machines together may be promised. Absent: what the host has."),
-        Key::size("memory_reserve", 0, 1024 * TIB, "\"512MiB\"", "Memory that stays free for the host itself; 0 keeps none.").default("512MiB"),
+        Key::size(
+            "memory_max",
+            MIB,
+            1024 * TIB,
+            "\"64GiB\"",
+            "Memory that all machines together may be promised. Absent: what the host has.",
+        ),
+        Key::size("memory_reserve", 0, 1024 * TIB, "\"512MiB\"", "Memory that stays free for the host itself; 0 keeps none.")
+            .default("512MiB"),
         Key::count("vcpus_max", 1, u32::MAX as u64, "64", "Virtual processors that all running machines together may have.")
             .zero("no bound")
             .default("0"),
-        Key::count("machines_max", 1, u32::MAX as u64, "50", "Machines that may run at once, paused ones included.").zero("no bound").default("0"),
+        Key::count("machines_max", 1, u32::MAX as u64, "50", "Machines that may run at once, paused ones included.")
+            .zero("no bound")
+            .default("0"),
         Key::size("disk_reserve", 0, 1 << 60, "\"1GiB\"", "Space of the storage pool that stays free; 0 keeps none.").default("1GiB"),
         Key::time("interval", "\"1s\"", "From one look at its counters to the next.").at_least_ms(100).default("1s"),
-        Key::time("timeout", "\"10s\"", "How long one call may take before the host counts as not answering.").at_least_ms(100).default("10s"),
+        Key::time("timeout", "\"10s\"", "How long one call may take before the host counts as not answering.")
+            .at_least_ms(100)
+            .default("10s"),
     ],
 };
 
-pub(crate) static TEMPLATE: Keys = Keys {
+pub(super) static TEMPLATE: Keys = Keys {
     place: "[template.NAME]",
     about: "What clones are made of: a master machine, or an image file.",
     keys: &[
         Key::text("master", "\"web-master\"", "A machine on one of the hosts, shut down when its disk is read. Either this or image."),
-        Key::text("image", "\"/var/lib/weir/images/web.qcow2\"", "An image file on this node, qcow2 or raw, an absolute path. Either this or master."),
+        Key::text(
+            "image",
+            "\"/var/lib/weir/images/web.qcow2\"",
+            "An image file on this node, qcow2 or raw, an absolute path. Either this or master.",
+        ),
         Key::text("checksum", "\"sha256:...\"", "What the image's content must be: sha256: and 64 hexadecimal digits. Only with image."),
         Key::size("memory", 16 * MIB, 64 * TIB, "\"2GiB\"", "Memory of a clone. Required with image; absent: the master's."),
         Key::count("vcpus", 1, 4096, "2", "Virtual processors of a clone. Absent: the master's, or 1."),
@@ -68,7 +83,11 @@ pub(crate) static TEMPLATE: Keys = Keys {
         .default("address"),
         Key::text("ready_path", "\"/healthz\"", "What is asked for with ready = \"http\", beginning with a slash.").default("/"),
         Key::text("user_data", "\"/etc/weir/web.user-data\"", "A file for cloud-init, handed on as it is. An absolute path."),
-        Key::text("network_config", "\"/etc/weir/web.network-config\"", "A file for cloud-init, instead of the one made here. An absolute path."),
+        Key::text(
+            "network_config",
+            "\"/etc/weir/web.network-config\"",
+            "A file for cloud-init, instead of the one made here. An absolute path.",
+        ),
         Key::choice(
             "address",
             &[
@@ -112,4 +131,3 @@ static STATIC: Keys = Keys {
         Key { example: "[\"10.0.0.1\"]", ..Key::new("dns", Kind::Texts, "Name servers.") },
     ],
 };
-
