@@ -1,0 +1,95 @@
+//! A libvirtd of the test's own: in namespaces of its own, which the kernel empties when the test ends in any way.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Needs root, and the packages that scripts/test installs.
+pub(crate) struct Daemon {
+    pub(crate) folder: tempfile::TempDir,
+    child: Child,
+}
+
+/// Run inside the namespaces. `$1` is the folder.
+const SCRIPT: &str = r#"
+set -e
+cd "$1"
+mkdir -p run lib cache log etc/qemu pool /run/libvirt /var/lib/libvirt /var/cache/libvirt /var/log/libvirt /etc/libvirt
+mount --bind run /run/libvirt
+mount --bind lib /var/lib/libvirt
+mount --bind cache /var/cache/libvirt
+mount --bind log /var/log/libvirt
+mount --bind etc /etc/libvirt
+printf 'auth_unix_rw = "none"\n' >/etc/libvirt/libvirtd.conf
+printf 'user = "root"\ngroup = "root"\nsecurity_driver = "none"\ncgroup_controllers = []\nnamespaces = []\nstdio_handler = "logd"\n' >/etc/libvirt/qemu.conf
+ip link set lo up
+ip link add weirbr0 type bridge
+ip link set weirbr0 up
+virtlogd --daemon --pid-file /run/libvirt/virtlogd.pid
+exec libvirtd --pid-file /run/libvirt/libvirtd.pid
+"#;
+
+impl Daemon {
+    pub(crate) fn start() -> Daemon {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = std::fs::File::create(folder.path().join("daemon.log")).expect("writable");
+        let child = Command::new("unshare")
+            .args(["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", "-c", SCRIPT, "bash"])
+            .arg(folder.path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a descriptor"))
+            .stderr(log)
+            .spawn()
+            .expect("unshare is there (package util-linux)");
+        let daemon = Daemon { folder, child };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !daemon.virsh(&["version"]) {
+            let log = || std::fs::read_to_string(daemon.folder.path().join("daemon.log")).unwrap_or_default();
+            assert!(Instant::now() < deadline, "libvirtd does not start; root and the packages of scripts/test are needed:\n{}", log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let pool = daemon.pool();
+        assert!(daemon.virsh(&["pool-define-as", "default", "dir", "--target", &pool.display().to_string()]));
+        daemon
+    }
+
+    pub(crate) fn uri(&self) -> String {
+        format!("qemu+unix:///system?socket={}", self.folder.path().join("run/libvirt-sock").display())
+    }
+
+    pub(crate) fn pool(&self) -> PathBuf {
+        self.folder.path().join("pool")
+    }
+
+    pub(crate) fn virsh(&self, arguments: &[&str]) -> bool {
+        let mut command = Command::new("virsh");
+        command.arg("-c").arg(self.uri()).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().expect("virsh is there (package libvirt-clients)").success()
+    }
+
+    /// Sends libvirtd itself a signal.
+    pub(crate) fn signal(&self, signal: &str) {
+        // The child of unshare is what became libvirtd.
+        let parent = self.child.id().to_string();
+        let status = Command::new("pkill").args([&format!("-{signal}"), "-P", &parent]).status().expect("pkill is there (package procps)");
+        assert!(status.success());
+    }
+
+    pub(crate) fn files(&self) -> Vec<String> {
+        let mut names: Vec<_> = read(&self.pool()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn read(folder: &Path) -> impl Iterator<Item = String> {
+    std::fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.file_name().to_string_lossy().into_owned())
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // The first process of the namespace takes all others with it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
