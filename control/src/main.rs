@@ -6,12 +6,14 @@
 //! - [`upgrade`]: another program takes over the sockets. [`access_log`]: the thread that writes it.
 //! - [`client`], [`render`]: what the commands ask and show.
 //! - [`api`]: REST, metrics, health of the node itself. [`logging`], [`systemd`]: what others are told.
+//! - [`event`]: what happened, in all rooms.
 //! - [`heap`]: the allocator.
 
 mod access_log;
 mod api;
 mod cli;
 mod client;
+mod event;
 mod heap;
 mod logging;
 pub mod node;
