@@ -15,6 +15,7 @@ mod cli;
 mod client;
 mod event;
 mod heap;
+mod machines;
 mod logging;
 pub mod node;
 mod overlay;

@@ -39,6 +39,7 @@ use weir_lb::status::Status;
 
 use crate::access_log::AccessLog;
 use crate::event::Event;
+use crate::machines::Machines;
 use crate::overlay::{Overlay, Refusal};
 use crate::state::{RawOverlay, Saved, StateDir};
 use crate::systemd;
@@ -139,6 +140,7 @@ struct Inner {
     upgrading: AtomicBool,
     /// Our end of a handover under way; shutting it down ends the handover.
     handover: Mutex<Option<UnixStream>>,
+    machines: Machines,
 }
 
 /// What only the writer knows.
@@ -244,6 +246,11 @@ impl Node {
         self.inner.director.status()
     }
 
+    /// Hosts and machines.
+    pub(crate) fn machines(&self) -> &Machines {
+        &self.inner.machines
+    }
+
     /// What is still open.
     pub fn drain_progress(&self) -> DrainProgress {
         self.inner.with_plane(DataPlane::drain_progress).unwrap_or_default()
@@ -325,6 +332,10 @@ impl Node {
             effective: parts.effective,
             revision: revision + 1,
         };
+        let machines = {
+            let _inside = parts.runtime.enter();
+            Machines::start(&writer.effective, parts.launch.program())
+        };
         let director = parts.plane.director().clone();
         let events = director.events();
         let inner = Inner {
@@ -344,6 +355,7 @@ impl Node {
             api: Mutex::default(),
             upgrading: AtomicBool::new(false),
             handover: Mutex::default(),
+            machines,
         };
         let node = Node { inner: Arc::new(inner) };
         node.inner.runtime.spawn(events::pump(node.clone(), events));
@@ -580,6 +592,10 @@ impl Node {
         let mut slot = lock(&self.inner.api);
         let prepared = slot.prepare(config.api.as_ref(), None).map_err(failed)?;
         self.apply(writer, config)?;
+        {
+            let _inside = self.inner.runtime.enter();
+            self.inner.machines.apply(&writer.effective);
+        }
         if let Some(log) = log {
             self.inner.with_plane(|plane| plane.set_log(log.as_ref().map(AccessLog::sink)));
             // The old one ends by itself when the last worker has let go of it.

@@ -4,6 +4,8 @@
 //! limit, whatever they claim just now. Machines that are off count with their disks alone; a warm clone that is paused counts like one that
 //! runs, one that is saved like one that is off.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+
 use weir_config::{HostName, VmHost, format_size};
 
 use crate::error::Refusal;

@@ -1,5 +1,7 @@
 //! The domain of a machine as libvirt's XML, made anew for an image or changed from the master's. Pure.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+
 use weir_config::{Attachment, DirectBoot, Template};
 
 use crate::metadata::Metadata;

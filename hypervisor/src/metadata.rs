@@ -9,6 +9,8 @@
 //! The phase is the journal of what is being done: a domain is defined as `creating` before anything else of it exists, and is undefined as
 //! the last thing of it. Whoever starts later therefore finds every leftover by looking at the domains, on the hosts themselves.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 

@@ -12,6 +12,8 @@
 //!
 //! Joliet, because `meta-data` is no name that the plain standard can write.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+
 use std::fmt::Write as _;
 use std::net::IpAddr;
 

@@ -3,6 +3,8 @@
 //! Namespaces are kept as they are written (`weir:machine`, `xmlns:weir`), for the document goes back to libvirt, with everything in it that
 //! we do not know. Comments are dropped. What is nested too deeply or too large is refused before it is read.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+
 use std::fmt::{self, Write as _};
 
 /// Largest document that is read.

@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{change, read};
+use super::{change, machines, read};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -31,6 +31,16 @@ use super::{change, read};
         change::patch_endpoint,
         change::reload,
         change::upgrade,
+        machines::hosts,
+        machines::templates,
+        machines::machines,
+        machines::points,
+        machines::console,
+        machines::screenshot,
+        machines::add,
+        machines::act,
+        machines::operation,
+        machines::garbage,
     ),
     modifiers(&Bearer),
 )]
