@@ -412,6 +412,7 @@ impl Node {
             ours
         });
         if ours {
+            self.inner.machines.lead(false);
             if let Some(socket) = lock(&self.inner.handover).take() {
                 // An error: the other side is gone, which is what is wanted.
                 let _ = socket.shutdown(std::net::Shutdown::Both);
@@ -667,6 +668,7 @@ impl Node {
                 let serving = *stage == Stage::Serving;
                 if serving {
                     *stage = Stage::HandedOver(pid);
+                    self.inner.machines.lead(false);
                 }
                 serving
             })

@@ -62,8 +62,9 @@ impl Daemon {
     }
 
     pub(crate) fn virsh(&self, arguments: &[&str]) -> bool {
-        let mut command = Command::new("virsh");
-        command.arg("-c").arg(self.uri()).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // One that connects while libvirtd is starting may wait for ever.
+        let mut command = Command::new("timeout");
+        command.args(["5", "virsh", "-c", &self.uri()]).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.status().expect("virsh is there (package libvirt-clients)").success()
     }
 

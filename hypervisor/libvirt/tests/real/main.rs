@@ -50,11 +50,11 @@ fn what_cannot_be_reached_is_said() {
             folder.path()
         );
         let fleet = fleet(&text);
-        tokio::time::sleep(Duration::from_secs(3)).await; eprintln!("DBG {:?}", fleet.hosts().iter().map(|h| h.state.clone()).collect::<Vec<_>>());
         let said = |number: usize, word: &str| matches!(&fleet.hosts()[number].state, HostState::Connecting { why } if why.contains(word));
-        until("the reasons", || said(0, "nonsense") && said(1, "nowhere")).await;
+        until("the reasons", || said(0, "No such file") && said(1, "nowhere")).await;
         let other = Fleet::start(&config(&text), "/no/such/weir-libvirt".into());
-        let missing = |host: &weir_hypervisor::HostView| matches!(&host.state, HostState::Connecting { why } if why.contains("install weir-libvirt"));
+        let missing =
+            |host: &weir_hypervisor::HostView| matches!(&host.state, HostState::Connecting { why } if why.contains("install weir-libvirt"));
         until("the reason", || other.hosts().iter().any(missing)).await;
     });
 }
