@@ -26,7 +26,9 @@ ip link set lo up
 ip link add weirbr0 type bridge
 ip link set weirbr0 up
 virtlogd --daemon --pid-file /run/libvirt/virtlogd.pid
-exec libvirtd --pid-file /run/libvirt/libvirtd.pid
+# Not as the first process, which is everybody's parent: libvirtd would miss its own children among strangers.
+libvirtd --pid-file /run/libvirt/libvirtd.pid &
+wait
 "#;
 
 impl Daemon {
@@ -43,7 +45,7 @@ impl Daemon {
             .expect("unshare is there (package util-linux)");
         let daemon = Daemon { folder, child };
         let deadline = Instant::now() + Duration::from_secs(30);
-        while !daemon.virsh(&["version"]) {
+        while !daemon.virsh(&["uri"]) {
             let log = || std::fs::read_to_string(daemon.folder.path().join("daemon.log")).unwrap_or_default();
             assert!(Instant::now() < deadline, "libvirtd does not start; root and the packages of scripts/test are needed:\n{}", log());
             std::thread::sleep(Duration::from_millis(100));
@@ -70,9 +72,12 @@ impl Daemon {
 
     /// Sends libvirtd itself a signal.
     pub(crate) fn signal(&self, signal: &str) {
-        // The child of unshare is what became libvirtd.
-        let parent = self.child.id().to_string();
-        let status = Command::new("pkill").args([&format!("-{signal}"), "-P", &parent]).status().expect("pkill is there (package procps)");
+        let children = |parent: u32| std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+        let pids = |text: String| text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>();
+        let inside: Vec<u32> = pids(children(self.child.id())).into_iter().flat_map(|shell| pids(children(shell))).collect();
+        let name = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let libvirtd = inside.iter().find(|pid| name(pid).trim() == "libvirtd").expect("libvirtd runs").to_string();
+        let status = Command::new("kill").args([&format!("-{signal}"), &libvirtd]).status().expect("kill is there");
         assert!(status.success());
     }
 

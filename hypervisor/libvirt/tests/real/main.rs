@@ -62,7 +62,7 @@ fn what_cannot_be_reached_is_said() {
 fn real(daemon: &Daemon, extra: &str) -> String {
     let image = image(daemon.folder.path(), "web.img", 3_000_000);
     format!(
-        "[node]\nstate_dir = {:?}\n[host.a]\nuri = {:?}\ninterval = \"200ms\"\ntimeout = \"3s\"\ndomain_type = \"qemu\"\n\
+        "[node]\nstate_dir = {:?}\n[host.a]\nuri = {:?}\ninterval = \"200ms\"\ntimeout = \"10s\"\ndomain_type = \"qemu\"\n\
          [template.web]\nimage = {image:?}\nmemory = \"64MiB\"\nbridge = \"weirbr0\"\n{extra}\n",
         daemon.folder.path().join("state"),
         daemon.uri()
@@ -104,7 +104,9 @@ fn clones_share_a_base_and_no_byte_of_it_changes() {
         assert!(mime.starts_with("image/") && picture.len() > 1000, "{mime} {}", picture.len());
         let console = fleet.console("web-1", 1000).await.unwrap_or_else(|error| panic!("{}", error.chain()));
         assert!(console.len() <= 1000);
-        fleet.act("web-1", Verb::Flatten, Progress::default()).await.unwrap_or_else(|error| panic!("{}", error.chain()));
+        let log = || std::fs::read_to_string(daemon.folder.path().join("log/qemu/web-1.log")).unwrap_or_default();
+        let flattened = fleet.act("web-1", Verb::Flatten, Progress::default()).await;
+        flattened.unwrap_or_else(|error| panic!("{}\n{}", error.chain(), log()));
         let flat = ours(&fleet).into_iter().find(|machine| machine.name == "web-1").and_then(|machine| machine.metadata).expect("ours");
         assert_eq!(flat.base, None);
         for name in ["web-1", "web-2"] {
