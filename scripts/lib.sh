@@ -35,11 +35,11 @@ timed() {
     printf '%sdone%s in %s\n' "$GREEN" "$PLAIN" "$(clock $((SECONDS - began)))"
 }
 
-# packages COMMAND=PACKAGE...: installs the Debian packages whose command is missing.
+# packages COMMAND=PACKAGE...: installs the Debian packages whose command, or file, is missing.
 packages() {
     local pair missing=()
     for pair in "$@"; do
-        command -v "${pair%%=*}" >/dev/null 2>&1 || [[ -x /usr/sbin/${pair%%=*} ]] || missing+=("${pair#*=}")
+        command -v "${pair%%=*}" >/dev/null 2>&1 || [[ -x /usr/sbin/${pair%%=*} || -e ${pair%%=*} ]] || missing+=("${pair#*=}")
     done
     if ((${#missing[@]} == 0)); then
         say "All packages are there."

@@ -128,6 +128,21 @@ impl Client {
         self.understand(status, &answer)
     }
 
+    /// Reads what is not JSON.
+    pub(crate) fn get_bytes(&self, path: &str) -> Result<Vec<u8>, ClientError> {
+        let unreachable = |error: ureq::Error| ClientError::Unreachable { url: self.base.clone(), reason: error.to_string() };
+        let mut request = Request::builder().uri(format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let request = request.body(()).map_err(|_| ClientError::Url(format!("{}{path}", self.base)))?;
+        let request = self.agent.configure_request(request).timeout_global(Some(ANSWER_TIMEOUT)).build();
+        let mut response = self.agent.run(request).map_err(unreachable)?;
+        let status = response.status().as_u16();
+        let answer = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec().map_err(unreachable)?;
+        if (200..300).contains(&status) { Ok(answer) } else { self.understand::<serde_json::Value>(status, &answer).map(|_| answer) }
+    }
+
     fn understand<T: DeserializeOwned>(&self, status: u16, answer: &[u8]) -> Result<T, ClientError> {
         if (200..300).contains(&status)
             && let Ok(value) = serde_json::from_slice(answer)

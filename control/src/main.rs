@@ -17,6 +17,7 @@ mod client;
 mod command;
 mod event;
 mod logging;
+mod machines;
 pub mod node;
 mod overlay;
 mod render;

@@ -39,6 +39,7 @@ use weir_lb::status::Status;
 
 use crate::access_log::AccessLog;
 use crate::event::{self, Event};
+use crate::machines::Machines;
 use crate::overlay::{Overlay, Refusal};
 use crate::state::{RawOverlay, Saved, StateDir};
 use crate::systemd;
@@ -141,6 +142,7 @@ struct Inner {
     upgrading: AtomicBool,
     /// Our end of a handover under way; shutting it down ends the handover.
     handover: Mutex<Option<UnixStream>>,
+    machines: Machines,
 }
 
 /// What only the writer knows.
@@ -244,6 +246,11 @@ impl Node {
     /// The data plane's state.
     pub fn status(&self) -> Status {
         self.inner.director.status()
+    }
+
+    /// Hosts and machines.
+    pub(crate) fn machines(&self) -> &Machines {
+        &self.inner.machines
     }
 
     /// What is still open.
@@ -355,6 +362,10 @@ impl Node {
             effective: parts.effective,
             revision: revision + 1,
         };
+        let machines = {
+            let _inside = parts.runtime.enter();
+            Machines::start(&writer.effective, parts.launch.program())
+        };
         let director = parts.plane.director().clone();
         let events = director.events();
         let inner = Inner {
@@ -375,6 +386,7 @@ impl Node {
             vips: Vips::new(),
             upgrading: AtomicBool::new(false),
             handover: Mutex::default(),
+            machines,
         };
         let node = Node { inner: Arc::new(inner) };
         node.inner.runtime.spawn(events::pump(node.clone(), events));
@@ -431,6 +443,7 @@ impl Node {
             ours
         });
         if ours {
+            self.inner.machines.lead(false);
             if let Some(socket) = lock(&self.inner.handover).take() {
                 // An error: the other side is gone, which is what is wanted.
                 let _ = socket.shutdown(std::net::Shutdown::Both);
@@ -617,6 +630,10 @@ impl Node {
         let prepared = slot.prepare(config.api.as_ref(), None).map_err(failed)?;
         self.apply(writer, config)?;
         self.inner.vips.apply(self, &writer.effective).map_err(ChangeError::Failed)?;
+        {
+            let _inside = self.inner.runtime.enter();
+            self.inner.machines.apply(&writer.effective);
+        }
         if let Some(log) = log {
             self.inner.with_plane(|plane| plane.set_log(log.as_ref().map(AccessLog::sink)));
             // The old one ends by itself when the last worker has let go of it.
@@ -688,6 +705,7 @@ impl Node {
                 let serving = *stage == Stage::Serving;
                 if serving {
                     *stage = Stage::HandedOver(pid);
+                    self.inner.machines.lead(false);
                 }
                 serving
             })

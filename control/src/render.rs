@@ -276,6 +276,26 @@ fn bytes(bytes: u64) -> String {
 }
 
 /// A table without lines; a header that begins with `>` is a column of numbers.
+/// JSON objects as a table; a column is a path of names.
+pub(crate) fn rows(columns: &[&str], rows: &[serde_json::Value], screen: Screen) -> String {
+    let heads: Vec<String> = columns.iter().map(|path| path.rsplit('.').next().unwrap_or(path).to_uppercase()).collect();
+    let mut table = table(&heads.iter().map(String::as_str).collect::<Vec<_>>(), screen);
+    for row in rows {
+        let cell = |path: &&str| match path.split('.').fold(row, |value, name| &value[name]) {
+            serde_json::Value::Null => "-".to_owned(),
+            serde_json::Value::String(text) => single_line(text),
+            other => other.to_string(),
+        };
+        table.add_row(columns.iter().map(cell));
+    }
+    finish(&table, screen)
+}
+
+/// What a guest wrote, without what would steer the terminal.
+pub(crate) fn console(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+}
+
 fn table(header: &[&str], screen: Screen) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);

@@ -10,6 +10,7 @@
 mod change;
 mod extract;
 mod guard;
+mod machines;
 mod metrics;
 pub(crate) mod model;
 mod openapi;
@@ -159,6 +160,15 @@ fn router(api: Arc<Api>) -> Router {
         .route("/v1/reload", post(change::reload))
         .route("/v1/upgrade", post(change::upgrade))
         .route("/v1/events", get(read::events))
+        .route("/v1/hosts", get(machines::hosts))
+        .route("/v1/templates", get(machines::templates))
+        .route("/v1/machines", get(machines::machines).post(machines::add))
+        .route("/v1/machines/actions", post(machines::act))
+        .route("/v1/machines/garbage", post(machines::garbage))
+        .route("/v1/machines/{machine}/points", get(machines::points))
+        .route("/v1/machines/{machine}/console", get(machines::console))
+        .route("/v1/machines/{machine}/screenshot", get(machines::screenshot))
+        .route("/v1/operations/{id}", get(machines::operation))
         .route("/v1/openapi.json", get(read::openapi))
         .route("/metrics", get(read::metrics))
         .route("/healthz", get(read::healthz))

@@ -347,3 +347,97 @@ pub(crate) struct ProblemView {
     /// What was wrong and what to do; may have several lines.
     pub detail: String,
 }
+
+/// A machine that is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewMachine {
+    /// `[template.NAME]`
+    pub template: String,
+    /// The pool it will serve.
+    pub pool: Option<String>,
+    /// Its name; `null`: one is made up. With a name the request can be repeated.
+    pub name: Option<String>,
+    /// The host; `null`: where there is room.
+    pub host: Option<String>,
+    /// Labels.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// A warm clone may not be taken.
+    #[serde(default)]
+    pub cold: bool,
+    /// Do not wait until it has booted.
+    #[serde(default)]
+    pub no_wait: bool,
+    /// Only say where it would go.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Where a machine would go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct ClonePlan {
+    /// The host.
+    pub host: String,
+}
+
+/// Something to do to machines. They are those named, and those that have all of pool, host and label that are given.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MachineAct {
+    /// `start`, `resume`, `suspend`, `shutdown`, `stop`, `reset`, `reboot`, `flatten`, `delete` or `migrate`.
+    pub verb: String,
+    /// Names or UUIDs.
+    #[serde(default)]
+    pub machines: Vec<String>,
+    /// All of this pool.
+    pub pool: Option<String>,
+    /// All of this host.
+    pub host: Option<String>,
+    /// All with this label, `key=value`.
+    pub label: Option<String>,
+    /// `shutdown`: how long it may take, in milliseconds; `null`: 60,000.
+    pub timeout_ms: Option<u64>,
+    /// `shutdown`: pull the plug after that.
+    #[serde(default)]
+    pub force: bool,
+    /// `migrate`: where to.
+    pub to: Option<String>,
+    /// How many at once; `null`: 4.
+    pub parallel: Option<u32>,
+    /// Only say which machines it would be.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// Something that takes a while.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct OperationView {
+    /// Its number; 0: nothing was begun (a dry run).
+    pub id: u64,
+    /// What is done.
+    pub what: String,
+    /// All of it has ended.
+    pub ended: bool,
+    /// One for each machine.
+    pub items: Vec<OperationItem>,
+}
+
+/// One machine of an operation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct OperationItem {
+    /// Its name; empty while it has none.
+    pub machine: String,
+    /// Its host, as soon as it is known.
+    pub host: Option<String>,
+    /// What is being done.
+    pub step: String,
+    /// Bytes done, where they are counted.
+    pub done_bytes: Option<u64>,
+    /// Bytes in all.
+    pub end_bytes: Option<u64>,
+    /// It has ended.
+    pub ended: bool,
+    /// Why it failed; `null`: it did not.
+    pub error: Option<String>,
+}

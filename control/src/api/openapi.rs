@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{change, read, vip};
+use super::{change, machines, read, vip};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -34,6 +34,16 @@ use super::{change, read, vip};
         change::patch_endpoint,
         change::reload,
         change::upgrade,
+        machines::hosts,
+        machines::templates,
+        machines::machines,
+        machines::points,
+        machines::console,
+        machines::screenshot,
+        machines::add,
+        machines::act,
+        machines::operation,
+        machines::garbage,
     ),
     modifiers(&Bearer),
 )]

@@ -11,6 +11,7 @@ mod output;
 mod status;
 mod target;
 mod vip;
+mod vm;
 
 use std::path::PathBuf;
 use std::process::{ExitCode, Termination};
@@ -99,6 +100,9 @@ enum Command {
     /// Let another node be master of a virtual IP
     #[command(subcommand)]
     Vip(VipCommand),
+    /// Show and change hosts and machines
+    #[command(subcommand)]
+    Vm(vm::VmCommand),
     /// Show what happened
     Events {
         /// Go on with what happens from now on
@@ -247,6 +251,7 @@ fn ask(client: &Client, command: &Command, output: &Output) -> anyhow::Result<Ex
         Command::Endpoint(command) => change::endpoint(client, command, output)?,
         Command::Vip(VipCommand::Release { name, timeout }) => return vip::release(client, name, *timeout, output),
         Command::Events { follow, last } => events::events(client, *follow, *last, output)?,
+        Command::Vm(command) => return vm::vm(client, command, output),
         Command::Upgrade { binary } => change::upgrade(client, binary.as_deref(), output)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -310,6 +315,13 @@ mod tests {
             ("endpoint weight web 10.0.0.1:80", false),
             ("events -f -n 5 --json", true),
             ("upgrade --binary ./weir --api http://127.0.0.1:1", true),
+            ("vm list --json", true),
+            ("vm clone web --pool web --name web-1 --dry-run", true),
+            ("vm clone", false),
+            ("vm shutdown web-1 web-2 --timeout 30s --force", true),
+            ("vm stop --pool web --parallel 8", true),
+            ("vm migrate web-1", false),
+            ("vm gc --dry-run", true),
             ("", false),
         ] {
             let words = std::iter::once("weir").chain(line.split_whitespace());
