@@ -11,6 +11,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("weir-lb", &["weir-config"]),
     ("weir-control", &["weir-lb", "weir-config"]),
     ("weir-benches", &["weir-control", "weir-lb", "weir-config"]),
+    ("weir-lab", &[]),
 ];
 
 /// Crates that a pure room must not need.
