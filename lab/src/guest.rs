@@ -131,6 +131,19 @@ fn domain_xml(options: &GuestOptions, image: &Image, disks: &str, mac: &str) -> 
     )
 }
 
+/// Waits until a guest answers a path with 200, and gives the body.
+///
+/// # Errors
+///
+/// No such answer within `deadline`.
+pub fn wait_http(address: Ipv4Addr, path: &str, deadline: Duration) -> Result<String, LabError> {
+    // Short attempts: while a guest boots, the first packets are lost, and the kernel sends the next one only after a second.
+    let attempt = Duration::from_millis(200);
+    wait_for(&format!("an answer of {address} to {path}"), deadline, || {
+        http_get(address, path, attempt).ok().filter(|(status, _)| *status == 200).map(|(_, body)| body)
+    })
+}
+
 /// One GET and its answer's status and body; for the machine's own network, where all guests can be reached.
 ///
 /// # Errors

@@ -128,11 +128,13 @@ impl Plan {
         )?;
         write("etc/virtlogd.conf", "")?;
         let (first, last) = self.addresses.leases(self.index);
+        // Without no-ping, dnsmasq would wait three seconds before it offers an address, in case somebody has it.
         write(
             "etc/qemu/networks/lan.xml",
             &format!(
-                "<network><name>lan</name><forward mode='open'/><bridge name='lan0' stp='off' delay='0'/>\
-                 <ip address='{}' prefix='{}'><dhcp><range start='{first}' end='{last}'/></dhcp></ip></network>\n",
+                "<network xmlns:dnsmasq='http://libvirt.org/schemas/network/dnsmasq/1.0'><name>lan</name><forward mode='open'/><bridge name='lan0' stp='off' delay='0'/>\
+                 <ip address='{}' prefix='{}'><dhcp><range start='{first}' end='{last}'/></dhcp></ip>\
+                 <dnsmasq:options><dnsmasq:option value='no-ping'/></dnsmasq:options></network>\n",
                 self.address(),
                 Addresses::PREFIX
             ),

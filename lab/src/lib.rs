@@ -34,7 +34,7 @@ use std::thread;
 pub use command::wait_for;
 pub use error::LabError;
 pub use fault::Fault;
-pub use guest::{Guest, GuestOptions, http_get};
+pub use guest::{Guest, GuestOptions, http_get, wait_http};
 pub use handle::{Host, Node};
 pub use image::Image;
 pub use network::Addresses;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lab::{GuestOptions, Lab, LabOptions, http_get, wait_for};
+use lab::{GuestOptions, Lab, LabOptions, http_get};
 
 const BOOT: Duration = Duration::from_secs(60);
 const SOON: Duration = Duration::from_secs(5);
@@ -16,7 +16,7 @@ fn boots_and_answers() {
     println!("created {:?}", began.elapsed());
     let address = host.lease(&first.mac, BOOT).unwrap();
     println!("leased {:?}", began.elapsed());
-    let name = wait_for("an answer", BOOT, || http_get(address, "/", SOON).ok()).unwrap();
+    let name = lab::wait_http(address, "/", BOOT).unwrap();
     println!("answered {:?}", began.elapsed());
     println!("{name:?} {:?}", http_get(address, "/identity", SOON).unwrap());
 }
