@@ -30,7 +30,12 @@ pub(crate) fn remove(record: &Record) -> Result<(), LabError> {
 
 /// Takes away the labs whose owner is dead.
 pub(crate) fn remove_abandoned(registry: &Registry) -> Result<(), LabError> {
-    registry.records().iter().filter(|record| !record.owner.alive()).try_for_each(remove)
+    registry.records().iter().filter(|record| !record.owner.alive()).try_for_each(|record| {
+        // A command that the owner had just started outlives it for a moment, and could make something after we looked.
+        let label = record.root_link();
+        wait_for("the end of a dead lab's last commands", PATIENCE, || (!process::mentioned(&label)).then_some(()))?;
+        remove(record)
+    })
 }
 
 /// Takes a lab down: asks its owner if that is the `lab` program, or does it if the owner is dead.

@@ -2,11 +2,14 @@
 
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::process::Signal;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::command::run;
 use crate::host::{self, Plan};
@@ -67,6 +70,15 @@ impl Host<'_> {
         let mut command = host::enter(self.boot()?, true);
         command.arg(program);
         Ok(command)
+    }
+
+    /// Runs `act` on a thread in the host's network: sockets that it opens stay there. Also while the host is off.
+    ///
+    /// # Panics
+    ///
+    /// If the host's namespace is gone, or if `act` does.
+    pub fn within<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+        within(&self.plan().namespace, act)
     }
 
     /// Runs `virsh` against the host's libvirtd and gives what it printed.
@@ -223,4 +235,24 @@ impl Node {
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         network::inside(&self.namespace, program)
     }
+
+    /// Runs `act` on a thread in the node's network: sockets that it opens stay there.
+    ///
+    /// # Panics
+    ///
+    /// If the node's namespace is gone, or if `act` does.
+    pub fn within<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+        within(&self.namespace, act)
+    }
+}
+
+fn within<T: Send>(namespace: &str, act: impl FnOnce() -> T + Send) -> T {
+    let path = Path::new("/run/netns").join(namespace);
+    let enter = move || {
+        let file = File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).expect("root may change its network");
+        act()
+    };
+    // A thread of its own, for its network is its own for ever.
+    thread::scope(|scope| scope.spawn(enter).join().expect("the work in the namespace does not panic"))
 }

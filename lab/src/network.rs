@@ -31,7 +31,7 @@ impl Addresses {
     /// Length of the prefix that all have.
     pub const PREFIX: u8 = 22;
     /// Addresses that each host gives out by DHCP.
-    pub const LEASES: u8 = 64;
+    pub const LEASES: u8 = 63;
     /// Hosts that have room for their leases.
     pub(crate) const HOSTS: usize = 12;
     /// Nodes that have room between the hosts and what is free.
@@ -68,7 +68,7 @@ impl Addresses {
 
     /// First and last address that a host gives out by DHCP.
     pub(crate) fn leases(self, index: usize) -> (Ipv4Addr, Ipv4Addr) {
-        let first = 256 + index * usize::from(Self::LEASES);
+        let first = 256 + index * 64;
         (self.at(first), self.at(first + usize::from(Self::LEASES) - 1))
     }
 }

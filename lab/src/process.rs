@@ -64,6 +64,22 @@ pub(crate) fn name(pid: u32) -> String {
     fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
 }
 
+/// Whether one of the short-lived programs of a lab runs with this in its arguments.
+pub(crate) fn mentioned(label: &str) -> bool {
+    everybody().any(|pid| {
+        ["ip", "tc", "nft", "nsenter", "unshare"].contains(&name(pid).as_str())
+            && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| memmem(&line, label.as_bytes()))
+    })
+}
+
+fn memmem(text: &[u8], wanted: &[u8]) -> bool {
+    text.windows(wanted.len()).any(|window| window == wanted)
+}
+
+fn everybody() -> impl Iterator<Item = u32> {
+    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
 /// The first child of a process.
 pub(crate) fn child(pid: u32) -> Option<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
@@ -87,8 +103,7 @@ impl Namespace {
 
     /// Who lives in it now.
     pub(crate) fn members(self, kind: &str) -> Vec<u32> {
-        let all = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        all.filter(|pid| Self::of(*pid, kind) == Some(self)).collect()
+        everybody().filter(|pid| Self::of(*pid, kind) == Some(self)).collect()
     }
 
     /// Ends everybody in it, also who is started meanwhile.
