@@ -1,5 +1,7 @@
 //! What concerns several tables: names that lead nowhere, addresses taken twice, hash keys that a listener cannot provide.
 
+mod vip;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
@@ -8,6 +10,8 @@ use crate::model::{HashKey, PoolName};
 use crate::names::nearest;
 use crate::parse::{ParsedApi, ParsedListener, ParsedPool};
 use crate::reader::{Placed, Table};
+
+pub(crate) use vip::vips;
 
 pub(crate) fn check(root: &Table<'_>, api: Option<&ParsedApi>, listeners: &[ParsedListener], pools: &[ParsedPool]) {
     let by_name: BTreeMap<&PoolName, &ParsedPool> = pools.iter().map(|parsed| (&parsed.pool.name, parsed)).collect();

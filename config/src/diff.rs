@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::model::{Config, Endpoint, EndpointAddress, Listener, ListenerName, Pool, PoolName, Protocol, Route};
+use crate::model::{Config, Endpoint, EndpointAddress, Listener, ListenerName, Pool, PoolName, Protocol, Route, Vip, VipName};
 use crate::settings::{self, NONE, Setting};
 
 /// Keys of `[node]` that are read once, when the process starts.
@@ -77,6 +77,10 @@ pub enum Place {
     Api,
     /// `[access_log]`
     AccessLog,
+    /// `[cluster]`
+    Cluster,
+    /// `[vip.NAME]`
+    Vip(VipName),
     /// `[listener.NAME]`
     Listener(ListenerName),
     /// `[pool.NAME]`
@@ -96,12 +100,14 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     diff_settings(&mut changes, &Place::Node, settings::of_node(&old.node), settings::of_node(&new.node));
     diff_table(&mut changes, Place::Api, old.api.as_ref(), new.api.as_ref(), settings::of_api);
     diff_table(&mut changes, Place::AccessLog, old.access_log.as_ref(), new.access_log.as_ref(), settings::of_access_log);
+    diff_table(&mut changes, Place::Cluster, old.cluster.as_ref(), new.cluster.as_ref(), settings::of_cluster);
+    diff_named(&mut changes, &old.vips, &new.vips, Place::Vip, diff_vip);
     diff_named(&mut changes, &old.listeners, &new.listeners, Place::Listener, diff_listener);
     diff_named(&mut changes, &old.pools, &new.pools, Place::Pool, diff_pool);
     changes
 }
 
-/// Makes `new` share the listeners and pools that are equal to those of `old`: then the same pointer means unchanged.
+/// Makes `new` share the virtual IPs, listeners and pools that are equal to those of `old`: then the same pointer means unchanged.
 pub fn share_unchanged(old: &Config, new: &mut Config) {
     fn share<K: Ord, V: PartialEq>(old: &BTreeMap<K, Arc<V>>, new: &mut BTreeMap<K, Arc<V>>) {
         for (name, value) in new {
@@ -110,6 +116,7 @@ pub fn share_unchanged(old: &Config, new: &mut Config) {
             }
         }
     }
+    share(&old.vips, &mut new.vips);
     share(&old.listeners, &mut new.listeners);
     share(&old.pools, &mut new.pools);
 }
@@ -172,6 +179,11 @@ fn diff_optional<T>(
             diff_settings(changes, place, word(old), word(new));
         }
     }
+}
+
+fn diff_vip(changes: &mut Vec<Change>, old: &Vip, new: &Vip) {
+    let place = Place::Vip(new.name.clone());
+    diff_settings(changes, &place, settings::of_vip(old), settings::of_vip(new));
 }
 
 fn diff_listener(changes: &mut Vec<Change>, old: &Listener, new: &Listener) {
@@ -255,6 +267,8 @@ impl fmt::Display for Place {
             Place::Node => f.write_str("node"),
             Place::Api => f.write_str("api"),
             Place::AccessLog => f.write_str("access_log"),
+            Place::Cluster => f.write_str("cluster"),
+            Place::Vip(name) => write!(f, "vip {name}"),
             Place::Listener(name) => write!(f, "listener {name}"),
             Place::Pool(name) => write!(f, "pool {name}"),
         }

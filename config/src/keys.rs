@@ -2,6 +2,8 @@
 //!
 //! The meanings are those of `model`; here they are told to the person who writes the file.
 
+mod vip;
+
 use crate::spec::{Key, Keys, Kind, Word, word};
 
 const KIB: u64 = 1 << 10;
@@ -16,6 +18,12 @@ pub(crate) static ROOT: Keys = Keys {
         Key::new("node", Kind::Table(&NODE), "Settings of the process."),
         Key::new("api", Kind::Table(&API), "The REST API and /metrics. Without this table there is neither."),
         Key::new("access_log", Kind::Table(&ACCESS_LOG), "One line for each request. Without this table requests are not logged."),
+        Key::new(
+            "cluster",
+            Kind::Table(&vip::CLUSTER),
+            "Which of several nodes acts for all. Without this table this node is its own leader.",
+        ),
+        Key::new("vip", Kind::NamedTables(&vip::VIP), "Virtual IP addresses by name, each written as [vip.NAME]."),
         Key::new("listener", Kind::NamedTables(&LISTENER), "Listeners by name, each written as [listener.NAME]."),
         Key::new("pool", Kind::NamedTables(&POOL), "Pools by name, each written as [pool.NAME]."),
     ],

@@ -3,6 +3,8 @@
 //! Every value here has passed its checks, so readers never validate again. Pools and listeners sit behind [`Arc`]s: cloning a
 //! configuration is cheap, and two configurations that share an object share the pointer.
 
+mod vip;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -10,6 +12,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use vip::*;
 
 /// The name of a pool, as written in `[pool.NAME]`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -52,6 +56,10 @@ pub struct Config {
     pub api: Option<Api>,
     /// `[access_log]`; absent: requests are not logged.
     pub access_log: Option<AccessLog>,
+    /// `[cluster]`; absent: this node is its own leader.
+    pub cluster: Option<Cluster>,
+    /// `[vip.NAME]`
+    pub vips: BTreeMap<VipName, Arc<Vip>>,
     /// `[listener.NAME]`
     pub listeners: BTreeMap<ListenerName, Arc<Listener>>,
     /// `[pool.NAME]`

@@ -2,6 +2,8 @@
 //!
 //! The structures are taken apart field by field, so that a new field cannot be forgotten here.
 
+mod vip;
+
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -10,6 +12,8 @@ use crate::model::{
     Node, Pool, PoolLimits, PoolTimeouts, Probe,
 };
 use crate::units::{format_duration, format_size};
+
+pub(crate) use vip::{of_cluster, of_vip};
 
 /// A key as written in the file, relative to its table, and its value in words.
 pub(crate) type Setting = (&'static str, String);

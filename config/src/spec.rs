@@ -73,7 +73,7 @@ pub(crate) enum Kind {
     NamedTables(&'static Keys),
     /// A list of tables.
     Tables(&'static Keys),
-    /// A list of endpoints: addresses as strings, or tables.
+    /// A list of endpoints or peers: addresses as strings, or tables.
     Endpoints(&'static Keys),
     /// A status, a range of statuses as a string, or a list of both.
     Statuses,
@@ -165,6 +165,15 @@ impl Key {
     pub(crate) const fn at_least_ms(self, min: u64) -> Key {
         let kind = match self.kind {
             Kind::Time(bounds) => Kind::Time(Bounds { min, ..bounds }),
+            _ => panic!("only a duration has milliseconds"),
+        };
+        Key { kind, ..self }
+    }
+
+    /// At most so many milliseconds.
+    pub(crate) const fn at_most_ms(self, max: u64) -> Key {
+        let kind = match self.kind {
+            Kind::Time(bounds) => Kind::Time(Bounds { max, ..bounds }),
             _ => panic!("only a duration has milliseconds"),
         };
         Key { kind, ..self }

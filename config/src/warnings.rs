@@ -1,8 +1,8 @@
 //! What is allowed, but likely not meant.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{BelowMinHealthy, Config, Pool, PoolName, Protocol};
+use crate::model::{BelowMinHealthy, Config, Pool, PoolName, Protocol, VipName};
 
 /// One sentence for each thing that is allowed, but likely not meant.
 pub fn warnings(config: &Config) -> Vec<String> {
@@ -17,7 +17,25 @@ pub fn warnings(config: &Config) -> Vec<String> {
         }
         warn_about_pool(&mut found, pool);
     }
+    warn_about_vips(&mut found, config);
     found
+}
+
+fn warn_about_vips(found: &mut Vec<String>, config: &Config) {
+    let mut groups: BTreeMap<&str, (&VipName, usize)> = BTreeMap::new();
+    for (name, vip) in &config.vips {
+        if let Some(group) = &vip.sync_group {
+            groups.entry(group).or_insert((name, 0)).1 += 1;
+        }
+        if vip.auth.is_none() && !vip.peers.is_empty() {
+            found.push(format!("vip {name} trusts whoever sends from the address of a peer: [vip.{name}.auth] would sign advertisements"));
+        }
+    }
+    for (group, (only, count)) in groups {
+        if count == 1 {
+            found.push(format!("vip {only} is alone in its sync group {group}"));
+        }
+    }
 }
 
 /// The pools that a listener or a route names.
@@ -59,6 +77,12 @@ mod tests {
     #[test]
     fn what_is_likely_not_meant_is_said() {
         let text = r#"
+            [vip.a]
+            interface = "eth0"
+            router_id = 1
+            addresses = ["10.0.0.100/24"]
+            sync_group = "edge"
+            peers = ["10.0.0.3"]
             [pool.idle]
             endpoints = ["10.0.0.1:80"]
             [pool.empty]
@@ -78,6 +102,8 @@ mod tests {
             "pool floor has neither health checks nor ejection: an endpoint that fails keeps its traffic",
             "pool floor has no endpoint of tier 0: the lowest tier it has serves",
             "pool idle is not used by any listener",
+            "vip a trusts whoever sends from the address of a peer: [vip.a.auth] would sign advertisements",
+            "vip a is alone in its sync group edge",
         ];
         assert_eq!(warnings(&config), expected);
     }

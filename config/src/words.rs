@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::model::{AccessLogFormat, AdminState, Balance, BelowMinHealthy, HashKey, Probe, Protocol};
+use crate::model::{
+    AccessLogFormat, AdminState, Balance, BelowMinHealthy, HashKey, Probe, Protocol, TrackSubject, VipChecksum, VipMode, VrrpVersion,
+};
 
 impl AdminState {
     /// All states.
@@ -102,6 +104,51 @@ impl fmt::Display for HashKey {
             HashKey::Source => f.write_str("source"),
             HashKey::Header(name) => write!(f, "header:{name}"),
             HashKey::Cookie(name) => write!(f, "cookie:{name}"),
+        }
+    }
+}
+
+impl VrrpVersion {
+    /// 2 or 3.
+    pub fn number(self) -> u8 {
+        match self {
+            VrrpVersion::V2 => 2,
+            VrrpVersion::V3 => 3,
+        }
+    }
+}
+
+impl VipMode {
+    /// `auto`, `tun`, `macvlan` or `interface`.
+    pub fn word(self) -> &'static str {
+        match self {
+            VipMode::Auto => "auto",
+            VipMode::Tun => "tun",
+            VipMode::Macvlan => "macvlan",
+            VipMode::Interface => "interface",
+        }
+    }
+}
+
+impl VipChecksum {
+    /// `pseudo-header` or `rfc9568`.
+    pub fn word(self) -> &'static str {
+        match self {
+            VipChecksum::PseudoHeader => "pseudo-header",
+            VipChecksum::Rfc9568 => "rfc9568",
+        }
+    }
+}
+
+impl TrackSubject {
+    /// `interface`, `listener`, `pool`, `file` or `command`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            TrackSubject::Interface(_) => "interface",
+            TrackSubject::Listener(_) => "listener",
+            TrackSubject::Pool(_) => "pool",
+            TrackSubject::File(_) => "file",
+            TrackSubject::Command { .. } => "command",
         }
     }
 }

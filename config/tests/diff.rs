@@ -43,6 +43,9 @@ fn one_line_for_each_change() {
     check("", "[node]\ndrain_timeout = \"1m\"\n", &["node: drain_timeout 30s -> 1m"]);
     check("", "[api]\n", &["api: added"]);
     check("", "[access_log]\n", &["access_log: added"]);
+    let vip = "[vip.a]\ninterface = \"eth0\"\nrouter_id = 1\naddresses = [\"10.0.0.100/24\"]\n";
+    check("", vip, &["vip a: added"]);
+    check("", &format!("[cluster]\nleader_vip = \"a\"\n{vip}"), &["cluster: added", "vip a: added"]);
     check("\"10.0.0.1:80\"", "[\"10.0.0.1:80\", \"10.0.0.1:81\"]", &["listener web: bind 10.0.0.1:81 added"]);
     check("10.0.0.1:80", "10.0.0.1:81", &["listener web: bind 10.0.0.1:80 removed", "listener web: bind 10.0.0.1:81 added"]);
     check("pool = \"web\"", "pool = \"api\"", &["listener web: pool web -> api"]);
@@ -182,3 +185,24 @@ const EACH_KEY: &[(&str, &str, &str, &str)] = &[
     ("pool.mail", "ejection", "true", "pool mail: ejection none -> on"),
     ("pool.mail.health", "command", "[\"/p\"]", "pool mail: health.command [\"/usr/local/bin/probe-mail\", \"--quick\"] -> [\"/p\"]"),
 ];
+
+#[test]
+fn each_setting_of_a_virtual_ip() {
+    const VIP: &str = "[vip.a]\ninterface = \"eth0\"\nrouter_id = 1\naddresses = [\"10.0.0.100/24\"]\n";
+    for (more, expected) in [
+        ("priority = 245", "vip a: priority 250 -> 245"),
+        ("advertisement_interval = \"10ms\"", "vip a: advertisement_interval 100ms -> 10ms"),
+        ("mode = \"tun\"", "vip a: mode auto -> tun"),
+        (
+            "peers = [\"10.0.0.2\", { address = \"10.1.0.2\", ttl_min = 254 }]",
+            "vip a: peers multicast -> 10.0.0.2, 10.1.0.2 (ttl from 254)",
+        ),
+        ("notify = [\"/bin/true\"]", "vip a: notify none -> [\"/bin/true\"]"),
+        ("announce = { refresh = \"0s\" }", "vip a: announce.refresh 1m -> none"),
+        ("track = [{ interface = \"eth1\", lower = 20 }]", "vip a: track none -> interface eth1 lowers by 20"),
+    ] {
+        let lines: Vec<String> = diff(&parsed(VIP), &parsed(&format!("{VIP}{more}\n"))).iter().map(ToString::to_string).collect();
+        assert_eq!(lines, [expected], "{more}");
+    }
+    assert_eq!(diff(&parsed(&format!("{VIP}version = 3\nauth = {{ key_file = \"/k\" }}\n")), &parsed(VIP)).len(), 2, "key file and window");
+}

@@ -103,6 +103,9 @@ fn the_parser_reads_every_key_of_the_schema() {
         let errors = parse(&format!("[pool.web]\nendpoints = [{wrong}]"), "f").expect_err(wrong);
         read.insert(errors.items()[0].path.rsplit('.').next().unwrap().to_string());
     }
+    let peer =
+        "[vip.a]\ninterface = \"a\"\nrouter_id = 1\naddresses = [\"10.0.0.1/24\"]\npeers = [{ address = \"10.0.0.2\", ttl_min = \"1\" }]";
+    read.insert(parse(peer, "f").expect_err(peer).items()[0].path.rsplit('.').next().unwrap().to_string());
     let leaves: BTreeSet<String> = schema_keys()
         .iter()
         .filter(|key| !schema_keys().iter().any(|other| other.starts_with(&format!("{key}."))) || key.ends_with(".endpoints"))

@@ -6,11 +6,15 @@
 //! - [`upgrade`]: another program takes over the sockets. [`access_log`]: the thread that writes it.
 //! - [`client`], [`render`]: what the commands ask and show.
 //! - [`api`]: REST, metrics, health of the node itself. [`logging`], [`systemd`]: what others are told.
+//! - [`event`]: what happened, in all rooms.
+//! - [`heap`]: the allocator.
 
 mod access_log;
 mod api;
 mod cli;
 mod client;
+mod event;
+mod heap;
 mod logging;
 pub mod node;
 mod overlay;
@@ -20,9 +24,6 @@ mod state;
 mod systemd;
 mod upgrade;
 mod watch;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
     cli::main()

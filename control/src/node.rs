@@ -33,11 +33,12 @@ use tokio::sync::{OwnedMutexGuard, watch};
 use tracing::{error, warn};
 use weir_config::{AdminState, Config, Endpoint, EndpointAddress, PoolName, Weight};
 use weir_lb::director::{Director, SavedVerdict};
-use weir_lb::event::{Event, EventKind};
+use weir_lb::event::EventKind;
 use weir_lb::shell::{DataPlane, DrainProgress};
 use weir_lb::status::Status;
 
 use crate::access_log::AccessLog;
+use crate::event::Event;
 use crate::overlay::{Overlay, Refusal};
 use crate::state::{RawOverlay, Saved, StateDir};
 use crate::systemd;

@@ -352,6 +352,8 @@ mod tests {
             },
             api: None,
             access_log: None,
+            cluster: None,
+            vips: BTreeMap::new(),
             listeners: BTreeMap::new(),
             pools: pools.iter().map(|(name, text)| (PoolName::from(*name), Arc::new(pool(name, text)))).collect(),
         }

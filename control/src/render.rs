@@ -205,6 +205,9 @@ pub(crate) fn event(event: &EventView) -> String {
             format!("{} is {side} its floor: {} healthy of at least {}", word("pool"), word("healthy"), word("min_healthy"))
         }
         "applied" => format!("configuration in effect, generation {}", word("generation")),
+        "vip_state" => format!("{} ({}) {} -> {}: {}", word("vip"), word("family"), word("from"), word("to"), word("reason")),
+        "vip_notice" => format!("{} ({}): {}", word("vip"), word("family"), word("text")),
+        "vips_unavailable" => format!("virtual IPs are off: {}", word("reason")),
         // A kind that a newer node knows and we do not.
         _ => event.details.keys().map(|key| format!("{key}={}", word(key))).collect::<Vec<_>>().join(" "),
     };

@@ -27,6 +27,7 @@ use weir_config::{Config, ConfigErrors};
 use weir_lb::shell::{DataPlane, DrainProgress, ListeningSocket, Options};
 
 use crate::access_log::AccessLog;
+use crate::heap;
 use crate::node::{self, Node, Parts, Stage};
 use crate::overlay::Overlay;
 use crate::state::{Saved, StateDir};
@@ -146,7 +147,12 @@ fn start(config_path: &Path, launch: Launch, before: Option<&UnixStream>) -> Res
     let log = node::start_access_log(&effective, &log_dropped).map_err(|error| error.to_string())?;
     // Everything that can fail before anything is accepted: a process that accepts and then gives up resets its clients.
     let api = node::prepare_api(&effective, legacy.api).map_err(|error| error.to_string())?;
-    let options = Options { inherited: legacy.sockets, saved: legacy.saved.verdicts, log: log.as_ref().map(AccessLog::sink) };
+    let options = Options {
+        inherited: legacy.sockets,
+        saved: legacy.saved.verdicts,
+        log: log.as_ref().map(AccessLog::sink),
+        reclaim: Some(heap::reclaim),
+    };
     let plane = DataPlane::start(effective.clone(), options).map_err(|error| node::chain(&error))?;
     let node = Node::new(Parts {
         config_path,

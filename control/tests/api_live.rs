@@ -1,19 +1,18 @@
 //! A running node, asked over its API and by the commands.
 
+mod port;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use port::free_port;
 use serde_json::{Value, json};
 
 /// How long anything here may take on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(20);
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
-}
 
 /// Waits until `ready` says so.
 fn until(what: &str, mut ready: impl FnMut() -> bool) {

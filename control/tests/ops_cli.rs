@@ -1,10 +1,14 @@
 //! The program as its operators meet it: what it says when it cannot start, and what it can do without.
 
+mod port;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
+
+use port::free_port;
 
 /// A running node, ended with the test.
 struct Running(Child);
@@ -21,11 +25,6 @@ fn weir(config: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
     command.arg("run").arg("--config").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command
-}
-
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 /// Starts a node and reads its log until it serves; then it must accept.

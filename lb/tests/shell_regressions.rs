@@ -3,17 +3,26 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use weir_config::Config;
-use weir_lb::shell::{DataPlane, Options};
+use weir_lb::shell::{DataPlane, Options, Vitality};
 
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Below the range out of which the kernel gives ports to clients and to whoever binds port 0, so that nobody takes it meanwhile.
 fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + (std::process::id() % 200) as u16 * 100;
+    loop {
+        let address = SocketAddr::from(([127, 0, 0, 1], first + NEXT.fetch_add(1, Ordering::Relaxed) % 100));
+        if TcpStream::connect(address).is_err() {
+            return address;
+        }
+    }
 }
 
 fn config(text: &str) -> Arc<Config> {
@@ -161,4 +170,24 @@ fn a_connection_that_outlives_its_listener_reaches_no_other_pool() {
     assert_eq!(ask(&mut client(at_c)), (200, 'c'));
     assert_eq!(ask(&mut old).0, 503);
     plane.shutdown(Duration::ZERO);
+}
+
+/// An address of TEST-NET-1 (RFC 5737) is never here. As a virtual IP it may come; as any other address it is a mistake.
+#[test]
+fn only_an_address_that_moves_can_be_listened_on_before_it_is_here() {
+    let port = free_address().port();
+    let site = format!("[listener.a]\nbind = \"192.0.2.1:{port}\"\nprotocol = \"tcp\"\npool = \"a\"\n[pool.a]\n");
+    let refused = DataPlane::start(config(&site), Options::default()).err().map(|error| error.to_string());
+    assert_eq!(refused, Some(format!("listener `a`: cannot listen on 192.0.2.1:{port}")));
+    let vip = "[vip.a]\ninterface = \"lo\"\nrouter_id = 1\naddresses = [\"192.0.2.1/24\"]\n";
+    let plane = DataPlane::start(config(&format!("{site}{vip}")), Options::default()).expect("it waits for the address");
+    let (tell, told) = mpsc::channel();
+    let watch = plane.watch(Duration::from_millis(10), PATIENCE, move |vitality| {
+        let _ = tell.send(vitality);
+    });
+    let watch = watch.expect("a thread");
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(Vitality::Alive));
+    plane.shutdown(Duration::ZERO);
+    assert!(matches!(told.recv_timeout(PATIENCE), Ok(Vitality::Dead { .. })));
+    drop(watch);
 }

@@ -5,13 +5,15 @@ use std::num::NonZeroU32;
 
 use crate::address::{parse_bind_address, parse_host_name};
 use crate::error::Problem;
-use crate::model::{ForwardHeaders, HttpLimits, HttpListener, Listener, ListenerTimeouts, PoolName, Protocol, Route};
+use crate::model::{ForwardHeaders, HttpLimits, HttpListener, Listener, ListenerName, ListenerTimeouts, PoolName, Protocol, Route};
 use crate::parse::pool::is_token;
 use crate::reader::{Field, Named, Placed, Table};
 
 /// A listener with what is checked against other tables.
 #[derive(Debug)]
 pub(crate) struct ParsedListener {
+    /// The name of the table.
+    pub(crate) name: ListenerName,
     /// `None` if something it cannot be without was wrong.
     pub(crate) listener: Option<Listener>,
     /// `tcp`, not `http`.
@@ -81,7 +83,7 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
     let addresses: Vec<SocketAddr> = binds.iter().map(|bind| bind.value).collect();
     let listener =
         (!addresses.is_empty()).then(|| Listener { name: named.name.into(), binds: addresses, protocol, pool, connections_max, timeouts });
-    ParsedListener { listener, is_tcp, binds, pools }
+    ParsedListener { name: named.name.into(), listener, is_tcp, binds, pools }
 }
 
 fn binds(table: &Table<'_>) -> Vec<Placed<SocketAddr>> {

@@ -5,6 +5,7 @@ mod listener;
 mod node;
 mod pool;
 mod syntax;
+mod vip;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::reader::{Sink, Table};
 pub(crate) use listener::ParsedListener;
 pub(crate) use node::ParsedApi;
 pub(crate) use pool::ParsedPool;
+pub(crate) use vip::ParsedVip;
 
 /// Reads and checks a configuration. `file_name` is only for messages. The error holds everything that is wrong.
 pub fn parse(text: &str, file_name: &str) -> Result<Config, ConfigErrors> {
@@ -46,9 +48,14 @@ fn read(root: &Table<'_>) -> Config {
     let access_log = root.table("access_log").map(|table| node::access_log(&table));
     let listeners: Vec<ParsedListener> = root.named("listener").iter().map(listener::listener).collect();
     let pools: Vec<ParsedPool> = root.named("pool").iter().map(pool::pool).collect();
+    let cluster = root.table("cluster").and_then(|table| vip::cluster(&table));
+    let vips: Vec<ParsedVip> = root.named("vip").iter().map(vip::vip).collect();
     check::check(root, api.as_ref(), &listeners, &pools);
+    check::vips(root, cluster.as_ref(), &vips, &listeners, &pools);
     let listeners: BTreeMap<_, _> =
         listeners.into_iter().filter_map(|parsed| parsed.listener).map(|listener| (listener.name.clone(), Arc::new(listener))).collect();
     let pools = pools.into_iter().map(|parsed| (parsed.pool.name.clone(), Arc::new(parsed.pool))).collect();
-    Config { node, api: api.and_then(|parsed| parsed.api), access_log, listeners, pools }
+    let vips = vips.into_iter().filter_map(|parsed| parsed.vip).map(|vip| (vip.name.clone(), Arc::new(vip))).collect();
+    let cluster = cluster.map(|placed| placed.value);
+    Config { node, api: api.and_then(|parsed| parsed.api), access_log, cluster, vips, listeners, pools }
 }

@@ -68,7 +68,7 @@ pub(super) fn access_log(table: &Table<'_>) -> AccessLog {
 }
 
 /// A relative path would depend on where the program was started.
-fn absolute_path(table: &Table<'_>, name: &str) -> Option<PathBuf> {
+pub(super) fn absolute_path(table: &Table<'_>, name: &str) -> Option<PathBuf> {
     let text = table.text(name)?;
     if !text.starts_with('/') || text.contains('\0') {
         let problem = table.problem(name, format!("`{name}` must be an absolute path, found {text:?}"));

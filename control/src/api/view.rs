@@ -4,11 +4,11 @@ use std::time::SystemTime;
 
 use weir_config::Config;
 use weir_lb::cause::Cause;
-use weir_lb::event::Event;
 use weir_lb::shell::DrainProgress;
 use weir_lb::status::{EndpointStatus, ListenerStatus, PoolStatus, Status};
 
 use super::model::*;
+use crate::event::Event;
 use crate::node::NodeInfo;
 
 /// The labels of the response classes, in the order of `ListenerShard::responses`.
@@ -174,7 +174,6 @@ pub(crate) fn event(number: u64, event: &Event) -> EventView {
         Ok(serde_json::Value::Object(fields)) => fields.into_iter().collect(),
         _ => std::collections::BTreeMap::new(),
     };
-    details.remove("at");
     let kind = details.remove("event").and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default();
     EventView { number, at: unix_seconds(event.at), event: kind, details }
 }
@@ -319,7 +318,7 @@ pub(crate) mod tests {
     #[test]
     fn an_event() {
         let kind = EventKind::Readmitted { pool: "web".into(), endpoint: "10.0.0.1:80".into() };
-        let view = event(8, &Event { at: SystemTime::UNIX_EPOCH + Duration::from_secs(5), kind });
+        let view = event(8, &Event { at: SystemTime::UNIX_EPOCH + Duration::from_secs(5), kind: kind.into() });
         assert_eq!((view.number, view.at, view.event.as_str()), (8, 5.0, "readmitted"));
         assert_eq!(view.details.len(), 2);
         assert_eq!(view.details.get("pool"), Some(&serde_json::Value::from("web")));

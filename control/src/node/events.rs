@@ -6,7 +6,9 @@ use std::time::SystemTime;
 
 use tokio::sync::{broadcast, watch};
 use tracing::{debug, info, warn};
-use weir_lb::event::{Event, EventKind};
+use weir_lb::event::EventKind as NodeKind;
+
+use crate::event::{Event, EventKind, VipEvent};
 
 /// Events kept. At a few hundred bytes each that is a few megabytes at most.
 const KEPT: usize = 10_000;
@@ -25,8 +27,8 @@ impl EventLog {
     }
 
     /// Something of the node's own happened.
-    pub(crate) fn record(&self, kind: EventKind) {
-        self.push(Arc::new(Event { at: SystemTime::now(), kind }));
+    pub(crate) fn record(&self, kind: impl Into<EventKind>) {
+        self.push(Arc::new(Event { at: SystemTime::now(), kind: kind.into() }));
     }
 
     fn push(&self, event: Arc<Event>) {
@@ -70,10 +72,10 @@ impl EventLog {
 }
 
 /// Takes over what the director says, until it ends.
-pub(crate) async fn pump(log: impl AsRef<EventLog>, mut events: broadcast::Receiver<Arc<Event>>) {
+pub(crate) async fn pump(log: impl AsRef<EventLog>, mut events: broadcast::Receiver<Arc<weir_lb::event::Event>>) {
     loop {
         match events.recv().await {
-            Ok(event) => log.as_ref().push(event),
+            Ok(event) => log.as_ref().push(Arc::new(Event::from(&*event))),
             Err(broadcast::error::RecvError::Lagged(lost)) => warn!(lost, "events came faster than they could be kept"),
             Err(broadcast::error::RecvError::Closed) => return,
         }
@@ -82,15 +84,27 @@ pub(crate) async fn pump(log: impl AsRef<EventLog>, mut events: broadcast::Recei
 
 fn write_to_log(kind: &EventKind) {
     match kind {
-        EventKind::Health { pool, endpoint, healthy: true, evidence } => info!(%pool, %endpoint, evidence, "endpoint is healthy"),
-        EventKind::Health { pool, endpoint, healthy: false, evidence } => warn!(%pool, %endpoint, evidence, "endpoint is unhealthy"),
-        EventKind::Ejected { pool, endpoint, for_s, evidence } => warn!(%pool, %endpoint, for_s, evidence, "endpoint is ejected"),
-        EventKind::Readmitted { pool, endpoint } => info!(%pool, %endpoint, "endpoint is readmitted"),
-        EventKind::Floor { pool, healthy, min_healthy, below: true } => warn!(%pool, healthy, min_healthy, "pool is below its floor"),
-        EventKind::Floor { pool, healthy, min_healthy, below: false } => info!(%pool, healthy, min_healthy, "pool is back at its floor"),
-        EventKind::Resolved { pool, endpoint, result } => info!(%pool, %endpoint, result, "endpoint was resolved"),
-        EventKind::Applied { generation } => debug!(generation, "a configuration took effect"),
-        EventKind::Reloaded { revision, changes } => {
+        EventKind::Node(kind) => write_node(kind),
+        EventKind::Vip(VipEvent::VipState { vip, family, from, to, reason }) => {
+            info!(%vip, family, "{from} became {to}: {reason}");
+        }
+        EventKind::Vip(VipEvent::VipNotice { vip, family, kind, text, warning: true }) => warn!(%vip, family, kind, "{text}"),
+        EventKind::Vip(VipEvent::VipNotice { vip, family, kind, text, warning: false }) => info!(%vip, family, kind, "{text}"),
+        EventKind::Vip(VipEvent::VipsUnavailable { reason }) => warn!("virtual IPs are off: {reason}"),
+    }
+}
+
+fn write_node(kind: &NodeKind) {
+    match kind {
+        NodeKind::Health { pool, endpoint, healthy: true, evidence } => info!(%pool, %endpoint, evidence, "endpoint is healthy"),
+        NodeKind::Health { pool, endpoint, healthy: false, evidence } => warn!(%pool, %endpoint, evidence, "endpoint is unhealthy"),
+        NodeKind::Ejected { pool, endpoint, for_s, evidence } => warn!(%pool, %endpoint, for_s, evidence, "endpoint is ejected"),
+        NodeKind::Readmitted { pool, endpoint } => info!(%pool, %endpoint, "endpoint is readmitted"),
+        NodeKind::Floor { pool, healthy, min_healthy, below: true } => warn!(%pool, healthy, min_healthy, "pool is below its floor"),
+        NodeKind::Floor { pool, healthy, min_healthy, below: false } => info!(%pool, healthy, min_healthy, "pool is back at its floor"),
+        NodeKind::Resolved { pool, endpoint, result } => info!(%pool, %endpoint, result, "endpoint was resolved"),
+        NodeKind::Applied { generation } => debug!(generation, "a configuration took effect"),
+        NodeKind::Reloaded { revision, changes } => {
             for change in changes {
                 info!(revision, "reloaded: {change}");
             }
@@ -98,13 +112,13 @@ fn write_to_log(kind: &EventKind) {
                 info!(revision, "reloaded: the file says the same as before");
             }
         }
-        EventKind::ReloadRefused { reason } => warn!("reload refused, the old configuration stays in effect: {reason}"),
-        EventKind::EndpointChanged { pool, endpoint, change, revision } => info!(%pool, %endpoint, revision, "endpoint changed: {change}"),
-        EventKind::NotPersisted { reason } => warn!(reason, "a run-time change is in effect, but would be lost by a restart"),
-        EventKind::UpgradeStarted { binary } => info!(binary, "upgrade: starting the new program"),
-        EventKind::Upgraded { pid } => info!(pid, "upgrade: the new program serves"),
-        EventKind::UpgradeFailed { reason } => warn!("upgrade failed, this program goes on: {reason}"),
-        EventKind::Draining { timeout_s } => info!(timeout_s, "draining"),
+        NodeKind::ReloadRefused { reason } => warn!("reload refused, the old configuration stays in effect: {reason}"),
+        NodeKind::EndpointChanged { pool, endpoint, change, revision } => info!(%pool, %endpoint, revision, "endpoint changed: {change}"),
+        NodeKind::NotPersisted { reason } => warn!(reason, "a run-time change is in effect, but would be lost by a restart"),
+        NodeKind::UpgradeStarted { binary } => info!(binary, "upgrade: starting the new program"),
+        NodeKind::Upgraded { pid } => info!(pid, "upgrade: the new program serves"),
+        NodeKind::UpgradeFailed { reason } => warn!("upgrade failed, this program goes on: {reason}"),
+        NodeKind::Draining { timeout_s } => info!(timeout_s, "draining"),
     }
 }
 
@@ -116,7 +130,7 @@ mod tests {
 
     fn log_of(last: u64, count: u64) -> EventLog {
         let log = EventLog::new(last);
-        (0..count).for_each(|generation| log.record(EventKind::Applied { generation }));
+        (0..count).for_each(|generation| log.record(NodeKind::Applied { generation }));
         log
     }
 
@@ -167,7 +181,7 @@ mod tests {
         });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
-        log.record(EventKind::Applied { generation: 9 });
+        log.record(NodeKind::Applied { generation: 9 });
         tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("woken").expect("no panic");
     }
 }

@@ -66,6 +66,8 @@ fn config(pools: impl IntoIterator<Item = Pool>) -> Config {
         },
         api: None,
         access_log: None,
+        cluster: None,
+        vips: BTreeMap::new(),
         listeners: BTreeMap::new(),
         pools: pools.into_iter().map(|pool| (pool.name.clone(), Arc::new(pool))).collect(),
     }

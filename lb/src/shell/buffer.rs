@@ -58,14 +58,17 @@ impl<T> Free<T> {
         }
     }
 
-    fn trim(&self) {
+    /// Whether any were given back.
+    fn trim(&self) -> bool {
         let mut list = self.list.borrow_mut();
-        let needed = list.len().saturating_sub(self.fewest.get());
+        let unneeded = self.fewest.get();
+        let needed = list.len().saturating_sub(unneeded);
         list.truncate(needed);
         if list.is_empty() {
             list.shrink_to_fit();
         }
         self.fewest.set(list.len());
+        unneeded > 0
     }
 }
 
@@ -87,12 +90,9 @@ impl Buffers {
         Buf { data, start: 0, end: 0, is_large, home: Rc::clone(self) }
     }
 
-    /// Gives back what was not needed since the last time.
-    pub(super) fn trim(&self) {
-        self.request.trim();
-        self.small.trim();
-        self.large.trim();
-        self.heads.trim();
+    /// Gives back what was not needed since the last time. Whether that was anything.
+    pub(super) fn trim(&self) -> bool {
+        self.request.trim() | self.small.trim() | self.large.trim() | self.heads.trim()
     }
 
     /// A large one, or a small one while too many large ones are in use.

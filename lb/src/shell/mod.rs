@@ -13,6 +13,7 @@ mod io;
 mod log;
 mod pick;
 mod plane;
+mod pulse;
 mod tcp;
 mod timer;
 mod trace;
@@ -21,3 +22,4 @@ mod upstream;
 mod worker;
 
 pub use plane::{ApplyError, DataPlane, DrainProgress, ListeningSocket, LogSink, Options};
+pub use pulse::{Vitality, Watch};

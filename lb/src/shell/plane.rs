@@ -1,8 +1,8 @@
 //! The whole data plane as one handle: starts the threads, owns the listening sockets, makes configurations take effect.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,6 +15,7 @@ use weir_config::{AccessLogFormat, Config, Listener, ListenerName};
 
 use crate::director::{Director, SavedVerdict};
 
+use super::pulse::{self, Obituaries, Vitality, Watch};
 use super::upstream::Surplus;
 use super::worker::{self, Admission, Command, Gauges, Setup};
 
@@ -53,6 +54,9 @@ pub struct Options {
     pub saved: Vec<SavedVerdict>,
     /// Access log; `None`: off.
     pub log: Option<LogSink>,
+    /// Gives what the calling thread's heap does not use back to the system. Called by a worker at most once a second, and only after a
+    /// burst receded; `None`: the allocator is left to itself.
+    pub reclaim: Option<fn()>,
 }
 
 /// Why a configuration could not take effect. The old one is still running.
@@ -88,6 +92,7 @@ pub struct DrainProgress {
 pub struct DataPlane {
     director: Director,
     workers: Vec<WorkerHandle>,
+    obituaries: Arc<Obituaries>,
     state: Mutex<State>,
 }
 
@@ -131,7 +136,7 @@ impl DataPlane {
         director.apply(Arc::clone(&config));
         let node: Arc<str> = config.node.name.as_str().into();
         let surplus = Surplus::new(count);
-        let mut plane = DataPlane { director, workers: Vec::with_capacity(count), state: Mutex::default() };
+        let mut plane = DataPlane { director, workers: Vec::with_capacity(count), obituaries: Arc::default(), state: Mutex::default() };
         for id in 0..count {
             let (commands, receiver) = mpsc::unbounded_channel();
             let gauges = Arc::<Gauges>::default();
@@ -143,6 +148,8 @@ impl DataPlane {
                 surplus: Arc::clone(&surplus),
                 reports: plane.director.reports(),
                 log: options.log.clone(),
+                reclaim: options.reclaim,
+                obituary: plane.obituaries.of(id),
                 commands: receiver,
             };
             let spawned = std::thread::Builder::new().name(format!("weir-worker-{id}")).spawn(move || worker::run(setup));
@@ -210,6 +217,15 @@ impl DataPlane {
         let state = self.lock();
         let sockets = state.bound.iter().flat_map(|(address, bound)| bound.sockets.iter().map(move |socket| (*address, socket)));
         sockets.map(|(address, socket)| Ok(ListeningSocket { address, socket: socket.try_clone()?.into() })).collect()
+    }
+
+    /// Watches whether the workers are alive: asks each every `interval`, takes it for hung when an answer takes longer than `limit`, and
+    /// tells each change from a thread of its own, the first state included. A death is told at once, also that by a shutdown.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn watch(&self, interval: Duration, limit: Duration, tell: impl FnMut(Vitality) + Send + 'static) -> io::Result<Watch> {
+        pulse::watch(self.workers.iter().map(|worker| worker.commands.clone()), &self.obituaries, interval, limit, tell)
     }
 
     /// The number of workers.
@@ -309,14 +325,16 @@ fn open_new(
     workers: usize,
 ) -> Result<Vec<Opened>, ApplyError> {
     let mut opened = Vec::new();
+    let movable: HashSet<IpAddr> = config.vips.values().flat_map(|vip| vip.addresses.iter().map(|address| address.ip)).collect();
     for listener in config.listeners.values() {
         for address in listener.binds.iter().filter(|address| bound.get(address).is_none_or(|bound| bound.listener != listener.name)) {
             let mut sockets = inherited.remove(address).unwrap_or_default();
+            let movable = movable.contains(&address.ip());
             if sockets.is_empty() && !bound.contains_key(address) {
-                probe(*address).map_err(|source| bind_error(listener, *address, source))?;
+                probe(*address, movable).map_err(|source| bind_error(listener, *address, source))?;
             }
             while sockets.len() < workers {
-                let socket = listen(*address).map_err(|source| bind_error(listener, *address, source))?;
+                let socket = listen(*address, movable).map_err(|source| bind_error(listener, *address, source))?;
                 sockets.push(socket);
             }
             opened.push(Opened { address: *address, listener: listener.name.clone(), sockets });
@@ -330,17 +348,25 @@ fn bind_error(listener: &Listener, address: SocketAddr, source: io::Error) -> Ap
 }
 
 /// Whether the address is free. Sockets that share addresses would let a second node of the same user take half of our traffic unnoticed.
-fn probe(address: SocketAddr) -> io::Result<()> {
+fn probe(address: SocketAddr, movable: bool) -> io::Result<()> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
+    if movable {
+        bind_before_it_is_here(&socket, address)?;
+    }
     socket.bind(&address.into())
 }
 
+/// An address that moves between nodes can be listened on while another node has it. Any other one that is not here is a mistake.
+fn bind_before_it_is_here(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    if address.is_ipv4() { socket.set_freebind_v4(true) } else { socket.set_freebind_v6(true) }
+}
+
 /// A listening socket that shares its address with those of the other workers. What it accepts inherits `TCP_NODELAY`.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr, movable: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -348,6 +374,9 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_tcp_nodelay(true)?;
+    if movable {
+        bind_before_it_is_here(&socket, address)?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -23,6 +23,7 @@ use super::buffer::Buffers;
 use super::log::Log;
 use super::pick::Waiters;
 use super::plane::LogSink;
+use super::pulse::Obituary;
 use super::timer::Timers;
 use super::tunnel::Pipes;
 use super::upstream::{Surplus, Upstreams};
@@ -47,6 +48,8 @@ pub(super) enum Command {
     Unlisten { addresses: Vec<SocketAddr>, hand_over: bool, done: std::sync::mpsc::Sender<()> },
     /// From now on connections are closed after their next response.
     Drain,
+    /// Show that you are alive: put the number there.
+    Answer { question: u64, to: Arc<AtomicU64> },
     /// Log here from now on.
     Log(Option<LogSink>),
     /// End now.
@@ -111,6 +114,8 @@ pub(super) struct Setup {
     pub(super) surplus: Arc<Surplus>,
     pub(super) reports: mpsc::Sender<Report>,
     pub(super) log: Option<LogSink>,
+    pub(super) reclaim: Option<fn()>,
+    pub(super) obituary: Obituary,
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
 }
 
@@ -118,7 +123,7 @@ pub(super) struct Setup {
 pub(super) fn run(setup: Setup) -> std::io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async move {
-        let Setup { id, node, shared, gauges, surplus, reports, log, commands } = setup;
+        let Setup { id, node, shared, gauges, surplus, reports, log, reclaim, obituary, commands } = setup;
         let first = Rc::new(Seen(shared.snapshot.load_full()));
         let mut lines = Log::default();
         lines.set(log);
@@ -141,9 +146,10 @@ pub(super) fn run(setup: Setup) -> std::io::Result<()> {
         });
         tokio::task::spawn_local(run_timers(Rc::clone(&worker)));
         tokio::task::spawn_local(follow_changes(Rc::clone(&worker)));
-        tokio::task::spawn_local(keep_house(Rc::clone(&worker)));
+        tokio::task::spawn_local(keep_house(Rc::clone(&worker), reclaim));
         obey(&worker, commands).await;
         worker.log.borrow_mut().flush();
+        drop(obituary);
     });
     Ok(())
 }
@@ -173,15 +179,19 @@ async fn follow_changes(worker: Rc<Worker>) {
     }
 }
 
-/// Once a second: drops idle connections that are of no more use, hands over log lines.
-async fn keep_house(worker: Rc<Worker>) {
+/// Once a second: drops idle connections that are of no more use, hands over log lines, gives back what a burst needed.
+async fn keep_house(worker: Rc<Worker>, reclaim: Option<fn()>) {
     let mut interval = tokio::time::interval(Duration::from_secs(1));
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
         worker.upstreams.sweep(worker.timers.now_us() / 1000);
         worker.log.borrow_mut().flush();
-        worker.buffers.trim();
+        if worker.buffers.trim()
+            && let Some(reclaim) = reclaim
+        {
+            reclaim();
+        }
         // An idle worker must not hold an old snapshot, and with it endpoints that are gone.
         drop(worker.snapshot());
     }
@@ -210,6 +220,7 @@ async fn obey(worker: &Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command
                 worker.draining.set(true);
                 worker.timers.hasten_parked(worker.timers.now_us() / 1000 + DRAIN_GRACE_MS);
             }
+            Command::Answer { question, to } => to.store(question, Ordering::Relaxed),
             Command::Log(sink) => worker.log.borrow_mut().set(sink),
             Command::Stop => return,
         }
