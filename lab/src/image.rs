@@ -121,15 +121,23 @@ fn kernel_package(home: &Path) -> Result<PathBuf, LabError> {
     let fetch = home.join("fetch");
     let _ = fs::remove_dir_all(&fetch);
     fs::create_dir(&fetch).map_err(LabError::file(&fetch))?;
-    let depends = run(&mut words(&format!("apt-cache depends --important {KERNEL}")))?;
-    let real = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: ")).unwrap_or(KERNEL).to_owned();
-    let mut download = words(&format!("apt-get download -q {real}"));
-    run_within(download.current_dir(&fetch), Duration::from_secs(300))?;
+    if download_kernel(&fetch).is_err() {
+        // The lists may be missing, or so old that what they name is gone.
+        run_within(&mut words("apt-get update -q"), Duration::from_secs(300))?;
+        download_kernel(&fetch)?;
+    }
     let found = fs::read_dir(&fetch).map_err(LabError::file(&fetch))?.flatten().map(|entry| entry.path()).find(is_kernel);
-    let found = found.ok_or_else(|| LabError::Options(format!("apt-get downloaded no {real}: run apt-get update")))?;
+    let found = found.ok_or_else(|| LabError::Options(format!("apt-get downloaded nothing for {KERNEL}")))?;
     let kept = home.join(found.file_name().expect("a file has a name"));
     fs::rename(&found, &kept).map_err(LabError::file(&kept))?;
+    fs::remove_dir_all(&fetch).map_err(LabError::file(&fetch))?;
     Ok(kept)
+}
+
+fn download_kernel(to: &Path) -> Result<(), LabError> {
+    let depends = run(&mut words(&format!("apt-cache depends --important {KERNEL}")))?;
+    let real = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: ")).unwrap_or(KERNEL);
+    run_within(words(&format!("apt-get download -q {real}")).current_dir(to), Duration::from_secs(300)).map(drop)
 }
 
 /// What identifies an image: everything that goes in.
@@ -150,7 +158,10 @@ fn key(package: &Path) -> Result<String, LabError> {
 
 fn busybox() -> Result<PathBuf, LabError> {
     let path = PathBuf::from("/usr/bin/busybox");
-    if path.exists() { Ok(path) } else { Err(LabError::Missing { program: "busybox", package: "busybox-static" }) }
+    // The one of the package busybox needs libraries, which the image does not have: it names their loader.
+    let loader = b"/ld-linux";
+    let is_static = fs::read(&path).is_ok_and(|bytes| !bytes.windows(loader.len()).any(|window| window == loader));
+    if is_static { Ok(path) } else { Err(LabError::Missing { program: "a static busybox", package: "busybox-static" }) }
 }
 
 fn build(draft: &Path, package: &Path) -> Result<(), LabError> {
