@@ -125,6 +125,7 @@ fn domain_xml(options: &GuestOptions, image: &Image, disks: &str, mac: &str) -> 
          <features><acpi/></features><cpu mode='custom' match='exact'><model>qemu64</model></cpu><clock offset='utc'/>\
          <devices>{disks}\
          <interface type='network'><source network='lan'/><mac address='{mac}'/><model type='virtio'/></interface>\
+         <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>\
          <serial type='pty'/><console type='pty'/><memballoon model='virtio'><stats period='1'/></memballoon>\
          </devices></domain>",
         options.name, options.memory_mib

@@ -17,9 +17,22 @@ use crate::LabError;
 use crate::command::{run, run_within, words};
 
 /// Goes into the hash: to be raised when the way an image is built changes.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 /// What the kernel package is called by; it names the real one.
 const KERNEL: &str = "linux-image-cloud-amd64";
+/// QEMU's guest agent, and whose libraries it needs.
+const AGENT: &[&str] = &["qemu-guest-agent", "libc6", "libglib2.0-0", "libnuma1", "libpcre2-8-0", "libudev1", "liburing2"];
+/// Its libraries, as it names them.
+const LIBRARIES: &[&str] = &[
+    "libc.so.6",
+    "libm.so.6",
+    "libglib-2.0.so.0",
+    "libgmodule-2.0.so.0",
+    "libnuma.so.1",
+    "libpcre2-8.so.0",
+    "libudev.so.1",
+    "liburing.so.2",
+];
 /// Size of the guest's disk in MiB.
 const DISK_MIB: u32 = 128;
 /// Modules that the initramfs loads, in this order. The kernel has ext4 built in, but nothing of virtio.
@@ -74,13 +87,13 @@ impl Image {
         let lock = home.join("lock");
         let held = File::options().create(true).truncate(false).write(true).open(&lock).map_err(LabError::file(&lock))?;
         flock(&held, FlockOperation::LockExclusive).map_err(|error| LabError::file(&lock)(error.into()))?;
-        let package = kernel_package(&home)?;
-        let image = Self::at(home.join(format!("image-{}", key(&package)?)));
+        let packages = packages(&home)?;
+        let image = Self::at(home.join(format!("image-{}", key(&packages)?)));
         if !image.disk.exists() {
             let draft = home.join("draft");
             let _ = fs::remove_dir_all(&draft);
             fs::create_dir(&draft).map_err(LabError::file(&draft))?;
-            build(&draft, &package)?;
+            build(&draft, &packages)?;
             fs::rename(&draft, &image.folder).map_err(LabError::file(&image.folder))?;
         }
         Ok(image)
@@ -108,49 +121,43 @@ fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("guest")
 }
 
-/// The kernel's package as a file, fetched if it is not kept yet. A kept one is good: a newer kernel does not make a better test.
-fn kernel_package(home: &Path) -> Result<PathBuf, LabError> {
-    let kept = fs::read_dir(home).into_iter().flatten().flatten().map(|entry| entry.path());
-    let is_kernel = |path: &PathBuf| {
-        path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("linux-image-"))
-            && path.extension().is_some_and(|end| end == "deb")
-    };
-    if let Some(found) = kept.filter(is_kernel).max() {
-        return Ok(found);
+/// The packages as files, fetched if they are not kept yet. Kept ones are good: newer ones do not make a better test.
+fn packages(home: &Path) -> Result<Vec<PathBuf>, LabError> {
+    let kept = home.join("packages");
+    if !kept.exists() {
+        let fetch = home.join("fetch");
+        let _ = fs::remove_dir_all(&fetch);
+        fs::create_dir(&fetch).map_err(LabError::file(&fetch))?;
+        if download(&fetch).is_err() {
+            // The lists may be missing, or so old that what they name is gone.
+            run_within(&mut words("apt-get update -q"), Duration::from_secs(300))?;
+            download(&fetch)?;
+        }
+        fs::rename(&fetch, &kept).map_err(LabError::file(&kept))?;
     }
-    let fetch = home.join("fetch");
-    let _ = fs::remove_dir_all(&fetch);
-    fs::create_dir(&fetch).map_err(LabError::file(&fetch))?;
-    if download_kernel(&fetch).is_err() {
-        // The lists may be missing, or so old that what they name is gone.
-        run_within(&mut words("apt-get update -q"), Duration::from_secs(300))?;
-        download_kernel(&fetch)?;
-    }
-    let found = fs::read_dir(&fetch).map_err(LabError::file(&fetch))?.flatten().map(|entry| entry.path()).find(is_kernel);
-    let found = found.ok_or_else(|| LabError::Options(format!("apt-get downloaded nothing for {KERNEL}")))?;
-    let kept = home.join(found.file_name().expect("a file has a name"));
-    fs::rename(&found, &kept).map_err(LabError::file(&kept))?;
-    fs::remove_dir_all(&fetch).map_err(LabError::file(&fetch))?;
-    Ok(kept)
+    let files: BTreeSet<PathBuf> = fs::read_dir(&kept).map_err(LabError::file(&kept))?.flatten().map(|entry| entry.path()).collect();
+    Ok(files.into_iter().collect())
 }
 
-fn download_kernel(to: &Path) -> Result<(), LabError> {
+fn download(to: &Path) -> Result<(), LabError> {
     let depends = run(&mut words(&format!("apt-cache depends --important {KERNEL}")))?;
-    let real = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: ")).unwrap_or(KERNEL);
-    run_within(words(&format!("apt-get download -q {real}")).current_dir(to), Duration::from_secs(300)).map(drop)
+    let kernel = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: ")).unwrap_or(KERNEL);
+    let mut command = words("apt-get download -q");
+    run_within(command.arg(kernel).args(AGENT).current_dir(to), Duration::from_secs(300)).map(drop)
 }
 
 /// What identifies an image: everything that goes in.
-fn key(package: &Path) -> Result<String, LabError> {
+fn key(packages: &[PathBuf]) -> Result<String, LabError> {
     let mut hash = Sha256::new();
-    hash.update(format!("{RECIPE} {DISK_MIB} {MODULES:?} {SEED_MODULES:?} {}\n", package.display()));
+    let names: Vec<_> = packages.iter().map(|package| package.file_name()).collect();
+    hash.update(format!("{RECIPE} {DISK_MIB} {MODULES:?} {SEED_MODULES:?} {names:?}\n"));
     let busybox = busybox()?;
     let bytes = fs::read(&busybox).map_err(LabError::file(&busybox))?;
     hash.update(&bytes);
     let folder = sources();
     let files: BTreeSet<PathBuf> = fs::read_dir(&folder).map_err(LabError::file(&folder))?.flatten().map(|entry| entry.path()).collect();
     for file in files {
-        hash.update(file.as_os_str().as_encoded_bytes());
+        hash.update(file.file_name().expect("a file has a name").as_encoded_bytes());
         hash.update(fs::read(&file).map_err(LabError::file(&file))?);
     }
     Ok(hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect())
@@ -164,11 +171,13 @@ fn busybox() -> Result<PathBuf, LabError> {
     if is_static { Ok(path) } else { Err(LabError::Missing { program: "a static busybox", package: "busybox-static" }) }
 }
 
-fn build(draft: &Path, package: &Path) -> Result<(), LabError> {
+fn build(draft: &Path, packages: &[PathBuf]) -> Result<(), LabError> {
     let unpacked = draft.join("package");
-    run_within(Command::new("dpkg").arg("-x").arg(package).arg(&unpacked), Duration::from_secs(120))?;
-    let kernel = find(&unpacked.join("boot"), &|name| name.starts_with("vmlinuz-"))
-        .ok_or_else(|| LabError::Options(format!("{} holds no kernel", package.display())))?;
+    for package in packages {
+        run_within(Command::new("dpkg").arg("-x").arg(package).arg(&unpacked), Duration::from_secs(120))?;
+    }
+    let kernel = find(&unpacked.join("boot"), &|name| name.starts_with("vmlinuz-"));
+    let kernel = kernel.ok_or_else(|| LabError::Options(format!("the package of {KERNEL} holds no kernel")))?;
     copy(&kernel, &draft.join("kernel"), 0o644)?;
     build_initramfs(draft, &unpacked)?;
     build_disk(draft, &unpacked)?;
@@ -212,10 +221,13 @@ fn build_disk(draft: &Path, unpacked: &Path) -> Result<(), LabError> {
         ("serve", "etc/serve", 0o755),
         ("udhcpc", "etc/udhcpc", 0o755),
         ("power", "etc/acpi/PWRF/00000080", 0o755),
+        ("agent", "etc/agent", 0o755),
+        ("shutdown", "sbin/shutdown", 0o755),
     ] {
         copy(&guest.join(from), &root.join(to), mode)?;
     }
     modules(unpacked, SEED_MODULES, &root.join("modules"))?;
+    agent(unpacked, &root)?;
     write(&root.join("etc/passwd"), "root::0:0:root:/root:/bin/sh\n")?;
     compile(&root.join("bin/guest"))?;
     let raw = draft.join("disk.raw");
@@ -231,6 +243,20 @@ fn compile(output: &Path) -> Result<(), LabError> {
     let mut command = Command::new(compiler);
     command.args(["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-C", "strip=symbols", "--crate-name", "guest", "-o"]);
     run_within(command.arg(output).arg(sources().join("main.rs")), Duration::from_secs(120)).map(drop)
+}
+
+/// The guest agent with its libraries, and the one program that it calls by its path.
+fn agent(unpacked: &Path, root: &Path) -> Result<(), LabError> {
+    folders(root, &["lib64", "lib"])?;
+    copy(&unpacked.join("usr/sbin/qemu-ga"), &root.join("sbin/qemu-ga"), 0o755)?;
+    for (names, to) in [(LIBRARIES, "lib"), (&["ld-linux-x86-64.so.2"][..], "lib64")] {
+        for name in names {
+            let found = ["lib", "usr/lib"].iter().find_map(|folder| find(&unpacked.join(folder), &|candidate| candidate == *name));
+            let found = found.ok_or_else(|| LabError::Options(format!("no package holds {name}")))?;
+            copy(&found, &root.join(to).join(name), 0o755)?;
+        }
+    }
+    symlink("../bin/busybox", root.join("sbin/hwclock")).map_err(LabError::file(root.join("sbin/hwclock")))
 }
 
 /// Copies modules, wherever the kernel's package has them.

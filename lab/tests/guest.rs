@@ -82,6 +82,18 @@ fn clones_share_a_base_and_nothing_else() {
     .unwrap();
     assert_eq!((identity(first, "mark"), identity(first, "machine_id")), ("7".to_owned(), ids[0].clone()));
 
+    // The agent tells the address, and so does the neighbour table of a host that has spoken with it; and the agent sets the clock.
+    host.within(|| http_get(first, "/", SOON)).unwrap();
+    for source in ["agent", "arp"] {
+        wait_for(&format!("the address from {source}"), BOOT, || {
+            host.virsh(&["domifaddr", "one", "--source", source]).ok()?.contains(&format!("{first}/")).then_some(())
+        })
+        .unwrap();
+    }
+    host.virsh(&["domtime", "one", "--time", "2000000000"]).unwrap();
+    let clock: f64 = identity(first, "clock_s").parse().unwrap();
+    assert!((2e9..2e9 + 30.0).contains(&clock), "{clock}");
+
     // The power button.
     host.virsh(&["shutdown", "two"]).unwrap();
     wait_for("the shutdown", BOOT, || host.virsh(&["domstate", "two"]).is_err().then_some(())).unwrap();
