@@ -45,13 +45,16 @@ pub(crate) fn memory(mib: f64) -> usize {
 pub(crate) fn disk(mib: f64) -> Result<(), String> {
     let mut file = File::options().create(true).append(true).open(FILLER).map_err(|error| error.to_string())?;
     let block = vec![0xa5; 1024 * 1024];
-    let count = if mib > 0.0 { mib as u64 } else { u64::MAX };
-    for _ in 0..count {
-        if let Err(error) = file.write_all(&block) {
-            return if mib > 0.0 { Err(error.to_string()) } else { Ok(()) };
-        }
+    if mib > 0.0 {
+        (0..mib as u64).try_for_each(|_| file.write_all(&block)).map_err(|error| error.to_string())?;
+        return file.sync_all().map_err(|error| error.to_string());
     }
-    file.sync_all().map_err(|error| error.to_string())
+    // The file system frees and reserves while it writes back: full is what is still full after that, to the last block.
+    for size in [block.len(), 4096, 4096] {
+        while file.write_all(&block[..size]).is_ok() {}
+        let _ = file.sync_all();
+    }
+    Ok(())
 }
 
 /// Ends the server for good: process 1 is told not to start it again.

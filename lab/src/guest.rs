@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
 use std::time::Duration;
 
 use crate::command::{run, wait_for, words};
@@ -59,8 +58,7 @@ impl Host<'_> {
         }
         let mac = format!("52:54:00:{:02x}:{:02x}:{:02x}", fastrand::u8(..), fastrand::u8(..), fastrand::u8(..));
         let xml = domain_xml(options, image, &format!("{}{seed}", disk_xml(&disk, "qcow2", "vda", "")), &mac);
-        let file = self.path(format!("/run/libvirt/{name}.xml"));
-        let file = if file.parent().is_some_and(Path::exists) { file } else { self.path(format!("/var/lib/libvirt/{name}.xml")) };
+        let file = self.path(format!("/var/lib/libvirt/{name}.xml"));
         fs::write(&file, xml).map_err(LabError::file(&file))?;
         let created = self.virsh(&["create", &file.display().to_string()]);
         let _ = fs::remove_file(&file);
@@ -84,6 +82,12 @@ impl Host<'_> {
         }
         run(words("genisoimage -quiet -V CIDATA -J -r -o").arg(self.path(to)).arg(&folder))?;
         fs::remove_dir_all(&folder).map_err(LabError::file(&folder))
+    }
+
+    /// What a guest of [`Self::start_guest`] wrote to its console.
+    pub fn console(&self, name: &str) -> String {
+        let bytes = fs::read(self.path(format!("/var/log/libvirt/{name}.console"))).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Waits for the address that the host's DHCP gave to a network card.
@@ -120,13 +124,13 @@ fn disk_xml(path: &str, format: &str, device: &str, more: &str) -> String {
 fn domain_xml(options: &GuestOptions, image: &Image, disks: &str, mac: &str) -> String {
     let (kernel, initramfs, line) = (image.kernel.display(), image.initramfs.display(), Image::COMMAND_LINE);
     format!(
-        "<domain type='qemu'><name>{}</name><memory unit='MiB'>{}</memory><vcpu>1</vcpu>\
+        "<domain type='qemu'><name>{0}</name><memory unit='MiB'>{1}</memory><vcpu>1</vcpu>\
          <os><type arch='x86_64' machine='q35'>hvm</type><kernel>{kernel}</kernel><initrd>{initramfs}</initrd><cmdline>{line}</cmdline></os>\
          <features><acpi/></features><cpu mode='custom' match='exact'><model>qemu64</model></cpu><clock offset='utc'/>\
          <devices>{disks}\
          <interface type='network'><source network='lan'/><mac address='{mac}'/><model type='virtio'/></interface>\
          <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>\
-         <serial type='pty'/><console type='pty'/><memballoon model='virtio'><stats period='1'/></memballoon>\
+         <serial type='pty'><log file='/var/log/libvirt/{0}.console'/></serial><console type='pty'/><memballoon model='virtio'><stats period='1'/></memballoon>\
          </devices></domain>",
         options.name, options.memory_mib
     )

@@ -38,16 +38,17 @@ for pair in /var/lib/libvirt:lib /etc/libvirt:etc /var/cache/libvirt:cache /var/
     mkdir -p "${pair%:*}" "$1/${pair#*:}"
     mount --bind "$1/${pair#*:}" "${pair%:*}"
 done
-mkdir -p /run/libvirt
 mount -t sysfs sysfs /sys
 echo ready
 exec cat >/dev/null
 "#;
 
-/// The first process of a host: collects the orphans' ends, and ends with its standard input.
+/// The first process of a host: collects the orphans' ends, and ends with its standard input. `/run` is the host's own, for libvirt's helpers lock
+/// files there, too.
 const INIT: &str = r#"
 set -e
-mount -t tmpfs -o mode=755 run /run/libvirt
+mount -t tmpfs -o mode=755 run /run
+mkdir /run/libvirt /run/lock
 exec 3<&0
 cat <&3 >/dev/null &
 waited=$!
