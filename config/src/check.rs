@@ -1,5 +1,6 @@
 //! What concerns several tables: names that lead nowhere, addresses taken twice, hash keys that a listener cannot provide.
 
+mod machines;
 mod vip;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use crate::names::nearest;
 use crate::parse::{ParsedApi, ParsedListener, ParsedPool};
 use crate::reader::{Placed, Table};
 
+pub(crate) use machines::machines;
 pub(crate) use vip::vips;
 
 pub(crate) fn check(root: &Table<'_>, api: Option<&ParsedApi>, listeners: &[ParsedListener], pools: &[ParsedPool]) {

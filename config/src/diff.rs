@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::model::{Config, Endpoint, EndpointAddress, Listener, ListenerName, Pool, PoolName, Protocol, Route, Vip, VipName};
+use crate::model::{
+    Config, Endpoint, EndpointAddress, HostName, Listener, ListenerName, Pool, PoolName, Protocol, Route, TemplateName, Vip, VipName,
+};
 use crate::settings::{self, NONE, Setting};
 
 /// Keys of `[node]` that are read once, when the process starts.
@@ -85,6 +87,10 @@ pub enum Place {
     Listener(ListenerName),
     /// `[pool.NAME]`
     Pool(PoolName),
+    /// `[host.NAME]`
+    Host(HostName),
+    /// `[template.NAME]`
+    Template(TemplateName),
 }
 
 impl Change {
@@ -104,6 +110,12 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     diff_named(&mut changes, &old.vips, &new.vips, Place::Vip, diff_vip);
     diff_named(&mut changes, &old.listeners, &new.listeners, Place::Listener, diff_listener);
     diff_named(&mut changes, &old.pools, &new.pools, Place::Pool, diff_pool);
+    diff_named(&mut changes, &old.hosts, &new.hosts, Place::Host, |changes, old, new| {
+        diff_settings(changes, &Place::Host(new.name.clone()), settings::of_host(old), settings::of_host(new));
+    });
+    diff_named(&mut changes, &old.templates, &new.templates, Place::Template, |changes, old, new| {
+        diff_settings(changes, &Place::Template(new.name.clone()), settings::of_template(old), settings::of_template(new));
+    });
     changes
 }
 
@@ -119,6 +131,8 @@ pub fn share_unchanged(old: &Config, new: &mut Config) {
     share(&old.vips, &mut new.vips);
     share(&old.listeners, &mut new.listeners);
     share(&old.pools, &mut new.pools);
+    share(&old.hosts, &mut new.hosts);
+    share(&old.templates, &mut new.templates);
 }
 
 fn diff_named<K: Ord + Clone, V: PartialEq>(
@@ -271,6 +285,8 @@ impl fmt::Display for Place {
             Place::Vip(name) => write!(f, "vip {name}"),
             Place::Listener(name) => write!(f, "listener {name}"),
             Place::Pool(name) => write!(f, "pool {name}"),
+            Place::Host(name) => write!(f, "host {name}"),
+            Place::Template(name) => write!(f, "template {name}"),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The meanings are those of `model`; here they are told to the person who writes the file.
 
+mod machines;
 mod vip;
 
 use crate::spec::{Key, Keys, Kind, Word, word};
@@ -26,6 +27,8 @@ pub(crate) static ROOT: Keys = Keys {
         Key::new("vip", Kind::NamedTables(&vip::VIP), "Virtual IP addresses by name, each written as [vip.NAME]."),
         Key::new("listener", Kind::NamedTables(&LISTENER), "Listeners by name, each written as [listener.NAME]."),
         Key::new("pool", Kind::NamedTables(&POOL), "Pools by name, each written as [pool.NAME]."),
+        Key::new("host", Kind::NamedTables(&machines::HOST), "Hosts of virtual machines by name, each written as [host.NAME]."),
+        Key::new("template", Kind::NamedTables(&machines::TEMPLATE), "What machines are cloned from, each written as [template.NAME]."),
     ],
 };
 

@@ -3,6 +3,7 @@
 //! Every value here has passed its checks, so readers never validate again. Pools and listeners sit behind [`Arc`]s: cloning a
 //! configuration is cheap, and two configurations that share an object share the pointer.
 
+mod machines;
 mod vip;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use machines::*;
 pub use vip::*;
 
 /// The name of a pool, as written in `[pool.NAME]`.
@@ -64,6 +66,10 @@ pub struct Config {
     pub listeners: BTreeMap<ListenerName, Arc<Listener>>,
     /// `[pool.NAME]`
     pub pools: BTreeMap<PoolName, Arc<Pool>>,
+    /// `[host.NAME]`
+    pub hosts: BTreeMap<HostName, Arc<VmHost>>,
+    /// `[template.NAME]`
+    pub templates: BTreeMap<TemplateName, Arc<Template>>,
 }
 
 /// `[node]`: settings of the process. `workers` and `state_dir` need a restart or an upgrade to change.

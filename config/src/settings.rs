@@ -2,6 +2,7 @@
 //!
 //! The structures are taken apart field by field, so that a new field cannot be forgotten here.
 
+mod machines;
 mod vip;
 
 use std::num::NonZeroU32;
@@ -13,6 +14,7 @@ use crate::model::{
 };
 use crate::units::{format_duration, format_size};
 
+pub(crate) use machines::{of_host, of_template};
 pub(crate) use vip::{of_cluster, of_vip};
 
 /// A key as written in the file, relative to its table, and its value in words.

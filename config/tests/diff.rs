@@ -46,6 +46,7 @@ fn one_line_for_each_change() {
     let vip = "[vip.a]\ninterface = \"eth0\"\nrouter_id = 1\naddresses = [\"10.0.0.100/24\"]\n";
     check("", vip, &["vip a: added"]);
     check("", &format!("[cluster]\nleader_vip = \"a\"\n{vip}"), &["cluster: added", "vip a: added"]);
+    check("", "[host.a]\nuri = \"qemu:///system\"\n", &["host a: added"]);
     check("\"10.0.0.1:80\"", "[\"10.0.0.1:80\", \"10.0.0.1:81\"]", &["listener web: bind 10.0.0.1:81 added"]);
     check("10.0.0.1:80", "10.0.0.1:81", &["listener web: bind 10.0.0.1:80 removed", "listener web: bind 10.0.0.1:81 added"]);
     check("pool = \"web\"", "pool = \"api\"", &["listener web: pool web -> api"]);

@@ -354,6 +354,8 @@ mod tests {
             access_log: None,
             cluster: None,
             vips: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            templates: BTreeMap::new(),
             listeners: BTreeMap::new(),
             pools: pools.iter().map(|(name, text)| (PoolName::from(*name), Arc::new(pool(name, text)))).collect(),
         }

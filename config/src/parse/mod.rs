@@ -2,6 +2,7 @@
 
 mod health;
 mod listener;
+mod machines;
 mod node;
 mod pool;
 mod syntax;
@@ -18,6 +19,7 @@ use crate::model::Config;
 use crate::reader::{Sink, Table};
 
 pub(crate) use listener::ParsedListener;
+pub(crate) use machines::{ParsedHost, ParsedTemplate};
 pub(crate) use node::ParsedApi;
 pub(crate) use pool::ParsedPool;
 pub(crate) use vip::ParsedVip;
@@ -52,10 +54,15 @@ fn read(root: &Table<'_>) -> Config {
     let vips: Vec<ParsedVip> = root.named("vip").iter().map(vip::vip).collect();
     check::check(root, api.as_ref(), &listeners, &pools);
     check::vips(root, cluster.as_ref(), &vips, &listeners, &pools);
+    let hosts: Vec<ParsedHost> = root.named("host").iter().map(machines::host).collect();
+    let templates: Vec<ParsedTemplate> = root.named("template").iter().map(machines::template).collect();
+    check::machines(root, &hosts, &templates);
     let listeners: BTreeMap<_, _> =
         listeners.into_iter().filter_map(|parsed| parsed.listener).map(|listener| (listener.name.clone(), Arc::new(listener))).collect();
     let pools = pools.into_iter().map(|parsed| (parsed.pool.name.clone(), Arc::new(parsed.pool))).collect();
     let vips = vips.into_iter().filter_map(|parsed| parsed.vip).map(|vip| (vip.name.clone(), Arc::new(vip))).collect();
     let cluster = cluster.map(|placed| placed.value);
-    Config { node, api: api.and_then(|parsed| parsed.api), access_log, cluster, vips, listeners, pools }
+    let hosts = hosts.into_iter().map(|parsed| (parsed.host.name.clone(), Arc::new(parsed.host))).collect();
+    let templates = templates.into_iter().filter_map(|parsed| parsed.template).map(|t| (t.name.clone(), Arc::new(t))).collect();
+    Config { node, api: api.and_then(|parsed| parsed.api), access_log, cluster, vips, listeners, pools, hosts, templates }
 }

@@ -68,6 +68,8 @@ fn config(pools: impl IntoIterator<Item = Pool>) -> Config {
         access_log: None,
         cluster: None,
         vips: BTreeMap::new(),
+        hosts: BTreeMap::new(),
+        templates: BTreeMap::new(),
         listeners: BTreeMap::new(),
         pools: pools.into_iter().map(|pool| (pool.name.clone(), Arc::new(pool))).collect(),
     }

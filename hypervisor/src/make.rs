@@ -1,0 +1,359 @@
+//! How a machine is made: a row of steps, each of which may be the last.
+//!
+//! ```text
+//!   place ─► bring the base ─► define it as `creating` ─► disk ─► seed ─► start ─► `ready` ─► wait until it has booted
+//!                              └──────── from here on whoever finds it removes it ────────┘
+//! ```
+//!
+//! The definition comes first, so that everything that belongs to a machine can be found through it at any time, and the word `ready` comes
+//! when the machine runs. A step that fails undoes all of them; a crash leaves a `creating` machine, which the next start removes.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tracing::{info, warn};
+use weir_config::{AddressSource, CloneMode, HostName, StaticAddresses, Template};
+
+use crate::base::{self, Source};
+use crate::capacity::{Want, place};
+use crate::domain::{Plan, disk_volume, plain_volume};
+use crate::error::{CallError, HypervisorError};
+use crate::fleet::{Reservation, Shared};
+use crate::host::Host;
+use crate::metadata::{Metadata, Phase, Role};
+use crate::names::{MachineId, MachineName, random_mac};
+use crate::protocol::{Answer, FaultKind, PowerAct, Request};
+use crate::spec::{CloneSpec, Progress, WaitFor};
+use crate::view::{MachineView, unix_s};
+use crate::{detect, ready, remove, warm};
+
+/// What an overlay needs at the start: its tables, and what a boot writes.
+const OVERLAY_BYTES: u64 = 64 << 20;
+
+/// The longest file that is handed to cloud-init.
+const SEED_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// How long the copy of a whole disk may take.
+const FULL_COPY_MAX: Duration = Duration::from_secs(1800);
+
+/// Makes a machine, or takes a warm one, or finds the one that was made for this wish.
+pub(crate) async fn clone_machine(shared: Arc<Shared>, spec: CloneSpec, progress: Progress) -> Result<MachineView, HypervisorError> {
+    let template = shared.template(&spec.template)?;
+    if let Some(machine) = already_there(&shared, &spec).await? {
+        return Ok(machine);
+    }
+    if spec.may_be_warm
+        && let Some(machine) = warm::take(&shared, &template, &spec, &progress).await?
+    {
+        return Ok(machine);
+    }
+    make(&shared, &template, spec, Role::Member, &progress).await
+}
+
+/// The machine that an earlier call with the same name made. What it left half-made is removed.
+async fn already_there(shared: &Arc<Shared>, spec: &CloneSpec) -> Result<Option<MachineView>, HypervisorError> {
+    let Some(name) = &spec.name else { return Ok(None) };
+    for host in shared.hosts() {
+        let is_it = |found: &crate::host::Found| {
+            let claim = found.definition.metadata.as_ref().and_then(|metadata| metadata.claim.as_deref());
+            found.name == name.as_str() || claim == Some(name.as_str())
+        };
+        let Some(found) = host.found().into_iter().find(is_it) else { continue };
+        match found.definition.metadata.as_deref() {
+            Some(metadata) if metadata.template == *spec.template.0 && metadata.phase == Phase::Ready => {
+                return Ok(shared.machine_view(&found.id));
+            }
+            Some(metadata) if metadata.phase != Phase::Ready && metadata.template == *spec.template.0 => {
+                if shared.is_being_made(name) {
+                    return Err(HypervisorError::Busy(name.to_string()));
+                }
+                remove::remove(shared, &host, &found.id).await?;
+            }
+            Some(metadata) => {
+                return Err(HypervisorError::Conflict(format!("{name} on {} is a machine of template {}", host.name, metadata.template)));
+            }
+            None => return Err(HypervisorError::Conflict(format!("there is a machine {name} on {} that is not ours", host.name))),
+        }
+    }
+    Ok(None)
+}
+
+/// Memory, virtual processors and disk of a clone.
+fn want(template: &Template, source: Option<&Source>) -> Want {
+    let facts = source.and_then(|source| source.master.as_ref()).map(|(_, facts)| facts);
+    let disk = match template.clone {
+        CloneMode::Linked => OVERLAY_BYTES,
+        CloneMode::Full => template.disk.or(source.map(|source| source.capacity)).unwrap_or(OVERLAY_BYTES),
+    };
+    Want {
+        memory: template.memory.or(facts.map(|facts| facts.memory)).unwrap_or(0),
+        vcpus: template.vcpus.map(u32::from).or(facts.map(|facts| facts.vcpus)).unwrap_or(1),
+        disk,
+    }
+}
+
+/// Where it would go now.
+pub(crate) fn plan(shared: &Arc<Shared>, spec: &CloneSpec) -> Result<HostName, HypervisorError> {
+    let template = shared.template(&spec.template)?;
+    let master = match &template.source {
+        weir_config::TemplateSource::Master(master) => {
+            let found = shared.hosts().iter().flat_map(|host| host.found()).find(|found| found.name == *master);
+            let missing = || format!("there is no machine {master:?} on any host; define it, or correct `master`");
+            Some(found.ok_or_else(|| HypervisorError::Template { template: template.name.clone(), why: missing() })?.definition.facts)
+        }
+        weir_config::TemplateSource::Image(_) => None,
+    };
+    let mut want = want(&template, None);
+    if let Some(facts) = master {
+        want.memory = template.memory.unwrap_or(facts.memory);
+        want.vcpus = template.vcpus.map_or(facts.vcpus, u32::from);
+    }
+    choose(shared, &template, spec, want)
+}
+
+fn choose(shared: &Arc<Shared>, template: &Template, spec: &CloneSpec, want: Want) -> Result<HostName, HypervisorError> {
+    let is_sibling = |metadata: &Metadata| match &spec.pool {
+        Some(pool) => metadata.pool.as_ref() == Some(pool),
+        None => metadata.template == *template.name.0,
+    };
+    let allowed = |host: &Host| {
+        let listed = template.hosts.is_empty() || template.hosts.contains(&host.name);
+        listed && spec.host.as_ref().is_none_or(|wanted| *wanted == host.name)
+    };
+    if let Some(host) = spec.host.as_ref().filter(|wanted| shared.host(wanted).is_err()) {
+        return Err(shared.host(host).map(|_| ()).expect_err("it is not there"));
+    }
+    let rooms: Vec<_> = shared.hosts().iter().filter(|host| allowed(host)).map(|host| shared.room(host, is_sibling)).collect();
+    place(&rooms, want).map_err(HypervisorError::NoCapacity)
+}
+
+/// Makes a machine from the template's base.
+pub(crate) async fn make(
+    shared: &Arc<Shared>,
+    template: &Arc<Template>,
+    spec: CloneSpec,
+    role: Role,
+    progress: &Progress,
+) -> Result<MachineView, HypervisorError> {
+    let source = base::source(shared, template, progress).await?;
+    let want = want(template, Some(&source));
+    if template.disk.is_some_and(|disk| disk < source.capacity) {
+        let why = format!("`disk` is smaller than the base, which has {} bytes", source.capacity);
+        return Err(HypervisorError::Template { template: template.name.clone(), why });
+    }
+    // Placing and reserving is one step, so that two clones do not take the same room or address.
+    let (name, reservation) = {
+        let _one = shared.placing.lock().await;
+        let host = choose(shared, template, &spec, want)?;
+        let name = spec.name.clone().unwrap_or_else(|| MachineName::random(&template.name, &mut fastrand::Rng::new()));
+        let address = match &template.address {
+            AddressSource::Static(pool) => Some(free_address(shared, template, pool)?),
+            _ => None,
+        };
+        (name.clone(), shared.reserve(name, host, want, address)?)
+    };
+    let host = shared.host(&reservation.host)?;
+    progress.step(format!("preparing {} on {}", source.base, host.name));
+    let base_path = base::bring(shared, &host, &source, progress).await?;
+    let id = MachineId::random(&mut fastrand::Rng::new());
+    let mac = random_mac(&mut fastrand::Rng::new());
+    let linked = template.clone == CloneMode::Linked;
+    let mut metadata = Metadata {
+        template: template.name.to_string(),
+        pool: spec.pool.clone(),
+        base: linked.then(|| source.base.to_string()),
+        origin: source.base.to_string(),
+        role,
+        phase: Phase::Creating,
+        generation: spec.generation,
+        claim: None,
+        owner: shared.node.clone(),
+        since_s: unix_s(SystemTime::now()) as u64,
+        address: reservation.address,
+        labels: spec.labels.clone(),
+    };
+    let job = Job { shared, host: &host, template, source: &source, base_path: &base_path, name: &name, id: &id, mac: &mac, want };
+    let outcome = job.carry_out(&mut metadata, spec.wait, reservation, progress).await;
+    if let Err(error) = outcome {
+        // What cannot be undone now, because the host does not answer, is found by its phase later.
+        if let Err(undo) = remove::remove(shared, &host, &id).await {
+            warn!(machine = %name, host = %host.name, "left for later: {}", undo.chain());
+        }
+        return Err(explain(error, &name, &host));
+    }
+    info!(machine = %name, host = %host.name, base = %source.base, role = role.word(), "made");
+    shared.machine_view(&id).ok_or_else(|| HypervisorError::Local(format!("{name} vanished from {}", host.name)))
+}
+
+/// What the host's words mean for who asked.
+fn explain(error: HypervisorError, name: &MachineName, host: &Host) -> HypervisorError {
+    match &error {
+        HypervisorError::Host { source: CallError::Fault(fault), .. } if fault.kind == FaultKind::Exists => {
+            HypervisorError::Conflict(format!("the name {name} is taken on {}: {}", host.name, fault.message))
+        }
+        _ => error,
+    }
+}
+
+/// The lowest address that no machine has, also none on a host that does not answer just now.
+fn free_address(shared: &Arc<Shared>, template: &Template, pool: &StaticAddresses) -> Result<IpAddr, HypervisorError> {
+    let known = shared.hosts().into_iter().flat_map(|host| host.found()).filter_map(|found| found.definition.metadata.as_ref()?.address);
+    let taken: BTreeSet<IpAddr> = known.chain(shared.reserved_addresses()).chain(pool.gateway).collect();
+    let mut address = pool.first;
+    loop {
+        if !taken.contains(&address) {
+            return Ok(address);
+        }
+        if address == pool.last {
+            let why =
+                format!("all addresses from {} to {} are given out; widen [template.{}.static]", pool.first, pool.last, template.name);
+            return Err(HypervisorError::Template { template: template.name.clone(), why });
+        }
+        address = match address {
+            IpAddr::V4(v4) => IpAddr::V4(std::net::Ipv4Addr::from_bits(v4.to_bits() + 1)),
+            IpAddr::V6(v6) => IpAddr::V6(std::net::Ipv6Addr::from_bits(v6.to_bits() + 1)),
+        };
+    }
+}
+
+/// Everything that the steps need.
+struct Job<'a> {
+    shared: &'a Arc<Shared>,
+    host: &'a Arc<Host>,
+    template: &'a Arc<Template>,
+    source: &'a Source,
+    base_path: &'a str,
+    name: &'a MachineName,
+    id: &'a MachineId,
+    mac: &'a str,
+    want: Want,
+}
+
+impl Job<'_> {
+    async fn carry_out(
+        &self,
+        metadata: &mut Metadata,
+        wait: WaitFor,
+        reservation: Reservation,
+        progress: &Progress,
+    ) -> Result<(), HypervisorError> {
+        let Job { shared, host, template, name, id, .. } = self;
+        let domain_type = detect::domain_type(shared, host).await?;
+        let folder = host.storage().map_err(|why| HypervisorError::Template { template: template.name.clone(), why })?.path;
+        let plan = Plan {
+            name,
+            id,
+            mac: self.mac,
+            domain_type,
+            folder: &folder,
+            memory: self.want.memory,
+            vcpus: self.want.vcpus,
+            template,
+            master: self.source.master.as_ref().map(|(xml, _)| &**xml),
+            metadata,
+        };
+        let seed = self.seed(metadata)?;
+        let storage = || host.config().storage_pool.clone();
+        progress.step(format!("defining {name} on {}", host.name));
+        host.call(Request::Define { xml: plan.domain().to_string() }).await?;
+        progress.step(format!("making the disk of {name}"));
+        self.disk(&storage()).await?;
+        let xml = plain_volume(&name.seed(), seed.len() as u64, "0600").to_string();
+        host.call(Request::CreateVolume { storage: storage(), volume: name.seed(), xml, content_of: None }).await?;
+        host.call_with(Request::Write { storage: storage(), volume: name.seed() }, seed, host.config().timeout).await?;
+        progress.step(format!("starting {name}"));
+        let power = Request::Power { uuid: id.0.to_string(), act: PowerAct::Start };
+        host.call_within(power, host.config().timeout.max(remove::SLOW_STEP_MAX)).await?;
+        // A warm clone is ready when it waits.
+        if metadata.role == Role::Member {
+            metadata.phase = Phase::Ready;
+            write_metadata(host, id, metadata).await?;
+        }
+        host.look().await?;
+        // From now on the machine itself counts.
+        let address = reservation.address;
+        drop(reservation.settle());
+        if wait == WaitFor::Ready {
+            ready::ready(host, template, name, id, self.mac, address, progress).await?;
+        }
+        Ok(())
+    }
+
+    async fn disk(&self, storage: &str) -> Result<(), HypervisorError> {
+        let Job { host, template, source, name, .. } = self;
+        let capacity = template.disk.unwrap_or(source.capacity);
+        let (volume, create) = (name.disk(), |xml: String, content_of| Request::CreateVolume {
+            storage: storage.to_owned(),
+            volume: name.disk(),
+            xml,
+            content_of,
+        });
+        match template.clone {
+            CloneMode::Linked => {
+                let xml = disk_volume(&volume, capacity, Some((self.base_path, source.format))).to_string();
+                let made = host.call(create(xml, None)).await;
+                if made.is_err() {
+                    // Perhaps somebody removed the base; then the next clone looks again.
+                    self.shared.forget_base(&host.name, &source.base);
+                }
+                made?;
+            }
+            CloneMode::Full => {
+                let xml = disk_volume(&volume, capacity, None).to_string();
+                host.call_within(create(xml, Some(source.base.volume())), FULL_COPY_MAX).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn seed(&self, metadata: &Metadata) -> Result<Vec<u8>, HypervisorError> {
+        let read = |path: &Option<std::path::PathBuf>| match path {
+            None => Ok(None),
+            Some(path) => read_text(path).map(Some).map_err(|why| HypervisorError::Template {
+                template: self.template.name.clone(),
+                why: format!("{}: {why}", path.display()),
+            }),
+        };
+        let (user_data, network_config) = (read(&self.template.user_data)?, read(&self.template.network_config)?);
+        let address = match &self.template.address {
+            AddressSource::Static(pool) => metadata.address.map(|address| (address, pool)),
+            _ => None,
+        };
+        let seed = crate::seed::Seed {
+            name: self.name,
+            id: self.id,
+            mac: self.mac,
+            address,
+            user_data: user_data.as_deref(),
+            network_config: network_config.as_deref(),
+        };
+        Ok(seed.image())
+    }
+}
+
+fn read_text(path: &std::path::Path) -> Result<String, String> {
+    let length = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if length > SEED_FILE_BYTES_MAX {
+        return Err(format!("longer than {SEED_FILE_BYTES_MAX} bytes"));
+    }
+    std::fs::read_to_string(path).map_err(|error| error.to_string())
+}
+
+/// Writes what a machine says of itself, and remembers it.
+pub(crate) async fn write_metadata(host: &Host, id: &MachineId, metadata: &Metadata) -> Result<(), HypervisorError> {
+    let request = Request::SetMetadata {
+        uuid: id.0.to_string(),
+        xml: metadata.bare().to_string(),
+        prefix: crate::metadata::PREFIX.into(),
+        namespace: crate::metadata::NAMESPACE.into(),
+    };
+    match host.call(request).await? {
+        Answer::Done => {
+            host.remember(id, metadata);
+            Ok(())
+        }
+        other => Err(host.odd(&other)),
+    }
+}
