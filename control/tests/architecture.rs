@@ -11,7 +11,10 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("weir-lb", &["weir-config"]),
     ("weir-control", &["weir-lb", "weir-config"]),
     ("weir-benches", &["weir-control", "weir-lb", "weir-config"]),
+    ("weir-hypervisor", &["weir-config"]),
     ("weir-lab", &[]),
+    // Its tests are made of a lab.
+    ("weir-libvirt", &["weir-hypervisor", "weir-config", "weir-lab"]),
 ];
 
 /// Crates that a pure room must not need.

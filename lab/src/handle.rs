@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 use rustix::process::Signal;
@@ -18,6 +19,9 @@ use crate::{Lab, LabError, network};
 
 /// What fills a host's disk.
 const FILLER: &str = "/var/lib/libvirt/filler";
+
+/// How long libvirtd may take to end in order.
+const STOP: Duration = Duration::from_secs(10);
 
 /// A virtual host.
 #[derive(Debug, Clone, Copy)]
@@ -136,14 +140,18 @@ impl Host<'_> {
         found.ok_or_else(|| LabError::Down { name: format!("libvirtd of {}", self.name()) })
     }
 
-    /// Ends libvirtd in order and waits until it is gone; the guests go on.
+    /// Ends libvirtd in order and waits until it is gone; the guests go on. As an init system does, it kills a libvirtd that will not end: one with
+    /// busy clients may wait for them for ever.
     ///
     /// # Errors
     ///
-    /// It does not run, or does not end.
+    /// It does not run.
     pub fn stop_libvirtd(&self) -> Result<(), LabError> {
         let daemon = self.signal_libvirtd(Signal::TERM)?;
-        crate::wait_for("the end of libvirtd", crate::command::DEADLINE, || (!daemon.alive()).then_some(()))
+        if crate::wait_for("the end of libvirtd", STOP, || (!daemon.alive()).then_some(())).is_err() {
+            daemon.end();
+        }
+        Ok(())
     }
 
     /// Kills libvirtd and waits until it is gone; the guests go on.
