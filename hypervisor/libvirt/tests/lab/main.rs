@@ -11,6 +11,7 @@ mod trouble;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lab::{Host, Image, Lab, LabOptions};
@@ -21,15 +22,20 @@ use weir_hypervisor::{CloneSpec, Fleet, Hypervisor, MachineView, Progress, WaitF
 /// A guest has booted by then, also on a busy machine.
 const BOOT: Duration = Duration::from_secs(120);
 
+/// One test at a time: guests in software emulation need the machine, and one of the tests kills children of this process.
+static ALONE: Mutex<()> = Mutex::new(());
+
 struct Site {
     lab: Lab,
     folder: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Site {
     fn new(hosts: usize) -> Site {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let lab = Lab::up(LabOptions { hosts, nodes: vec![], ..LabOptions::default() }).expect("a lab can be made");
-        Site { lab, folder: tempfile::tempdir().expect("a folder") }
+        Site { lab, folder: tempfile::tempdir().expect("a folder"), _alone: alone }
     }
 
     /// Hosts, and the template `web` of the lab's guest; `more` are further lines of the template.
