@@ -35,11 +35,12 @@ timed() {
     printf '%sdone%s in %s\n' "$GREEN" "$PLAIN" "$(clock $((SECONDS - began)))"
 }
 
-# packages COMMAND=PACKAGE...: installs the Debian packages whose command, or file, is missing.
+# packages COMMAND=PACKAGE...: installs the Debian packages whose command is missing; a path may stand for the command.
 packages() {
-    local pair missing=()
+    local pair wanted missing=()
     for pair in "$@"; do
-        command -v "${pair%%=*}" >/dev/null 2>&1 || [[ -x /usr/sbin/${pair%%=*} || -e ${pair%%=*} ]] || missing+=("${pair#*=}")
+        wanted=${pair%%=*}
+        [[ $wanted == /* && -e $wanted ]] || command -v "$wanted" >/dev/null 2>&1 || [[ -x /usr/sbin/$wanted ]] || missing+=("${pair#*=}")
     done
     if ((${#missing[@]} == 0)); then
         say "All packages are there."
@@ -56,11 +57,23 @@ packages() {
         placed=1
     fi
     local good=1
-    { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}"; } || good=0
+    apt-get update -q || good=0
+    # QEMU's programs come from one source and conflict across versions: where newer qemu-utils were installed from elsewhere, Debian's own
+    # must be installed beside Debian's emulator, or the one would remove the other.
+    if [[ " ${missing[*]} " == *" qemu-"* ]]; then
+        missing+=("qemu-utils=$(apt-cache policy qemu-system-x86 | sed -n 's/^  Candidate: //p')")
+    fi
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends --allow-downgrades "${missing[@]}" || good=0
     ((placed)) && rm -f "$policy"
     ((good)) || fail "apt-get could not install: ${missing[*]}" "Its messages are above."
     # Nor shall it be started at the next boot because we needed its program.
-    if [[ " ${missing[*]} " == *" nginx-light "* && -d /run/systemd/system ]]; then systemctl disable --quiet nginx || true; fi
+    if [[ -d /run/systemd/system ]]; then
+        if [[ " ${missing[*]} " == *" nginx-light "* ]]; then systemctl disable --quiet nginx || true; fi
+        if [[ " ${missing[*]} " == *" libvirt-daemon-system "* ]]; then
+            systemctl disable --quiet libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirt-guests virtlogd.socket \
+                virtlogd-admin.socket virtlockd.socket virtlockd-admin.socket || true
+        fi
+    fi
 }
 
 # rust_toolchain [COMPONENT...]: cargo of at least the version in Cargo.toml, and these components of it.

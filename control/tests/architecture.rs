@@ -14,6 +14,10 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("weir-libvirt", &["weir-hypervisor", "weir-config"]),
     ("weir-control", &["weir-hypervisor", "weir-lb", "weir-vrrp", "weir-config"]),
     ("weir-benches", &["weir-control", "weir-lb", "weir-config"]),
+    ("weir-hypervisor", &["weir-config"]),
+    ("weir-lab", &[]),
+    // Its tests are made of a lab.
+    ("weir-libvirt", &["weir-hypervisor", "weir-config", "weir-lab"]),
 ];
 
 /// Crates that a pure room must not need.

@@ -56,7 +56,7 @@ impl Plan<'_> {
         domain.make(&["metadata"]).remove(|child| child.attributes.iter().any(|(_, value)| value == crate::metadata::NAMESPACE));
         domain.make(&["metadata"]).children.push(crate::xml::Node::Element(self.metadata.element()));
         let devices = domain.make(&["devices"]);
-        devices.children.push(crate::xml::Node::Element(seed_disk(&self.path(&self.name.seed()), free_target(devices))));
+        devices.children.push(crate::xml::Node::Element(seed_disk(&self.path(&self.name.seed()), devices)));
         // What the guest writes to its console is kept where its disk is: there it can be read from afar, also after a crash.
         let console = Element::new("log").with("file", self.path(&self.name.console())).with("append", "on");
         if devices.at(&["serial"]).is_none() {
@@ -185,24 +185,30 @@ fn plug(interface: &mut Element, attachment: &Attachment) {
     interface.children.push(crate::xml::Node::Element(Element::new("source").with(kind, name)));
 }
 
-/// A name on the SATA bus that no disk has.
-fn free_target(devices: &Element) -> String {
+/// A name with this prefix that no disk has.
+fn free_target(devices: &Element, prefix: &str) -> String {
     let taken = |target: &str| {
         devices
             .elements()
             .filter(|child| child.name == "disk")
             .any(|disk| disk.at(&["target"]).and_then(|t| t.attribute("dev")) == Some(target))
     };
-    ('a'..='z').map(|letter| format!("sd{letter}")).find(|target| !taken(target)).unwrap_or("sdzz".into())
+    ('a'..='z').map(|letter| format!("{prefix}{letter}")).find(|target| !taken(target)).unwrap_or(format!("{prefix}zz"))
 }
 
-fn seed_disk(path: &str, target: String) -> Element {
+/// The seed, where the guest will find it: a machine whose disk is virtio can read another of that kind, but may know nothing of SATA; Debian's
+/// cloud kernels, for one, have no driver for it. cloud-init takes any disk with the label.
+fn seed_disk(path: &str, devices: &Element) -> Element {
+    let virtio = devices
+        .elements()
+        .any(|child| child.name == "disk" && child.at(&["target"]).and_then(|target| target.attribute("bus")) == Some("virtio"));
+    let (device, bus, prefix) = if virtio { ("disk", "virtio", "vd") } else { ("cdrom", "sata", "sd") };
     Element::new("disk")
         .with("type", "file")
-        .with("device", "cdrom")
+        .with("device", device)
         .child(Element::new("driver").with("name", "qemu").with("type", "raw"))
         .child(Element::new("source").with("file", path))
-        .child(Element::new("target").with("dev", target).with("bus", "sata"))
+        .child(Element::new("target").with("dev", free_target(devices, prefix)).with("bus", bus))
         .child(Element::new("readonly"))
 }
 
@@ -315,6 +321,11 @@ mod tests {
         assert_eq!(facts.disks, ["/pool/weir-web-1.disk.img", "/pool/weir-web-1.seed.iso"]);
         assert_eq!((facts.memory, facts.vcpus, facts.mac.as_deref()), (256 << 20, 2, Some("52:54:00:00:00:09")));
         assert_eq!(Metadata::of_domain(&read), Some(metadata));
+        let seed = read.at(&["devices"]).expect("it has devices").elements().filter(|child| child.name == "disk").nth(1).expect("the seed");
+        assert_eq!(
+            seed.at(&["target"]).map(|target| (target.attribute("dev"), target.attribute("bus"))),
+            Some((Some("vdb"), Some("virtio")))
+        );
         assert_eq!(read.at(&["os", "cmdline"]).map(Element::text).as_deref(), Some("a=<b>"));
         assert_eq!(read.at(&["devices", "serial", "log"]).and_then(|log| log.attribute("file")), Some("/pool/weir-web-1.console.log"));
     }
