@@ -28,7 +28,7 @@ use tokio::sync::mpsc;
 use tracing::warn;
 use weir_config::{Config, VipName};
 use weir_lb::shell::{Vitality, Watch};
-use weir_vrrp::machine::Input;
+use weir_vrrp::machine::{Input, StateKind};
 use weir_vrrp::shell::{self, Handle, NodeStatus, Options, Report, ReportKind, RouterStatus};
 
 use crate::command;
@@ -238,7 +238,19 @@ impl Vips {
         let notifier = Notifier::start(runtime);
         for report in reports {
             pass_on(&report, node, &notifier);
+            if matches!(report.kind, ReportKind::Transition(_)) {
+                self.choose_leader(node);
+            }
         }
+    }
+
+    /// The master of the file's `leader_vip` acts for all nodes.
+    fn choose_leader(&self, node: &Node) {
+        let config = node.config();
+        let Some(cluster) = &config.cluster else { return };
+        let routers = self.status();
+        let mut states = routers.iter().filter(|router| *router.machine.config.name == *cluster.leader_vip.0).peekable();
+        node.machines().lead(states.peek().is_some() && states.all(|router| router.machine.state == StateKind::Master));
     }
 
     /// One process of this node at a time has virtual IPs.
