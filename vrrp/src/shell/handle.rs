@@ -28,7 +28,7 @@ const REPORTS_MAX: usize = 4096;
 /// How the room is run.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The program to start as guardian: this one, whose `main` asks [`super::guardian`] first. `None`: no guardian.
+    /// The program to start as guardian: this one, whose `main` asks [`super::guardian()`] first. `None`: no guardian.
     pub guardian: Option<PathBuf>,
     /// Real-time scheduling and locked memory, where this process may; a warning where not.
     pub real_time: bool,

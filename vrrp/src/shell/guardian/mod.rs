@@ -18,5 +18,5 @@ pub(crate) mod will;
 pub(crate) use keep::{Guardian, Place};
 pub use process::guardian;
 
-/// The hidden first argument by which the program knows that it is the guardian: see [`guardian`].
+/// The hidden first argument by which the program knows that it is the guardian: see [`guardian()`].
 pub const GUARDIAN_ARGUMENT: &str = "--vrrp-guardian";
