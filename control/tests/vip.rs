@@ -115,9 +115,11 @@ impl Site {
         let (stop, started, space) = (AtomicBool::new(false), AtomicU32::new(0), self.lab.space("c"));
         std::thread::scope(|scope| {
             let clients: Vec<_> = (0..2).map(|_| scope.spawn(|| Lab::inside(&space, || client(&started, &stop)))).collect();
+            // Also when the work panics: the clients would be waited for, for ever.
+            let ending = Ending(&stop);
             until("the clients are served", PATIENCE, || started.load(Ordering::Relaxed) == 2);
             work();
-            stop.store(true, Ordering::Relaxed);
+            drop(ending);
             let ended = clients.into_iter().map(|client| client.join().expect("a client"));
             ended.fold((0, Vec::new()), |(sum, mut all), (count, failed)| {
                 all.extend(failed);
@@ -132,6 +134,15 @@ impl Site {
         let (answered, failed) = self.under_load(work);
         assert!(failed.is_empty(), "{} of {answered} requests failed: {:?}", failed.len(), &failed[..failed.len().min(5)]);
         assert!(answered > 0, "nobody was there to notice");
+    }
+}
+
+/// Ends the clients when it is dropped.
+struct Ending<'a>(&'a AtomicBool);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
