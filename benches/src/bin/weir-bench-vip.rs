@@ -234,6 +234,7 @@ impl Scene {
         let second = product.start(&lab, HOSTS[1], 250, interval);
         if product == Product::Weir {
             second.wait_line("initialize backup", 0, PATIENCE);
+            first.wait_line("is a node of ours", 0, PATIENCE);
         } else {
             second.wait_line("Entering BACKUP STATE", 0, PATIENCE);
         }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   backup                              master
-//!     │ ── Hello (rank, eligible) ──────► │   on hearing a new master, then every HELLO_EVERY while answered,
+//!     │ ── Hello (rank, eligible) ──────► │   to all at the start, then on hearing a new master and every HELLO_EVERY while answered,
 //!     │ ◄────────────── Present ───────── │   else ever more seldom: a foreign master should not be bothered
 //!     │                                   │
 //!     │ ◄────────────── TakeOver ──────── │   released or stopped; again after RETRY, then the next peer, then priority 0
@@ -61,6 +61,14 @@ impl Instance {
         }
     }
 
+    /// Greets whoever is there, at the start: at long intervals the master's first advertisement may be long in coming, and until it
+    /// was greeted it knows no successor.
+    pub(super) fn greet_everyone(&mut self) {
+        if self.seen.is_none() {
+            self.push(Output::Send { packet: self.message(PeerKind::Hello), to: Destination::Everyone });
+        }
+    }
+
     pub(super) fn hello_due(&mut self, now: Instant) {
         if self.hello.at.is_none_or(|at| at > now) {
             return;
@@ -93,11 +101,17 @@ impl Instance {
     }
 
     pub(super) fn peer_received(&mut self, message: PeerMessage, source: IpAddr, now: Instant) {
-        self.remember_peer(message, source, now);
+        let joined = self.remember_peer(message, source, now);
         let reply = |this: &mut Instance, kind| this.push(Output::Send { packet: this.message(kind), to: Destination::One(source) });
         let from_master = self.seen.as_ref().map_or(self.resigned, |seen| Some(seen.address)) == Some(source);
         match (message.kind, &self.state) {
-            (PeerKind::Hello, State::Master(_)) => reply(self, PeerKind::Present),
+            (PeerKind::Hello, State::Master(_)) => {
+                reply(self, PeerKind::Present);
+                if joined {
+                    self.advertise_now(now);
+                    self.announce_again(now);
+                }
+            }
             (PeerKind::Present, State::Initialize | State::Backup { .. }) if from_master => {
                 self.hello.unanswered = 0;
                 self.hello.at = Some(now + HELLO_EVERY);
@@ -120,16 +134,20 @@ impl Instance {
         }
     }
 
-    fn remember_peer(&mut self, message: PeerMessage, source: IpAddr, now: Instant) {
-        let known = self.peers.contains_key(&source);
+    /// Whether it was not there before, or away for longer than it waits between two greetings. It must hear at once who is master; and
+    /// where a partition had two masters, those who listened to the other one must.
+    fn remember_peer(&mut self, message: PeerMessage, source: IpAddr, now: Instant) -> bool {
+        let before = self.peers.get(&source).map(|peer| peer.heard);
+        let known = before.is_some();
         if !known && self.peers.len() >= PEERS_MAX {
-            return;
+            return false;
         }
         let PeerMessage { priority, eligible, healthy, .. } = message;
         self.peers.insert(source, Peer { address: source, priority, eligible, healthy, heard: now });
         if !known {
             self.say(EventKind::Peer, "peer", format!("{source} is a node of ours for this router, with rank {priority}"), now);
         }
+        before.is_none_or(|heard| now > heard + HELLO_EVERY * 3 / 2)
     }
 
     pub(super) fn forget_peers(&mut self, now: Instant) {

@@ -340,6 +340,7 @@ impl Instance {
         self.state = State::Backup { down_at: now + self.master_down_interval() + delay };
         self.preempt_at = None;
         self.transition(StateKind::Initialize, StateKind::Backup, "it takes part and listens first".into(), now);
+        self.greet_everyone();
         self.greet(now);
     }
 

@@ -595,6 +595,26 @@ fn a_node_that_cannot_serve_asks_its_peer_and_says_priority_zero_at_once() {
 }
 
 #[test]
+fn who_starts_greets_everyone_and_hears_the_master_at_once() {
+    let mut starting = Bench::new(config("a", 245));
+    starting.start();
+    let greeting = |output: &Output| matches!(output, Output::Send { packet: Packet::Peer(message), to: Destination::Everyone } if message.kind == PeerKind::Hello);
+    assert_eq!(starting.outputs().iter().filter(|output| greeting(output)).count(), 1);
+
+    let mut bench = master(250);
+    bench.pass(Duration::from_secs(10));
+    bench.outputs();
+    for (silence, heard) in [(Duration::ZERO, true), (Duration::from_secs(2), false), (Duration::from_millis(3001), true)] {
+        bench.pass(silence);
+        bench.outputs();
+        bench.hear_peer(PeerKind::Hello, LESS, 245, None);
+        let outputs = bench.outputs();
+        let expected = if heard { (vec![250], 1) } else { (vec![], 0) };
+        assert_eq!((sent(&outputs), announces(&outputs)), expected, "after {silence:?} of silence");
+    }
+}
+
+#[test]
 fn a_peer_that_is_asked_becomes_master_at_once() {
     let mut bench = backup(245);
     bench.hear_advertisement(250, GREATER);

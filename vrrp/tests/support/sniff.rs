@@ -101,13 +101,15 @@ impl Sniffer {
         let host = host.to_owned();
         let socket = Lab::inside(&lab.bridge(), move || packet_socket(&host));
         socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a time-out");
+        super::age_of_last_packet(socket.as_raw_fd());
         let shared = Arc::new(Shared::default());
         let writer = shared.clone();
         let thread = std::thread::spawn(move || {
             let mut buffer = vec![0u8; 4096];
             while !writer.end.load(Ordering::Relaxed) {
                 let Ok((length, _)) = rustix::net::recv(&socket, &mut buffer[..], rustix::net::RecvFlags::empty()) else { continue };
-                let frame = Frame { at: Instant::now(), bytes: buffer[..length].to_vec() };
+                let age = super::age_of_last_packet(socket.as_raw_fd()).expect("the kernel stamps packets");
+                let frame = Frame { at: Instant::now() - age, bytes: buffer[..length].to_vec() };
                 writer.frames.lock().expect("no panic while held").push(frame);
                 writer.more.notify_all();
             }

@@ -50,7 +50,7 @@ impl Guardian {
         let (ours, theirs) = sys::lifeline()?;
         let thread = OsString::from(rustix::thread::gettid().as_raw_nonzero().to_string());
         let mut command = Command::new(&self.program);
-        command.arg(GUARDIAN_ARGUMENT).arg(thread).env_clear().current_dir("/");
+        command.arg(GUARDIAN_ARGUMENT).arg(thread).arg(std::process::id().to_string()).env_clear().current_dir("/");
         let child = command.stdin(Stdio::from(self.wills.share()?)).stdout(Stdio::from(theirs)).stderr(Stdio::inherit()).spawn()?;
         self.running = Some(Running { child, lifeline: ours, ready: false });
         Ok(())

@@ -22,8 +22,8 @@ pub fn guardian() -> Option<ExitCode> {
     if arguments.next()?.to_str() != Some(GUARDIAN_ARGUMENT) {
         return None;
     }
-    let thread = arguments.next().and_then(|thread| thread.to_str()?.parse().ok()).and_then(Pid::from_raw);
-    Some(match thread.map(live) {
+    let mut thread = || arguments.next().and_then(|thread| thread.to_str()?.parse().ok()).and_then(Pid::from_raw);
+    Some(match thread().zip(thread()).map(|(own, first)| live([own, first])) {
         Some(Ok(())) => ExitCode::SUCCESS,
         Some(Err(error)) => {
             eprintln!("the guardian of the virtual IPs failed: {error}");
@@ -36,7 +36,10 @@ pub fn guardian() -> Option<ExitCode> {
     })
 }
 
-fn live(thread: Pid) -> io::Result<()> {
+/// Watches two threads: the one whose wills these are, and the first one of its process. When a process is killed, the thread that ends
+/// last closes its files, and taking down the device of the addresses may keep that one for tens of milliseconds; the other one is gone
+/// at once.
+fn live(threads: [Pid; 2]) -> io::Result<()> {
     let _ = rustix::process::setsid();
     sys::ignore_ending_signals();
     // Optional all: without them it is only a little later.
@@ -46,23 +49,26 @@ fn live(thread: Pid) -> io::Result<()> {
     let lifeline = std::io::stdout().as_fd().try_clone_to_owned()?;
     let sender = Sender::open()?;
     let mut requests = netlink::Requests::open()?;
-    let end = match sys::thread_end(thread) {
-        Ok(end) => Some(end),
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return act(&wills, &sender, &mut requests),
-        // An older kernel: the lifeline tells, a little later.
-        Err(_) => None,
-    };
+    let mut ends = Vec::new();
+    for thread in threads {
+        match sys::thread_end(thread) {
+            Ok(end) => ends.push(end),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return act(&wills, &sender, &mut requests),
+            // An older kernel: the lifeline tells, a little later.
+            Err(_) => {}
+        }
+    }
     let _ = rustix::mm::mlockall(rustix::mm::MlockAllFlags::CURRENT | rustix::mm::MlockAllFlags::ONFAULT);
     rustix::io::write(&lifeline, b"r")?;
-    wait(lifeline.as_fd(), end.as_ref())?;
+    wait(lifeline.as_fd(), &ends)?;
     act(&wills, &sender, &mut requests)
 }
 
-/// Until the process or its thread is gone.
-fn wait(lifeline: BorrowedFd<'_>, end: Option<&OwnedFd>) -> io::Result<()> {
+/// Until the process or one of its threads is gone.
+fn wait(lifeline: BorrowedFd<'_>, ends: &[OwnedFd]) -> io::Result<()> {
     // Nothing is ever sent; the end of the other side is told without being asked for.
     let mut fds = vec![PollFd::from_borrowed_fd(lifeline, PollFlags::empty())];
-    fds.extend(end.map(|end| PollFd::new(end, PollFlags::IN)));
+    fds.extend(ends.iter().map(|end| PollFd::new(end, PollFlags::IN)));
     loop {
         match poll(&mut fds, None) {
             Ok(_) if fds.iter().any(|fd| !fd.revents().is_empty()) => return Ok(()),
