@@ -232,7 +232,7 @@ pub struct Advertisement {
     pub addresses: Vec<IpAddr>,
 }
 
-/// What our own nodes say to each other beside the protocol, to one address, never to the group.
+/// What our own nodes say to each other beside the protocol: a greeting to the group at the start, all else to one address.
 ///
 /// ```text
 ///  0       1       2       3
