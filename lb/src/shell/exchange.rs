@@ -32,6 +32,7 @@ use super::buffer::{Buf, Head, LARGE, SMALL};
 use super::http::Connection;
 use super::io::{self, Broken};
 use super::pick::{self, Place, Tried};
+use super::stream::Stream;
 use super::timer::Timer;
 use super::trace::Trace;
 use super::tunnel::{self, Moved};
@@ -108,7 +109,7 @@ enum Responded {
     Switched(Option<Buf>),
 }
 
-pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Next {
+pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Option<Buf>) -> Next {
     let worker = Rc::clone(&connection.worker);
     let snapshot = worker.snapshot();
     let Connection { stream, peer, listener: known, timer, served, .. } = connection;
@@ -150,7 +151,7 @@ pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Ne
     let forward = request::Forward {
         headers: &http.headers,
         client: peer.ip(),
-        scheme: "http",
+        scheme: S::SCHEME,
         node: &worker.node,
         request_id: if http.headers.request_id.is_some() { worker.random.borrow_mut().u128(..) } else { 0 },
     };
@@ -201,7 +202,7 @@ pub(super) async fn run(connection: &mut Connection, pending: Option<Buf>) -> Ne
             exchange.finish(Cause::Ok, Some(&request), &input);
             if close {
                 // Closing with unread bytes would reset the connection, and could take our answer with it.
-                let all_read = exchange.uploaded.get() && rest.is_none() && input.len() == behind && is_open(stream);
+                let all_read = exchange.uploaded.get() && rest.is_none() && input.len() == behind && is_open(stream.socket());
                 return if all_read { Next::Close } else { Next::Linger };
             }
             input.consume(behind);
@@ -257,7 +258,7 @@ struct Upgraded {
 
 impl Exchange<'_> {
     /// Reads a request's head; `None`: the client closed before it sent anything.
-    async fn read_head(&self, from_client: &TcpStream, input: &mut Buf) -> Result<Option<usize>, (Cause, &'static str)> {
+    async fn read_head<S: Stream>(&self, from_client: &S, input: &mut Buf) -> Result<Option<usize>, (Cause, &'static str)> {
         let bounds = Bounds::from(&self.http.limits);
         let mut scanner = Scanner::default();
         let mut timed = false;
@@ -302,15 +303,15 @@ impl Exchange<'_> {
 
     /// Tries endpoint after endpoint until one has answered or nothing is left to try.
     #[allow(clippy::too_many_arguments)] // One caller; each is a different part of the exchange.
-    async fn attempts(
+    async fn attempts<S: Stream>(
         &self,
         request: &Request,
         input: &Buf,
         sent: Sent,
         upload: &mut Upload,
         pool_slot: u32,
-        from_client: &TcpStream,
-        to_client: &TcpStream,
+        from_client: &S,
+        to_client: &S,
     ) -> Done {
         let head_bytes = &input.filled()[..request.head_len];
         let mut key = None;
@@ -430,7 +431,7 @@ impl Exchange<'_> {
 
     /// Sends the request on this connection and relays the response.
     #[allow(clippy::too_many_arguments)] // One caller; each is a different part of the exchange.
-    async fn exchange(
+    async fn exchange<S: Stream>(
         &self,
         place: &Place,
         endpoint: &TcpStream,
@@ -438,8 +439,8 @@ impl Exchange<'_> {
         input: &Buf,
         sent: &Sent,
         upload: &mut Upload,
-        from_client: &TcpStream,
-        to_client: &TcpStream,
+        from_client: &S,
+        to_client: &S,
     ) -> Result<Responded, Failure> {
         let (from_endpoint, to_endpoint) = (endpoint, endpoint);
         let pool = &place.pool().config;
@@ -482,11 +483,11 @@ impl Exchange<'_> {
     }
 
     /// Passes on the rest of the request's body. `Err(None)`: the endpoint takes no more; its answer tells why.
-    async fn upload(
+    async fn upload<S: Stream>(
         &self,
         upload: &mut Upload,
         pool: &Pool,
-        from_client: &TcpStream,
+        from_client: &S,
         to_endpoint: &TcpStream,
     ) -> Result<(), Option<Cause>> {
         while !upload.body.is_done() {
@@ -530,13 +531,13 @@ impl Exchange<'_> {
     }
 
     /// Reads the response and relays it.
-    async fn respond(
+    async fn respond<S: Stream>(
         &self,
         place: &Place,
         request: &Request,
         close: bool,
         from_endpoint: &TcpStream,
-        to_client: &TcpStream,
+        to_client: &S,
     ) -> Result<Responded, Failure> {
         let asked = Asked { method: request.method, minor: request.minor, upgrade: request.upgrade };
         let via = self.http.headers.via.then_some(&*self.worker.node);
@@ -608,13 +609,13 @@ impl Exchange<'_> {
     }
 
     /// Relays what is left of the response's body. Whether nothing came behind it.
-    async fn relay(
+    async fn relay<S: Stream>(
         &self,
         place: &Place,
         response: &mut Response,
         out: &mut Head,
         from_endpoint: &TcpStream,
-        to_client: &TcpStream,
+        to_client: &S,
     ) -> Result<bool, Failure> {
         let pool = &place.pool().config;
         let mut reads = 0u32;
@@ -682,7 +683,7 @@ impl Exchange<'_> {
     }
 
     /// Sends to the client. From here on no other attempt is made.
-    async fn send(&self, to_client: &TcpStream, first: &[u8], second: &[u8]) -> Result<(), Failure> {
+    async fn send<S: Stream>(&self, to_client: &S, first: &[u8], second: &[u8]) -> Result<(), Failure> {
         self.begun.set(true);
         self.trace.add_sent_bytes((first.len() + second.len()) as u64);
         let idle = self.listener.config.timeouts.idle;
@@ -690,7 +691,7 @@ impl Exchange<'_> {
     }
 
     /// Writes both pieces. `wait` is for each step forward, not for the whole: a slow reader of a large piece is not an idle one.
-    async fn write(&self, to: &TcpStream, first: &[u8], second: &[u8], wait: Duration) -> Result<(), Broken> {
+    async fn write<S: Stream>(&self, to: &S, first: &[u8], second: &[u8], wait: Duration) -> Result<(), Broken> {
         let mut done = 0;
         self.arm(wait);
         loop {
@@ -754,7 +755,7 @@ impl Exchange<'_> {
     }
 
     /// Answers with an error of our own and ends the connection.
-    async fn refuse(&self, to_client: &TcpStream, cause: Cause, detail: &str, request: Option<&Request>, input: &Buf) -> Next {
+    async fn refuse<S: Stream>(&self, to_client: &S, cause: Cause, detail: &str, request: Option<&Request>, input: &Buf) -> Next {
         if cause != Cause::ClientClosed {
             Box::pin(self.answer(to_client, cause, detail, request, input, true)).await;
         }
@@ -762,7 +763,7 @@ impl Exchange<'_> {
         Next::Linger
     }
 
-    async fn answer(&self, to_client: &TcpStream, cause: Cause, detail: &str, request: Option<&Request>, input: &Buf, close: bool) {
+    async fn answer<S: Stream>(&self, to_client: &S, cause: Cause, detail: &str, request: Option<&Request>, input: &Buf, close: bool) {
         let head = request.map(|request| &input.filled()[..request.head_len]);
         let mut out = self.worker.buffers.head();
         let mut digits = [0; 32];
@@ -792,7 +793,7 @@ impl Exchange<'_> {
     }
 
     /// Serves an upgraded connection to its end.
-    async fn tunnel(&self, stream: &TcpStream, upgraded: Upgraded) -> Next {
+    async fn tunnel<S: Stream>(&self, stream: &S, upgraded: Upgraded) -> Next {
         let Upgraded { place, endpoint, first } = upgraded;
         place.state().tunnels.fetch_add(1, Ordering::Relaxed);
         let moved = Moved::default();

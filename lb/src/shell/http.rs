@@ -11,12 +11,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
 use crate::snapshot::ListenerSnapshot;
 
 use super::exchange::{self, Next};
-use super::io::{self, shutdown_write};
+use super::io;
+use super::stream::Stream;
 use super::timer::Timer;
 use super::worker::{Open, Worker};
 
@@ -29,8 +28,8 @@ const DRAIN_KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 /// A client's connection, as long as it lives.
 #[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) stream: TcpStream,
+pub(super) struct Connection<S> {
+    pub(super) stream: S,
     pub(super) peer: SocketAddr,
     /// As it was at the last request; used on when the listener is gone.
     pub(super) listener: Arc<ListenerSnapshot>,
@@ -40,13 +39,14 @@ pub(super) struct Connection {
     pub(super) worker: Rc<Worker>,
 }
 
-pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, listener: Arc<ListenerSnapshot>, open: Open) {
+pub(super) async fn serve<S: Stream>(stream: S, peer: SocketAddr, listener: Arc<ListenerSnapshot>, open: Open) {
     let timer = open.worker.timers.timer();
     let worker = Rc::clone(&open.worker);
     let mut connection = Connection { stream, peer, listener, timer, served: 0, worker };
     let mut pending = None;
     loop {
         if pending.is_none() && park(&connection).await.is_err() {
+            connection.stream.farewell();
             break;
         }
         match Box::pin(exchange::run(&mut connection, pending.take())).await {
@@ -55,10 +55,13 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, listener: Arc<Lis
                 Box::pin(linger(&connection)).await;
                 break;
             }
-            Next::Close => break,
+            Next::Close => {
+                connection.stream.farewell();
+                break;
+            }
             Next::Cut => {
                 // A reset is the only way to say that what came is not the whole.
-                let _ = socket2::SockRef::from(&connection.stream).set_linger(Some(Duration::ZERO));
+                let _ = socket2::SockRef::from(connection.stream.socket()).set_linger(Some(Duration::ZERO));
                 break;
             }
         }
@@ -67,7 +70,7 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, listener: Arc<Lis
 }
 
 /// Waits for the next request without a buffer.
-async fn park(connection: &Connection) -> Result<(), io::Broken> {
+async fn park<S: Stream>(connection: &Connection<S>) -> Result<(), io::Broken> {
     let timeouts = &connection.listener.config.timeouts;
     let mut wait = if connection.served == 0 { timeouts.head } else { timeouts.keep_alive };
     if connection.served == 0 {
@@ -84,8 +87,8 @@ async fn park(connection: &Connection) -> Result<(), io::Broken> {
 }
 
 /// Lets the client read our last answer before the connection goes.
-async fn linger(connection: &Connection) {
-    shutdown_write(&connection.stream);
+async fn linger<S: Stream>(connection: &Connection<S>) {
+    connection.stream.shutdown_write();
     connection.worker.timers.now_us();
     connection.timer.set_after(LINGER);
     let mut buf = connection.worker.buffers.small();

@@ -1,7 +1,7 @@
 //! Reading and writing under a deadline.
 
 use std::future::poll_fn;
-use std::io::{self, IoSlice};
+use std::io;
 use std::task::Poll;
 
 use rustix::net::{RecvFlags, SendFlags};
@@ -9,6 +9,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::buffer::Buf;
+use super::stream::Stream;
 use super::timer::Timer;
 
 /// Why reading or writing ended.
@@ -27,7 +28,7 @@ impl From<io::Error> for Broken {
 }
 
 /// Waits until there is something to read, holding no buffer.
-pub(super) async fn readable(stream: &TcpStream, timer: &Timer) -> Result<(), Broken> {
+pub(super) async fn readable<S: Stream>(stream: &S, timer: &Timer) -> Result<(), Broken> {
     poll_fn(|cx| match stream.poll_read_ready(cx) {
         Poll::Ready(ready) => Poll::Ready(ready.map_err(Broken::from)),
         Poll::Pending => timer.poll_expired(cx).map(|()| Err(Broken::Timeout)),
@@ -56,10 +57,10 @@ pub(super) fn send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
 }
 
 /// Reads into the buffer's spare room, which must not be empty; 0: the peer closed.
-pub(super) async fn read(stream: &TcpStream, timer: &Timer, buf: &mut Buf) -> Result<usize, Broken> {
+pub(super) async fn read<S: Stream>(stream: &S, timer: &Timer, buf: &mut Buf) -> Result<usize, Broken> {
     poll_fn(|cx| {
         loop {
-            match receive(stream, buf.spare()) {
+            match stream.receive(buf.spare()) {
                 Ok(count) => {
                     buf.add(count);
                     return Poll::Ready(Ok(count));
@@ -78,22 +79,23 @@ pub(super) async fn read(stream: &TcpStream, timer: &Timer, buf: &mut Buf) -> Re
 }
 
 /// Writes both pieces, in one system call where the socket takes them.
-pub(super) async fn write(stream: &TcpStream, timer: &Timer, first: &[u8], second: &[u8]) -> Result<(), Broken> {
+pub(super) async fn write<S: Stream>(stream: &S, timer: &Timer, first: &[u8], second: &[u8]) -> Result<(), Broken> {
     write_counting(stream, timer, first, second, &mut 0).await
 }
 
 /// The same; `done` says how many bytes the socket took, also when it broke.
-pub(super) async fn write_counting(stream: &TcpStream, timer: &Timer, first: &[u8], second: &[u8], done: &mut usize) -> Result<(), Broken> {
+pub(super) async fn write_counting<S: Stream>(
+    stream: &S,
+    timer: &Timer,
+    first: &[u8],
+    second: &[u8],
+    done: &mut usize,
+) -> Result<(), Broken> {
     let total = first.len() + second.len();
     poll_fn(|cx| {
         while *done < total {
-            let sent = if *done >= first.len() {
-                send(stream, &second[*done - first.len()..])
-            } else if second.is_empty() {
-                send(stream, &first[*done..])
-            } else {
-                stream.try_write_vectored(&[IoSlice::new(&first[*done..]), IoSlice::new(second)])
-            };
+            let sent =
+                if *done >= first.len() { stream.send(&[], &second[*done - first.len()..]) } else { stream.send(&first[*done..], second) };
             match sent {
                 Ok(0) => return Poll::Ready(Err(Broken::Failed)),
                 Ok(count) => *done += count,
@@ -105,13 +107,10 @@ pub(super) async fn write_counting(stream: &TcpStream, timer: &Timer, first: &[u
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
-        Poll::Ready(Ok(()))
+        match stream.poll_flush(cx) {
+            Poll::Ready(flushed) => Poll::Ready(flushed.map_err(Broken::from)),
+            Poll::Pending => timer.poll_expired(cx).map(|()| Err(Broken::Timeout)),
+        }
     })
     .await
-}
-
-/// Tells the peer that nothing more comes.
-pub(super) fn shutdown_write(stream: &TcpStream) {
-    // The peer may be gone already; then there is nobody to tell.
-    let _ = rustix::net::shutdown(stream, rustix::net::Shutdown::Write);
 }

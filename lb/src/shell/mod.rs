@@ -14,6 +14,7 @@ mod log;
 mod pick;
 mod plane;
 mod pulse;
+mod stream;
 mod tcp;
 mod timer;
 mod trace;

@@ -16,7 +16,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::buffer::{Buf, Buffers, SMALL};
-use super::io::{receive, send, shutdown_write};
+use super::stream::Stream;
 use super::timer::Timer;
 use super::worker::Worker;
 
@@ -102,9 +102,9 @@ pub(super) struct Moved {
     pub(super) down: Cell<u64>,
 }
 
-struct Direction<'a> {
-    from: &'a TcpStream,
-    to: &'a TcpStream,
+struct Direction<'a, F, T> {
+    from: &'a F,
+    to: &'a T,
     /// The reactor will wake us when there is something to read: until then there is nothing to ask it.
     armed: bool,
     buf: Option<Buf>,
@@ -123,9 +123,9 @@ enum Side {
 }
 
 /// Moves bytes until both sides are done. `first` are bytes of the client that were read already.
-pub(super) async fn run(
+pub(super) async fn run<S: Stream>(
     worker: &Rc<Worker>,
-    client: &TcpStream,
+    client: &S,
     endpoint: &TcpStream,
     first: [Option<Buf>; 2],
     timer: &Timer,
@@ -178,8 +178,8 @@ pub(super) async fn run(
     end
 }
 
-impl<'a> Direction<'a> {
-    fn new(from: &'a TcpStream, to: &'a TcpStream, buf: Option<Buf>, moved: &'a Cell<u64>) -> Direction<'a> {
+impl<'a, F: Stream, T: Stream> Direction<'a, F, T> {
+    fn new(from: &'a F, to: &'a T, buf: Option<Buf>, moved: &'a Cell<u64>) -> Direction<'a, F, T> {
         let buf = buf.filter(|buf| !buf.is_empty());
         Direction { from, to, armed: false, buf, pipe: None, in_pipe: 0, streak: 0, eof: false, done: false, moved }
     }
@@ -194,12 +194,12 @@ impl<'a> Direction<'a> {
             }
             moves += 1;
             ready!(self.poll_flush(cx)).map_err(|error| (Side::To, error))?;
-            if self.streak >= STREAK {
+            if F::PLAIN && T::PLAIN && self.streak >= STREAK {
                 self.streak = 0;
                 self.change_way(worker);
             }
             if self.eof {
-                shutdown_write(self.to);
+                self.to.shutdown_write();
                 self.done = true;
                 break;
             }
@@ -225,13 +225,13 @@ impl<'a> Direction<'a> {
     fn poll_fill(&mut self, cx: &mut Context<'_>, buffers: &Rc<Buffers>) -> Poll<io::Result<usize>> {
         loop {
             // The buffer comes only once the reactor knows of something to put into it.
-            if is_readable(self.from) {
+            if self.from.is_readable() {
                 let mut buf = buffers.small();
                 let room = buf.spare().len();
-                match receive(self.from, buf.spare()) {
+                match self.from.receive(buf.spare()) {
                     Ok(count) => {
                         self.armed = false;
-                        self.streak = if count == room { self.streak + 1 } else { 0 };
+                        self.streak = if count == room { self.streak.saturating_add(1) } else { 0 };
                         if count > 0 {
                             buf.add(count);
                             self.buf = Some(buf);
@@ -249,7 +249,7 @@ impl<'a> Direction<'a> {
     fn poll_splice_in(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         loop {
             let Some(pipe) = &self.pipe else { return Poll::Pending };
-            match self.from.try_io(Interest::READABLE, || splice(self.from, &pipe.write)) {
+            match self.from.socket().try_io(Interest::READABLE, || splice(self.from.socket(), &pipe.write)) {
                 Ok(count) => {
                     self.armed = false;
                     self.in_pipe = count;
@@ -265,7 +265,7 @@ impl<'a> Direction<'a> {
 
     /// Asks to be woken when there is something to read; ready if there is by now.
     fn poll_arm(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.armed && !is_readable(self.from) {
+        if self.armed && !self.from.is_readable() {
             return Poll::Pending;
         }
         self.armed = true;
@@ -276,7 +276,7 @@ impl<'a> Direction<'a> {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(buf) = &mut self.buf {
-            let count = match send(self.to, buf.filled()) {
+            let count = match self.to.send(buf.filled(), &[]) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(count) => count,
                 Err(error) if is_passing(&error) => {
@@ -293,7 +293,7 @@ impl<'a> Direction<'a> {
         }
         while self.in_pipe > 0 {
             let Some(pipe) = &self.pipe else { break };
-            match self.to.try_io(Interest::WRITABLE, || splice(&pipe.read, self.to)) {
+            match self.to.socket().try_io(Interest::WRITABLE, || splice(&pipe.read, self.to.socket())) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(count) => {
                     self.in_pipe -= count;
@@ -303,7 +303,7 @@ impl<'a> Direction<'a> {
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
-        Poll::Ready(Ok(()))
+        self.to.poll_flush(cx)
     }
 
     fn give_back(self, worker: &Worker) {
@@ -313,11 +313,6 @@ impl<'a> Direction<'a> {
             worker.pipes.put(pipe);
         }
     }
-}
-
-/// Whether the reactor knows of something to read; no system call, no lock.
-fn is_readable(stream: &TcpStream) -> bool {
-    stream.try_io(Interest::READABLE, || Ok(())).is_ok()
 }
 
 fn is_passing(error: &io::Error) -> bool {

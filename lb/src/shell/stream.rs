@@ -1,0 +1,89 @@
+//! What a client's connection is to those who serve it: plain bytes, or bytes under TLS. Plain ones cost what they cost without this.
+
+use std::fmt::Debug;
+use std::io::{self, IoSlice};
+use std::task::{Context, Poll};
+
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+
+use super::io::{receive, send};
+
+/// A connection both of whose directions can be used at once, by one thread.
+pub(super) trait Stream: Debug + 'static {
+    /// What endpoints are told that the client spoke.
+    const SCHEME: &'static str;
+
+    /// Receives what is there; `WouldBlock`: nothing now.
+    fn receive(&self, room: &mut [u8]) -> io::Result<usize>;
+    /// Takes what can be sent of the first piece, then of the second.
+    fn send(&self, first: &[u8], second: &[u8]) -> io::Result<usize>;
+    /// Ready when [`Stream::receive`] may find something.
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Ready when [`Stream::send`] may take something.
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Ready when all that was taken is with the kernel.
+    fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Whether [`Stream::receive`] may find something, without a system call.
+    fn is_readable(&self) -> bool;
+    /// Tells the peer that nothing more comes, without waiting.
+    fn shutdown_write(&self);
+    /// Tells it what must be told before the connection is closed.
+    fn farewell(&self);
+    /// The socket below.
+    fn socket(&self) -> &TcpStream;
+    /// Whether the socket's bytes are the connection's.
+    const PLAIN: bool;
+}
+
+impl Stream for TcpStream {
+    const SCHEME: &'static str = "http";
+    const PLAIN: bool = true;
+
+    #[inline]
+    fn receive(&self, room: &mut [u8]) -> io::Result<usize> {
+        receive(self, room)
+    }
+
+    #[inline]
+    fn send(&self, first: &[u8], second: &[u8]) -> io::Result<usize> {
+        match (first.is_empty(), second.is_empty()) {
+            (true, _) => send(self, second),
+            (_, true) => send(self, first),
+            _ => self.try_write_vectored(&[IoSlice::new(first), IoSlice::new(second)]),
+        }
+    }
+
+    #[inline]
+    fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        TcpStream::poll_read_ready(self, cx)
+    }
+
+    #[inline]
+    fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        TcpStream::poll_write_ready(self, cx)
+    }
+
+    #[inline]
+    fn poll_flush(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    #[inline]
+    fn is_readable(&self) -> bool {
+        self.try_io(Interest::READABLE, || Ok(())).is_ok()
+    }
+
+    fn shutdown_write(&self) {
+        // The peer may be gone already; then there is nobody to tell.
+        let _ = rustix::net::shutdown(self, rustix::net::Shutdown::Write);
+    }
+
+    #[inline]
+    fn farewell(&self) {}
+
+    #[inline]
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
