@@ -3,6 +3,7 @@
 //! The meanings are those of `model`; here they are told to the person who writes the file.
 
 mod machines;
+mod tls;
 mod vip;
 
 use crate::spec::{Key, Keys, Kind, Word, word};
@@ -86,6 +87,14 @@ static LISTENER: Keys = Keys {
         Key::new("timeouts", Kind::Table(&LISTENER_TIMEOUTS), "How long we wait for a client."),
         Key::new("limits", Kind::Table(&HTTP_LIMITS), "Bounds on what a client may send before it is refused. Only for http."),
         Key::new("headers", Kind::Table(&FORWARD_HEADERS), "What we tell the endpoint about the client. Only for http."),
+        Key::new("tls", Kind::Table(&tls::LISTENER_TLS), "TLS, which ends here. Without this table there is none. Only for http."),
+        Key::count(
+            "redirect_https",
+            1,
+            65535,
+            "443",
+            "Every request is answered 308 to the same host and path by HTTPS on this port; there is no pool and no route then. Only for http.",
+        ),
         Key::new(
             "route",
             Kind::Tables(&ROUTE),

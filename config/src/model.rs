@@ -4,17 +4,19 @@
 //! configuration is cheap, and two configurations that share an object share the pointer.
 
 mod machines;
+mod tls;
 mod vip;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use machines::*;
+pub use tls::*;
 pub use vip::*;
 
 /// The name of a pool, as written in `[pool.NAME]`.
@@ -158,6 +160,10 @@ pub struct HttpListener {
     pub limits: HttpLimits,
     /// `[listener.NAME.headers]`
     pub headers: ForwardHeaders,
+    /// `[listener.NAME.tls]`; absent: HTTP without TLS.
+    pub tls: Option<Box<ListenerTls>>,
+    /// `redirect_https`: no pool and no route, but every request is sent to the same host on this port by HTTPS.
+    pub redirect_https: Option<NonZeroU16>,
 }
 
 /// `[[listener.NAME.route]]`: a rule that picks a pool. A field that is absent matches everything.

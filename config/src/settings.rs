@@ -3,6 +3,7 @@
 //! The structures are taken apart field by field, so that a new field cannot be forgotten here.
 
 mod machines;
+mod tls;
 mod vip;
 
 use std::num::NonZeroU32;
@@ -15,6 +16,7 @@ use crate::model::{
 use crate::units::{format_duration, format_size};
 
 pub(crate) use machines::{of_host, of_template};
+pub(crate) use tls::of_listener_tls;
 pub(crate) use vip::{of_cluster, of_vip};
 
 /// A key as written in the file, relative to its table, and its value in words.

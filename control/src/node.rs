@@ -36,6 +36,7 @@ use weir_lb::director::{Director, SavedVerdict};
 use weir_lb::event::EventKind;
 use weir_lb::shell::{DataPlane, DrainProgress, Vitality, Watch};
 use weir_lb::status::Status;
+use weir_lb::tls::CertificateStatus;
 
 use crate::access_log::AccessLog;
 use crate::event::{self, Event};
@@ -256,6 +257,11 @@ impl Node {
     /// What is still open.
     pub fn drain_progress(&self) -> DrainProgress {
         self.inner.with_plane(DataPlane::drain_progress).unwrap_or_default()
+    }
+
+    /// Certificates in use.
+    pub fn certificates(&self) -> Vec<CertificateStatus> {
+        self.inner.with_plane(|plane| plane.tls().certificates()).unwrap_or_default()
     }
 
     /// Reads the file again and makes it take effect; with `dry_run` only says what would change. `based_on`: refuse unless that is the
@@ -689,6 +695,7 @@ impl Node {
         let verdicts: Vec<SavedVerdict> = self.inner.director.saved_verdicts();
         let mut header = Header::new(RawOverlay::from(&writer.overlay), writer.revision, self.inner.events.last(), verdicts);
         header.listeners = sockets.iter().map(|socket| socket.address).collect();
+        header.ticket_keys = self.inner.with_plane(|plane| plane.tls().ticket_keys()).unwrap_or_default();
         header.api = api.as_ref().map(|(address, _)| *address);
         let borrowed: Vec<_> =
             sockets.iter().map(|socket| socket.socket.as_fd()).chain(api.iter().map(|(_, socket)| socket.as_fd())).collect();

@@ -25,6 +25,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 use weir_config::{Config, ConfigErrors};
 use weir_lb::shell::{DataPlane, DrainProgress, ListeningSocket, Options};
+use weir_lb::tls::SavedTicketKey;
 
 use crate::access_log::AccessLog;
 use crate::node::{self, Node, Parts, Stage};
@@ -107,6 +108,7 @@ struct Legacy {
     overlay: Overlay,
     saved: Saved,
     sockets: Vec<ListeningSocket>,
+    ticket_keys: Vec<SavedTicketKey>,
     api: Option<TcpListener>,
 }
 
@@ -150,6 +152,7 @@ fn start(config_path: &Path, launch: Launch, before: Option<&UnixStream>) -> Res
     let options = Options {
         inherited: legacy.sockets,
         saved: legacy.saved.verdicts,
+        ticket_keys: legacy.ticket_keys,
         log: log.as_ref().map(AccessLog::sink),
         reclaim: Some(sys::reclaim),
     };
@@ -194,7 +197,7 @@ fn take_over(received: upgrade::Received) -> Result<Legacy, StartError> {
     let overlay =
         Overlay::try_from(header.overlay).map_err(|reason| format!("the running program's changes cannot be taken over: {reason}"))?;
     let saved = Saved { verdicts: header.verdicts, revision: header.revision, last_event: header.last_event };
-    Ok(Legacy { overlay, saved, sockets, api })
+    Ok(Legacy { overlay, saved, sockets, ticket_keys: header.ticket_keys, api })
 }
 
 /// What cannot be read is said and left out: serving comes first.

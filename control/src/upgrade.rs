@@ -33,6 +33,7 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use weir_lb::director::SavedVerdict;
+use weir_lb::tls::SavedTicketKey;
 
 use crate::state::RawOverlay;
 
@@ -68,6 +69,9 @@ pub(crate) struct Header {
     pub(crate) api: Option<SocketAddr>,
     /// Health verdicts.
     pub(crate) verdicts: Vec<SavedVerdict>,
+    /// Keys of session tickets; nowhere else than here. A program before this one has none to give.
+    #[serde(default)]
+    pub(crate) ticket_keys: Vec<SavedTicketKey>,
     /// Run-time changes; not read from the state folder, which may not have been writable.
     pub(crate) overlay: RawOverlay,
     /// The last revision.
@@ -80,7 +84,17 @@ impl Header {
     /// A header of this program's version.
     pub(crate) fn new(overlay: RawOverlay, revision: u64, last_event: u64, verdicts: Vec<SavedVerdict>) -> Header {
         let program = env!("CARGO_PKG_VERSION").into();
-        Header { protocol: PROTOCOL, program, listeners: Vec::new(), api: None, verdicts, overlay, revision, last_event }
+        Header {
+            protocol: PROTOCOL,
+            program,
+            listeners: Vec::new(),
+            api: None,
+            verdicts,
+            ticket_keys: Vec::new(),
+            overlay,
+            revision,
+            last_event,
+        }
     }
 }
 

@@ -74,6 +74,33 @@ pub enum EventKind {
         /// The address, or why there is none.
         result: String,
     },
+    /// Files of certificates changed and are in use.
+    CertificatesLoaded {
+        /// Listener.
+        listener: Arc<str>,
+        /// Certificates of the listener.
+        certificates: usize,
+        /// Of these, new or changed.
+        changed: usize,
+    },
+    /// Files of certificates changed and cannot be used; the old ones still are.
+    CertificatesRefused {
+        /// Listener.
+        listener: Arc<str>,
+        /// Every file with what is wrong.
+        reason: String,
+    },
+    /// A certificate ends soon, or has ended. Told two weeks and three days before, and at the end.
+    CertificateExpires {
+        /// Listener.
+        listener: Arc<str>,
+        /// The chain's file.
+        file: String,
+        /// Time left, in seconds; negative when it is over.
+        left_s: i64,
+        /// It is over.
+        expired: bool,
+    },
     /// A configuration took effect.
     Applied {
         /// The snapshot's generation.

@@ -12,6 +12,7 @@
 //! - [`snapshot`]: what the workers read. [`endpoint`]: what outlives a snapshot.
 //! - `route`: which pool takes a request (pure).
 //! - [`director`]: the one writer. [`shell`]: threads, sockets, bytes.
+//! - [`tls`]: certificates, tickets.
 //! - [`cause`]: why a request ended. [`stats`], [`histogram`]: counting. [`access_log`]: one line per request.
 //!
 //! What is deliberately not here: virtual IPs, virtual machines, alarms, the API.
@@ -30,3 +31,4 @@ pub mod shell;
 pub mod snapshot;
 pub mod stats;
 pub mod status;
+pub mod tls;

@@ -36,10 +36,43 @@ pub struct ListenerShard {
     pub ended: [AtomicU64; Cause::COUNT],
     /// Responses by class: 1xx (101 only) to 5xx.
     pub responses: [AtomicU64; 5],
+    /// TLS handshakes ended, by [`Handshake`].
+    pub handshakes: [AtomicU64; Handshake::ALL.len()],
     /// Bytes read from clients.
     pub received_bytes: AtomicU64,
     /// Bytes written to clients.
     pub sent_bytes: AtomicU64,
+}
+
+/// How a TLS handshake ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Handshake {
+    /// With a certificate.
+    Full,
+    /// With a ticket of an earlier session.
+    Resumed,
+    /// The two sides found no way, or the client went.
+    Failed,
+    /// It took longer than `timeouts.head`.
+    TimedOut,
+    /// Too many were under way.
+    Refused,
+}
+
+impl Handshake {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Handshake; 5] = [Handshake::Full, Handshake::Resumed, Handshake::Failed, Handshake::TimedOut, Handshake::Refused];
+
+    /// As metrics say it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Handshake::Full => "full",
+            Handshake::Resumed => "resumed",
+            Handshake::Failed => "failed",
+            Handshake::TimedOut => "timed-out",
+            Handshake::Refused => "refused",
+        }
+    }
 }
 
 /// A pool's counters.

@@ -1,12 +1,13 @@
 //! `[listener.NAME]`
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 
 use crate::address::{parse_bind_address, parse_host_name};
 use crate::error::Problem;
 use crate::model::{ForwardHeaders, HttpLimits, HttpListener, Listener, ListenerName, ListenerTimeouts, PoolName, Protocol, Route};
 use crate::parse::pool::is_token;
+use crate::parse::tls::listener_tls;
 use crate::reader::{Field, Named, Placed, Table};
 
 /// A listener with what is checked against other tables.
@@ -58,17 +59,23 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
     let pool = pool_of(table);
     let is_tcp = table.choice("protocol") == Some("tcp");
     let protocol = if is_tcp {
-        table.refuse(&["route", "limits", "headers"], "on a tcp listener, which passes bytes as they come");
+        table.refuse(&["route", "limits", "headers", "tls", "redirect_https"], "on a tcp listener, which passes bytes as they come");
         Protocol::Tcp
     } else {
+        let redirect_https = table.count("redirect_https").and_then(|port| u16::try_from(port).ok()).and_then(NonZeroU16::new);
+        if table.has("redirect_https") {
+            table.refuse(&["pool", "route", "tls"], "on a listener that sends every request elsewhere");
+        }
         let routes = routes(table, &mut pool_of);
         Protocol::Http(HttpListener {
             routes,
             limits: limits(&table.table_or_empty("limits")),
             headers: headers(&table.table_or_empty("headers")),
+            tls: table.table("tls").map(|table| Box::new(listener_tls(&table))),
+            redirect_https,
         })
     };
-    if !table.has("pool") && (is_tcp || !table.has("route")) {
+    if !table.has("pool") && (is_tcp || !(table.has("route") || table.has("redirect_https"))) {
         let name = named.name;
         let (why, help) = match is_tcp {
             true => ("a tcp listener needs a pool", format!("add `pool = \"NAME\"` under [listener.{name}]")),

@@ -6,6 +6,7 @@ mod machines;
 mod node;
 mod pool;
 mod syntax;
+mod tls;
 mod vip;
 
 use std::collections::BTreeMap;

@@ -10,7 +10,9 @@ use std::fmt::{Display, Write};
 use weir_lb::cause::Cause;
 use weir_lb::histogram::Distribution;
 use weir_lb::shell::DrainProgress;
+use weir_lb::stats::Handshake;
 use weir_lb::status::{EndpointStatus, ListenerStatus, PoolStatus, Status};
+use weir_lb::tls::CertificateStatus;
 
 use super::view::{CODE_CLASSES, unix_seconds};
 use crate::node::NodeInfo;
@@ -72,6 +74,8 @@ pub(crate) struct Source<'a> {
     pub vips: &'a [weir_vrrp::shell::RouterStatus],
     /// Lines of the access log that were dropped.
     pub access_log_dropped: u64,
+    /// Certificates in use.
+    pub certificates: &'a [CertificateStatus],
     /// Memory and descriptors.
     pub process: ProcessUse,
 }
@@ -394,6 +398,33 @@ const FAMILIES: &[Family] = &[
         },
     },
     Family {
+        name: "weir_listener_tls_handshakes_total",
+        kind: Kind::Counter,
+        unit: "handshakes",
+        labels: "listener, result",
+        help: "TLS handshakes ended: full, resumed, failed, timed-out, or refused because too many were under way.",
+        samples: |p, s| {
+            for (labels, listener) in &p.listeners {
+                for how in Handshake::ALL {
+                    s.with_more(labels, "result", how.word(), listener.stats.sum(|shard| &shard.handshakes[how as usize]));
+                }
+            }
+        },
+    },
+    Family {
+        name: "weir_tls_certificate_not_after_timestamp_seconds",
+        kind: Kind::Gauge,
+        unit: "seconds",
+        labels: "listener, file",
+        help: "When a certificate in use is over.",
+        samples: |p, s| {
+            for certificate in p.source.certificates {
+                let file = label("file", &certificate.file.to_string_lossy());
+                s.with(&format!("{},{file}", label("listener", &certificate.listener.0)), certificate.not_after_s);
+            }
+        },
+    },
+    Family {
         name: "weir_listener_received_bytes_total",
         kind: Kind::Counter,
         unit: "bytes",
@@ -592,7 +623,15 @@ mod tests {
     fn text(status: &Status) -> String {
         let info = sample_info();
         let process = ProcessUse { resident_bytes: Some(1024), open_fds: Some(9) };
-        render(&Source { info: &info, status, drain: DrainProgress::default(), vips: &[], access_log_dropped: 2, process })
+        render(&Source {
+            info: &info,
+            status,
+            drain: DrainProgress::default(),
+            vips: &[],
+            access_log_dropped: 2,
+            certificates: &[],
+            process,
+        })
     }
 
     #[test]

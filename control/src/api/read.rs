@@ -146,6 +146,7 @@ pub(crate) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Pro
         status: &status,
         drain: api.node.drain_progress(),
         vips: &api.node.vips().status(),
+        certificates: &api.node.certificates(),
         access_log_dropped: api.node.access_log_dropped(),
         process: text::ProcessUse::read(),
     });

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use tokio::sync::{broadcast, watch};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 use weir_lb::event::EventKind as NodeKind;
 
 use crate::event::{Event, EventKind, VipEvent};
@@ -103,6 +103,16 @@ fn write_node(kind: &NodeKind) {
         NodeKind::Floor { pool, healthy, min_healthy, below: true } => warn!(%pool, healthy, min_healthy, "pool is below its floor"),
         NodeKind::Floor { pool, healthy, min_healthy, below: false } => info!(%pool, healthy, min_healthy, "pool is back at its floor"),
         NodeKind::Resolved { pool, endpoint, result } => info!(%pool, %endpoint, result, "endpoint was resolved"),
+        NodeKind::CertificatesLoaded { listener, certificates, changed } => {
+            info!(%listener, certificates, changed, "changed certificates are in use");
+        }
+        NodeKind::CertificatesRefused { listener: _, reason } => {
+            warn!("changed certificates are refused, the old ones stay in use: {reason}")
+        }
+        NodeKind::CertificateExpires { listener, file, expired: true, .. } => error!(%listener, file, "a certificate is over"),
+        NodeKind::CertificateExpires { listener, file, left_s, .. } => {
+            warn!(%listener, file, days_left = left_s / 86_400, "a certificate ends soon");
+        }
         NodeKind::Applied { generation } => debug!(generation, "a configuration took effect"),
         NodeKind::Reloaded { revision, changes } => {
             for change in changes {

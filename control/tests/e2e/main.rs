@@ -16,4 +16,5 @@ mod failure;
 mod refused;
 mod stop;
 mod tcp;
+mod tls;
 mod traffic;

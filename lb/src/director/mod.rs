@@ -32,7 +32,7 @@ use tokio::task::{self, JoinError, JoinSet};
 use weir_config::Config;
 
 use self::core::{Core, Effect, Job};
-use crate::event::Event;
+use crate::event::{Event, EventKind};
 use crate::health::probe::{Subject, probe};
 use crate::health::verdict::Outcome;
 use crate::snapshot::Snapshot;
@@ -154,6 +154,13 @@ impl Director {
     /// Events from now on. A receiver that falls more than a few thousand events behind loses the oldest.
     pub fn events(&self) -> broadcast::Receiver<Arc<Event>> {
         self.events.subscribe()
+    }
+
+    /// An event of another part of the data plane.
+    pub(crate) fn teller(&self) -> impl Fn(EventKind) + Send + 'static {
+        let events = self.events.clone();
+        // Nobody may be listening.
+        move |kind| drop(events.send(Arc::new(Event { at: SystemTime::now(), kind })))
     }
 
     fn ask<T>(&self, command: impl FnOnce(sync::SyncSender<T>) -> Command) -> T {

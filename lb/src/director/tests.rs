@@ -554,7 +554,13 @@ fn a_new_check_must_find_fault_first() {
 fn listeners_name_pool_slots() {
     let listener = |route: &str| {
         let route = Route { host: None, path: Some("/v1/".into()), pool: route.into() };
-        let http = HttpListener { routes: vec![route], limits: HttpLimits::default(), headers: ForwardHeaders::default() };
+        let http = HttpListener {
+            routes: vec![route],
+            limits: HttpLimits::default(),
+            headers: ForwardHeaders::default(),
+            tls: None,
+            redirect_https: None,
+        };
         Listener {
             name: "front".into(),
             binds: vec!["127.0.0.1:80".parse().unwrap()],

@@ -105,6 +105,22 @@ pub fn write(reply: &Reply<'_>, out: &mut Vec<u8>) {
     }
 }
 
+/// Writes a 308 to the same place by HTTPS (RFC 9110 section 15.4.9): the host as asked for, the path and query of the target.
+pub fn write_redirect(host: &[u8], port: u16, path: &[u8], target: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 308 Permanent Redirect\r\nlocation: https://");
+    out.extend_from_slice(host);
+    if port != 443 {
+        out.push(b':');
+        out.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());
+    }
+    // `*` has no path.
+    out.extend_from_slice(if path.is_empty() { b"/" } else { path });
+    if let Some(query) = memchr::memchr(b'?', target) {
+        out.extend_from_slice(&target[query..]);
+    }
+    out.extend_from_slice(b"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +161,21 @@ mod tests {
             assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
             assert!(head.contains("Retry-After: 1") && head.ends_with("Connection: close"), "{head}");
             assert!(body.contains("no-endpoint") && body.contains("abc"), "{body}");
+        }
+    }
+
+    #[test]
+    fn redirects_keep_host_path_and_query() {
+        for (host, port, path, target, location) in [
+            ("a.example", 443, "/x", "/x?q=1", "https://a.example/x?q=1"),
+            ("a.example", 8443, "/", "/", "https://a.example:8443/"),
+            ("[::1]", 443, "/x", "http://[::1]/x?q", "https://[::1]/x?q"),
+            ("a.example", 443, "", "*", "https://a.example/"),
+        ] {
+            let mut out = Vec::new();
+            write_redirect(host.as_bytes(), port, path.as_bytes(), target.as_bytes(), &mut out);
+            let text = String::from_utf8(out).expect("ascii");
+            assert!(text.contains(&format!("\r\nlocation: {location}\r\n")), "{text}");
         }
     }
 }

@@ -188,6 +188,9 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
 
     let (path, host) = (request.path.of_buf(input.filled()), request.host.of_buf(input.filled()));
     let Some(pool) = route::pool(listener, http, host, path) else {
+        if let Some(port) = http.redirect_https {
+            return Box::pin(exchange.redirect(to_client, port.get(), &request, &input)).await;
+        }
         let detail = "no route takes this request, and the listener has no pool of its own";
         return exchange.refuse(to_client, Cause::NoRoute, detail, Some(&request), &input).await;
     };
@@ -760,6 +763,25 @@ impl Exchange<'_> {
             Box::pin(self.answer(to_client, cause, detail, request, input, true)).await;
         }
         self.finish(cause, request, input);
+        Next::Linger
+    }
+
+    /// Sends the client to the same place by HTTPS and ends the connection.
+    async fn redirect<S: Stream>(&self, to_client: &S, port: u16, request: &Request, input: &Buf) -> Next {
+        let (host, target) = (request.host.of_buf(input.filled()), request.target.of_buf(input.filled()));
+        if host.is_empty() {
+            let detail = "a request without a host cannot be sent to another place";
+            return self.refuse(to_client, Cause::BadRequest, detail, Some(request), input).await;
+        }
+        let mut out = self.worker.buffers.head();
+        reply::write_redirect(host, port, request.path.of_buf(input.filled()), target, &mut out.bytes);
+        self.trace.add_sent_bytes(out.bytes.len() as u64);
+        self.trace.status(308);
+        self.worker.timers.now_us();
+        self.timer.set_after(self.listener.config.timeouts.head);
+        // As with any last word: a client that is gone does not want it.
+        let _ = io::write(to_client, self.timer, &out.bytes, &[]).await;
+        self.finish(Cause::Ok, Some(request), input);
         Next::Linger
     }
 

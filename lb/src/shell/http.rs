@@ -24,7 +24,7 @@ use super::worker::{Open, Worker};
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1024;
 /// How long a connection may be idle while the node drains.
-const DRAIN_KEEP_ALIVE: Duration = Duration::from_secs(2);
+pub(super) const DRAIN_KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 /// A client's connection, as long as it lives.
 #[derive(Debug)]

@@ -17,6 +17,7 @@ mod pulse;
 mod stream;
 mod tcp;
 mod timer;
+mod tls;
 mod trace;
 mod tunnel;
 mod upstream;

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use weir_config::{AccessLogFormat, Config, Listener, ListenerName};
 
 use crate::director::{Director, SavedVerdict};
+use crate::tls::{SavedTicketKey, TlsErrors, TlsStore};
 
 use super::pulse::{self, Obituaries, Vitality, Watch};
 use super::upstream::Surplus;
@@ -52,6 +53,8 @@ pub struct Options {
     pub inherited: Vec<ListeningSocket>,
     /// Verdicts of a previous process.
     pub saved: Vec<SavedVerdict>,
+    /// Ticket keys of a previous process.
+    pub ticket_keys: Vec<SavedTicketKey>,
     /// Access log; `None`: off.
     pub log: Option<LogSink>,
     /// Gives what the calling thread's heap does not use back to the system. Called by a worker at most once a second, and only after a
@@ -73,6 +76,9 @@ pub enum ApplyError {
         #[source]
         source: std::io::Error,
     },
+    /// Certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsErrors),
     /// A thread could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
@@ -91,6 +97,7 @@ pub struct DrainProgress {
 #[derive(Debug)]
 pub struct DataPlane {
     director: Director,
+    tls: Arc<TlsStore>,
     workers: Vec<WorkerHandle>,
     obituaries: Arc<Obituaries>,
     state: Mutex<State>,
@@ -131,12 +138,17 @@ impl DataPlane {
         for ListeningSocket { address, socket } in options.inherited {
             inherited.entry(address).or_default().push(TcpListener::from(socket));
         }
+        let tls = Arc::new(TlsStore::new(options.ticket_keys));
+        let certificates = tls.prepare(&config)?;
         let opened = open_new(&config, &BTreeMap::new(), &mut inherited, count)?;
+        tls.commit(certificates);
         let director = Director::start(count, options.saved).map_err(ApplyError::Thread)?;
         director.apply(Arc::clone(&config));
+        tls.watch(director.teller()).map_err(ApplyError::Thread)?;
         let node: Arc<str> = config.node.name.as_str().into();
         let surplus = Surplus::new(count);
-        let mut plane = DataPlane { director, workers: Vec::with_capacity(count), obituaries: Arc::default(), state: Mutex::default() };
+        let mut plane =
+            DataPlane { director, tls, workers: Vec::with_capacity(count), obituaries: Arc::default(), state: Mutex::default() };
         for id in 0..count {
             let (commands, receiver) = mpsc::unbounded_channel();
             let gauges = Arc::<Gauges>::default();
@@ -144,6 +156,7 @@ impl DataPlane {
                 id,
                 node: Arc::clone(&node),
                 shared: plane.director.shared(),
+                tls: Arc::clone(&plane.tls),
                 gauges: Arc::clone(&gauges),
                 surplus: Arc::clone(&surplus),
                 reports: plane.director.reports(),
@@ -176,12 +189,18 @@ impl DataPlane {
     /// A new address cannot be bound. Nothing was changed.
     pub fn apply(&self, config: Arc<Config>) -> Result<u64, ApplyError> {
         let mut state = self.lock();
+        let certificates = self.tls.prepare(&config)?;
         if state.stopped {
+            self.tls.commit(certificates);
             // Nothing is bound any more, or another process took it over: only what is still open is concerned.
-            return Ok(self.director.apply(config));
+            let generation = self.director.apply(Arc::clone(&config));
+            self.tls.retain(&config);
+            return Ok(generation);
         }
         let opened = open_new(&config, &state.bound, &mut BTreeMap::new(), self.workers.len())?;
+        self.tls.commit(certificates);
         let generation = self.director.apply(Arc::clone(&config));
+        self.tls.retain(&config);
         let wanted: HashMap<SocketAddr, &ListenerName> =
             config.listeners.values().flat_map(|listener| listener.binds.iter().map(|bind| (*bind, &listener.name))).collect();
         let gone: Vec<SocketAddr> = state
@@ -202,6 +221,11 @@ impl DataPlane {
     /// Changes where access log lines go.
     pub fn set_log(&self, log: Option<LogSink>) {
         self.tell(|| Command::Log(log.clone()));
+    }
+
+    /// Certificates and ticket keys.
+    pub fn tls(&self) -> &Arc<TlsStore> {
+        &self.tls
     }
 
     /// The director: status, events, verdicts.

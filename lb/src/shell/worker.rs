@@ -18,6 +18,7 @@ use weir_config::Protocol;
 use crate::director::{Report, Shared};
 use crate::snapshot::{ListenerSnapshot, Snapshot};
 use crate::stats;
+use crate::tls::TlsStore;
 
 use super::buffer::Buffers;
 use super::log::Log;
@@ -27,7 +28,7 @@ use super::pulse::Obituary;
 use super::timer::Timers;
 use super::tunnel::Pipes;
 use super::upstream::{Surplus, Upstreams};
-use super::{http, tcp};
+use super::{http, tcp, tls};
 
 /// How long an idle connection is kept once a drain has begun: long enough for a request that is on its way.
 const DRAIN_GRACE_MS: u64 = 2000;
@@ -85,6 +86,9 @@ pub(super) struct Worker {
     pub(super) waiters: Waiters,
     pub(super) random: RefCell<fastrand::Rng>,
     pub(super) draining: Cell<bool>,
+    pub(super) tls: Arc<TlsStore>,
+    /// TLS handshakes under way.
+    pub(super) handshakes: Cell<u32>,
     pub(super) log: RefCell<Log>,
     /// When the next warning about a failed accept may be written, on the worker's clock.
     accept_warning_ms: Cell<u64>,
@@ -110,6 +114,7 @@ pub(super) struct Setup {
     pub(super) id: usize,
     pub(super) node: Arc<str>,
     pub(super) shared: Arc<Shared>,
+    pub(super) tls: Arc<TlsStore>,
     pub(super) gauges: Arc<Gauges>,
     pub(super) surplus: Arc<Surplus>,
     pub(super) reports: mpsc::Sender<Report>,
@@ -123,7 +128,7 @@ pub(super) struct Setup {
 pub(super) fn run(setup: Setup) -> std::io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async move {
-        let Setup { id, node, shared, gauges, surplus, reports, log, reclaim, obituary, commands } = setup;
+        let Setup { id, node, shared, tls, gauges, surplus, reports, log, reclaim, obituary, commands } = setup;
         let first = Rc::new(Seen(shared.snapshot.load_full()));
         let mut lines = Log::default();
         lines.set(log);
@@ -139,6 +144,8 @@ pub(super) fn run(setup: Setup) -> std::io::Result<()> {
             waiters: Waiters::default(),
             random: RefCell::new(fastrand::Rng::new()),
             draining: Cell::new(false),
+            tls,
+            handshakes: Cell::new(0),
             log: RefCell::new(lines),
             accept_warning_ms: Cell::new(0),
             snapshot: RefCell::new(first),
@@ -306,7 +313,8 @@ fn start(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, known: &mut A
     }
     let listener = Arc::clone(known);
     let open = Open::new(worker, &listener, admission);
-    match listener.config.protocol {
+    match &listener.config.protocol {
+        Protocol::Http(http) if http.tls.is_some() => drop(tokio::task::spawn_local(tls::serve(stream, peer, listener, open))),
         Protocol::Http(_) => drop(tokio::task::spawn_local(http::serve(stream, peer, listener, open))),
         Protocol::Tcp => drop(tokio::task::spawn_local(tcp::serve(stream, peer, listener, open))),
     }

@@ -1,0 +1,64 @@
+//! `[listener.NAME.tls]`
+
+use std::num::NonZeroU32;
+
+use crate::model::{CertificateFiles, ClientCertificates, ListenerTls, TlsVersion, UnknownName};
+use crate::parse::node::absolute_path;
+use crate::reader::Table;
+
+pub(super) fn listener_tls(table: &Table<'_>) -> ListenerTls {
+    let tables = table.field("certificate").map(|field| field.tables()).unwrap_or_default();
+    let mut certificates: Vec<CertificateFiles> = Vec::new();
+    for table in &tables {
+        let Some(files) = certificate(table) else { continue };
+        if certificates.iter().any(|earlier| earlier.file == files.file) {
+            table.report(table.problem("file", format!("certificate {} is there twice", files.file.display())).help("remove one of them"));
+        }
+        certificates.push(files);
+    }
+    let folder = absolute_path(table, "folder");
+    if tables.is_empty() && !table.has("folder") {
+        let problem = table.problem("certificate", "TLS needs a certificate, and there is none");
+        table.report(
+            problem.help("add [[listener.NAME.tls.certificate]] with `file = \"/...\"`, or `folder = \"/...\"`").needs_whole_file(),
+        );
+    }
+    let unknown_name = match table.choice("unknown_name") {
+        Some("refuse") => UnknownName::Refuse,
+        _ => UnknownName::Default,
+    };
+    let version_min = match table.choice("version_min") {
+        Some("1.3") => TlsVersion::Tls13,
+        _ => TlsVersion::Tls12,
+    };
+    ListenerTls {
+        certificates,
+        folder,
+        unknown_name,
+        version_min,
+        tickets: table.flag("tickets").unwrap_or(true),
+        handshakes_max: table.count_non_zero("handshakes_max").unwrap_or(NonZeroU32::MIN),
+        clients: clients(table),
+    }
+}
+
+fn certificate(table: &Table<'_>) -> Option<CertificateFiles> {
+    let key = absolute_path(table, "key");
+    let ocsp = absolute_path(table, "ocsp");
+    let file = absolute_path(table, "file")?;
+    Some(CertificateFiles { key: key.unwrap_or_else(|| file.clone()), file, ocsp })
+}
+
+fn clients(table: &Table<'_>) -> Option<ClientCertificates> {
+    let word = table.choice("client_certificates")?;
+    if word == "none" {
+        table.refuse(&["client_ca_file", "client_crl_file"], "while clients are not asked for certificates");
+        return None;
+    }
+    if !table.has("client_ca_file") {
+        let problem = table.problem("client_ca_file", "clients' certificates cannot be checked without knowing who may sign them");
+        table.report(problem.help("add `client_ca_file = \"/...\"`").needs_whole_file());
+    }
+    let crl_file = absolute_path(table, "client_crl_file");
+    Some(ClientCertificates { required: word == "required", ca_file: absolute_path(table, "client_ca_file")?, crl_file })
+}

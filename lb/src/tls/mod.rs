@@ -1,0 +1,21 @@
+//! TLS towards clients, apart from the bytes: files, certificates by name, tickets.
+//!
+//! ```text
+//!   PEM files ──► load (parallel) ──► names ──► rustls config ──► workers (once a connection)
+//!       ▲                                            ▲
+//!       └── store: looks for changes ── ticket keys ─┘
+//! ```
+//!
+//! - `names`: which certificate a name gets (pure). `ticket`: sealing sessions so that they can be resumed.
+//! - `load`: files to certificates. `store`: what the listeners use now, and keeping it so.
+//!
+//! What is deliberately not here: sockets, which are the shell's.
+
+mod load;
+mod names;
+mod store;
+mod ticket;
+
+pub use load::{LoadProblem, TlsErrors};
+pub use store::{Acceptor, CertificateStatus, TlsStore};
+pub use ticket::SavedTicketKey;
