@@ -10,6 +10,9 @@ use weir_config::{HostName, VmHost, format_size};
 
 use crate::error::Refusal;
 
+/// More clones than any plan asks of one host.
+const MORE_MAX: u32 = 1000;
+
 /// What is known of a host when a machine is placed.
 #[derive(Clone, Debug)]
 pub struct Room {
@@ -61,6 +64,21 @@ impl Room {
             disk_free: None,
             siblings: 0,
         }
+    }
+
+    /// How many of these it takes, one after the other, and why not one more. It is counted no further than [`MORE_MAX`].
+    pub fn more(&self, want: Want) -> (u32, String) {
+        let mut room = self.clone();
+        for more in 0..MORE_MAX {
+            if let Some(why) = room.refusal(want) {
+                return (more, why);
+            }
+            room.memory_promised = room.memory_promised.saturating_add(want.memory);
+            room.vcpus_promised = room.vcpus_promised.saturating_add(want.vcpus);
+            room.machines += 1;
+            room.disk_free = room.disk_free.map(|free| free.saturating_sub(want.disk));
+        }
+        (MORE_MAX, "more are not counted".into())
     }
 
     /// Why this host cannot take it.
@@ -154,6 +172,9 @@ mod tests {
         check(&[room("a", |a| a.disk_free = Some(0))], Err(&["a: 1 MiB of disk wanted, 0 B free below the reserve"]));
         check(&[room("a", |a| a.usable = Err("does not answer".into()))], Err(&["a: does not answer"]));
         check(&[], Err(&[]));
+        let (more, why) = room("a", |a| a.memory_promised = 100 * MIB).more(Want { memory: 400 * MIB, ..want });
+        assert_eq!((more, &*why), (2, "400 MiB wanted, 124 MiB free below the reserve"));
+        assert_eq!(room("a", |_| ()).more(Want { memory: 0, vcpus: 1, disk: 0 }).0, MORE_MAX);
     }
 
     #[test]

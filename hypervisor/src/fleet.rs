@@ -21,8 +21,8 @@ use crate::memo::Memo;
 use crate::metadata::{Metadata, Role};
 use crate::names::{BaseName, MachineId, MachineName};
 use crate::protocol::Request;
-use crate::spec::{CloneSpec, Hypervisor, Leftover, Pending, Progress, TemplateView, Verb};
-use crate::view::{HostView, Load, MachineView};
+use crate::spec::{CloneSpec, Hypervisor, Leftover, Pending, Progress, RoomView, TemplateView, Verb};
+use crate::view::{HostLoad, HostView, Load, MachineView};
 use crate::{base, make, remove, verbs, warm};
 
 /// The most that is read of a console or screen.
@@ -370,6 +370,14 @@ impl Hypervisor for Fleet {
         self.shared.find(machine).map(|(host, found)| host.points(&found.id)).unwrap_or_default()
     }
 
+    fn host_points(&self, host: &str) -> Vec<HostLoad> {
+        self.shared.host(&host.into()).map(|host| host.own_points()).unwrap_or_default()
+    }
+
+    fn room(&self, template: &TemplateName) -> Result<Vec<RoomView>, HypervisorError> {
+        make::room(&self.shared, template)
+    }
+
     fn plan_clone(&self, spec: &CloneSpec) -> Result<HostName, HypervisorError> {
         make::plan(&self.shared, spec)
     }
@@ -385,6 +393,21 @@ impl Hypervisor for Fleet {
             let (_, found, _) = shared.find_ours(&machine)?;
             let lanes = shared.lanes.clone();
             lanes.run(&found.id.clone(), async move { verbs::act(&shared, &found.id, verb, &progress).await }).await
+        })
+    }
+
+    fn retire(&self, machine: &str, generation: u64, patience: Duration, progress: Progress) -> Pending<()> {
+        let (shared, machine) = (self.shared.clone(), machine.to_owned());
+        Box::pin(async move {
+            let (_, found, metadata) = match shared.find_ours(&machine) {
+                Err(HypervisorError::NotFound(_)) if shared.hosts().iter().all(|host| host.is_complete()) => return Ok(()),
+                other => other?,
+            };
+            if metadata.generation > generation {
+                return Err(make::outdated(&found, &metadata, generation));
+            }
+            let lanes = shared.lanes.clone();
+            lanes.run(&found.id.clone(), async move { verbs::retire(&shared, &found.id, patience, &progress).await }).await
         })
     }
 

@@ -15,7 +15,7 @@ use crate::error::{CallError, HypervisorError};
 use crate::metadata::Metadata;
 use crate::names::MachineId;
 use crate::protocol::{Answer, RawDomain, RawNode, Request, StorageInfo};
-use crate::view::{Counted, HostState, HostView, Load, MachineState, MachineView, Ring, load, node_cpu_share, unix_s};
+use crate::view::{Counted, HostLoad, HostState, HostView, Load, MachineState, MachineView, Ring, load, node_cpu_share, unix_s};
 use crate::xml::Element;
 
 /// Between two looks at the storage pool, which makes libvirt read the whole folder.
@@ -50,6 +50,7 @@ struct Known {
     answered: Option<SystemTime>,
     node: Option<Counted<RawNode>>,
     cpu_share: Option<f64>,
+    ring: Ring<HostLoad>,
     machines: BTreeMap<MachineId, Known1>,
     storage: Option<StorageInfo>,
     storage_error: Option<String>,
@@ -64,7 +65,7 @@ struct Known1 {
     counted: Counted<RawDomain>,
     definition: Option<Definition>,
     address: Option<IpAddr>,
-    ring: Ring,
+    ring: Ring<Load>,
 }
 
 /// What a machine's definition says.
@@ -92,6 +93,7 @@ impl Host {
             answered: None,
             node: None,
             cpu_share: None,
+            ring: Ring::default(),
             machines: BTreeMap::new(),
             storage: None,
             storage_error: None,
@@ -248,6 +250,14 @@ impl Host {
         let node = Counted { at_s, counters: sample.node };
         if let Some(share) = known.node.as_ref().and_then(|before| node_cpu_share(&before.counters, &node.counters)) {
             known.cpu_share = Some(share);
+            let load = HostLoad {
+                at: at_s,
+                cpu_share: share,
+                memory_bytes: node.counters.memory_total,
+                memory_free_bytes: node.counters.memory_free,
+                storage_available_bytes: known.storage.as_ref().map(|storage| storage.available),
+            };
+            known.ring.push(load);
         }
         known.node = Some(node);
         let all = known.definitions_read.is_none_or(|at| now.duration_since(at).is_ok_and(|age| age >= DEFINITIONS_EVERY));
@@ -414,6 +424,7 @@ impl Host {
                 host: self.name.to_string(),
                 state,
                 unknown_since,
+                since: metadata.as_ref().map(|metadata| metadata.since_s),
                 port: metadata.as_deref().and_then(&port),
                 mac: facts.and_then(|facts| facts.mac.clone()),
                 metadata,
@@ -428,5 +439,9 @@ impl Host {
 
     pub(crate) fn points(&self, id: &MachineId) -> Vec<Load> {
         self.known().machines.get(id).map(|machine| machine.ring.points()).unwrap_or_default()
+    }
+
+    pub(crate) fn own_points(&self) -> Vec<HostLoad> {
+        self.known().ring.points()
     }
 }

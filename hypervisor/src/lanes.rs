@@ -39,6 +39,11 @@ impl Lanes {
         outcome.await.unwrap_or_else(|_| Err(HypervisorError::Local(format!("the work on {id} broke off"))))
     }
 
+    /// Whether something is done to this machine just now.
+    pub(crate) fn is_busy(&self, id: &MachineId) -> bool {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id)
+    }
+
     fn enqueue(&self, id: &MachineId, job: Job) -> Result<(), HypervisorError> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         let lane = lanes.entry(id.clone()).or_insert_with(|| {

@@ -46,5 +46,5 @@ mod warm;
 pub use error::{HypervisorError, Refusal};
 pub use fleet::Fleet;
 pub use names::MachineName;
-pub use spec::{CloneSpec, Hypervisor, Leftover, Progress, Step, TemplateView, Verb, WaitFor};
-pub use view::{HostState, HostView, Load, MachineState, MachineView};
+pub use spec::{CloneSpec, Hypervisor, Leftover, Progress, RoomView, Step, TemplateView, Verb, WaitFor, WarmUse};
+pub use view::{HostLoad, HostState, HostView, Load, MachineState, MachineView};

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tracing::{info, warn};
-use weir_config::{AddressSource, CloneMode, HostName, StaticAddresses, Template};
+use weir_config::{AddressSource, CloneMode, HostName, StaticAddresses, Template, TemplateName};
 
 use crate::base::{self, Source};
 use crate::capacity::{Want, place};
@@ -25,7 +25,7 @@ use crate::host::Host;
 use crate::metadata::{Metadata, Phase, Role};
 use crate::names::{MachineId, MachineName, random_mac};
 use crate::protocol::{Answer, FaultKind, PowerAct, Request};
-use crate::spec::{CloneSpec, Progress, WaitFor};
+use crate::spec::{CloneSpec, Progress, RoomView, WaitFor, WarmUse};
 use crate::view::{MachineView, unix_s};
 use crate::{detect, ready, remove, warm};
 
@@ -44,10 +44,13 @@ pub(crate) async fn clone_machine(shared: Arc<Shared>, spec: CloneSpec, progress
     if let Some(machine) = already_there(&shared, &spec).await? {
         return Ok(machine);
     }
-    if spec.may_be_warm
+    if spec.warm != WarmUse::Never
         && let Some(machine) = warm::take(&shared, &template, &spec, &progress).await?
     {
         return Ok(machine);
+    }
+    if spec.warm == WarmUse::Only {
+        return Err(HypervisorError::NotFound(format!("no warm clone of template {} waits", template.name)));
     }
     make(&shared, &template, spec, Role::Member, &progress).await
 }
@@ -62,6 +65,11 @@ async fn already_there(shared: &Arc<Shared>, spec: &CloneSpec) -> Result<Option<
         };
         let Some(found) = host.found().into_iter().find(is_it) else { continue };
         match found.definition.metadata.as_deref() {
+            Some(metadata) if spec.pool.is_some() && metadata.pool != spec.pool => {
+                let pool = metadata.pool.as_deref().map_or("no pool".into(), |pool| format!("pool {pool}"));
+                return Err(HypervisorError::Conflict(format!("{} on {} is a machine of {pool}", found.name, host.name)));
+            }
+            Some(metadata) if metadata.generation > spec.generation => return Err(outdated(&found, metadata, spec.generation)),
             Some(metadata) if metadata.template == *spec.template.0 && metadata.phase == Phase::Ready => {
                 return Ok(shared.machine_view(&found.id));
             }
@@ -78,6 +86,14 @@ async fn already_there(shared: &Arc<Shared>, spec: &CloneSpec) -> Result<Option<
         }
     }
     Ok(None)
+}
+
+/// Whoever asks has a plan that is older than the machine: another one leads by now.
+pub(crate) fn outdated(found: &crate::host::Found, metadata: &Metadata, generation: u64) -> HypervisorError {
+    HypervisorError::Conflict(format!(
+        "{} is of generation {}; what was decided in generation {generation} is out of date",
+        found.name, metadata.generation
+    ))
 }
 
 /// Memory, virtual processors and disk of a clone.
@@ -97,6 +113,23 @@ fn want(template: &Template, source: Option<&Source>) -> Want {
 /// Where it would go now.
 pub(crate) fn plan(shared: &Arc<Shared>, spec: &CloneSpec) -> Result<HostName, HypervisorError> {
     let template = shared.template(&spec.template)?;
+    choose(shared, &template, spec, known_want(shared, &template)?)
+}
+
+/// How many more each host takes.
+pub(crate) fn room(shared: &Arc<Shared>, template: &TemplateName) -> Result<Vec<RoomView>, HypervisorError> {
+    let template = shared.template(template)?;
+    let want = known_want(shared, &template)?;
+    let allowed = |host: &Arc<Host>| template.hosts.is_empty() || template.hosts.contains(&host.name);
+    let view = |host: Arc<Host>| {
+        let (more, why) = shared.room(&host, |_| false).more(want);
+        RoomView { host: host.name.to_string(), more, why }
+    };
+    Ok(shared.hosts().into_iter().filter(allowed).map(view).collect())
+}
+
+/// What a clone needs, as far as it is known without reading the template's content.
+fn known_want(shared: &Arc<Shared>, template: &Template) -> Result<Want, HypervisorError> {
     let master = match &template.source {
         weir_config::TemplateSource::Master(master) => {
             let found = shared.hosts().iter().flat_map(|host| host.found()).find(|found| found.name == *master);
@@ -105,12 +138,12 @@ pub(crate) fn plan(shared: &Arc<Shared>, spec: &CloneSpec) -> Result<HostName, H
         }
         weir_config::TemplateSource::Image(_) => None,
     };
-    let mut want = want(&template, None);
+    let mut want = want(template, None);
     if let Some(facts) = master {
         want.memory = template.memory.unwrap_or(facts.memory);
         want.vcpus = template.vcpus.map_or(facts.vcpus, u32::from);
     }
-    choose(shared, &template, spec, want)
+    Ok(want)
 }
 
 fn choose(shared: &Arc<Shared>, template: &Template, spec: &CloneSpec, want: Want) -> Result<HostName, HypervisorError> {
@@ -167,6 +200,7 @@ pub(crate) async fn make(
         origin: source.base.to_string(),
         role,
         phase: Phase::Creating,
+        slot: spec.slot,
         generation: spec.generation,
         claim: None,
         owner: shared.node.clone(),
@@ -268,7 +302,7 @@ impl Job<'_> {
         host.call_within(power, host.config().timeout.max(remove::SLOW_STEP_MAX)).await?;
         // A warm clone is ready when it waits.
         if metadata.role == Role::Member {
-            metadata.phase = Phase::Ready;
+            metadata.enter(Phase::Ready, SystemTime::now());
             write_metadata(host, id, metadata).await?;
         }
         host.look().await?;

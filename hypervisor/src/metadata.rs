@@ -39,6 +39,8 @@ pub struct Metadata {
     pub role: Role,
     /// Where it is in its life.
     pub phase: Phase,
+    /// Its number in its pool.
+    pub slot: Option<u32>,
     /// Of the plan that made or last changed it.
     pub generation: u64,
     /// The name under which whoever asked for it knows it, when a warm clone was taken.
@@ -97,6 +99,12 @@ impl Phase {
 }
 
 impl Metadata {
+    /// From now on it is in this phase.
+    pub fn enter(&mut self, phase: Phase, now: std::time::SystemTime) {
+        self.phase = phase;
+        self.since_s = crate::view::unix_s(now) as u64;
+    }
+
     /// The element, as `virDomainSetMetadata` takes it: without the prefix, which libvirt adds.
     pub fn bare(&self) -> Element {
         let mut element = Element::new("machine")
@@ -113,6 +121,9 @@ impl Metadata {
         }
         if let Some(address) = self.address {
             element.set_attribute("address", address);
+        }
+        if let Some(slot) = self.slot {
+            element.set_attribute("slot", slot);
         }
         if !self.labels.is_empty() {
             let labels: Vec<_> = self.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -148,6 +159,7 @@ impl Metadata {
                 "deleting" => Phase::Deleting,
                 _ => return None,
             },
+            slot: element.attribute("slot").and_then(|number| number.parse().ok()),
             generation: element.attribute("generation").and_then(|number| number.parse().ok()).unwrap_or(0),
             claim: text("claim"),
             owner: text("owner").unwrap_or_default(),
@@ -167,6 +179,7 @@ pub(crate) fn example() -> Metadata {
         origin: "weir-base-web-0001-0123456789ab".into(),
         role: Role::Warm,
         phase: Phase::Creating,
+        slot: Some(3),
         generation: 7,
         claim: None,
         owner: "lb-a".into(),

@@ -10,6 +10,9 @@ use weir_config::TemplateName;
 /// The longest host name label (RFC 1035 section 2.3.4).
 const NAME_BYTES_MAX: usize = 63;
 
+/// A hyphen and the longest number.
+const NUMBER_BYTES_MAX: usize = 11;
+
 /// A machine's name: its domain's, and its host name. A DNS label of lower case letters, digits and hyphens.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -18,10 +21,12 @@ pub struct MachineName(Arc<str>);
 impl MachineName {
     /// `TEMPLATE-` and six digits of chance. What a template's name has that a host name cannot is left out.
     pub fn random(template: &TemplateName, rng: &mut fastrand::Rng) -> MachineName {
-        let stem: String = template.0.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
-        let stem = stem.trim_matches('-');
-        let stem = if stem.is_empty() { "machine" } else { &stem[..stem.len().min(NAME_BYTES_MAX - 7)] };
-        MachineName(format!("{stem}-{:06x}", rng.u32(..1 << 24)).into())
+        MachineName(format!("{}-{:06x}", stem(&template.0), rng.u32(..1 << 24)).into())
+    }
+
+    /// `POOL-SLOT`: the same for the same wish, so that it can be repeated.
+    pub fn of_slot(pool: &str, slot: u32) -> MachineName {
+        MachineName(format!("{}-{slot}", stem(pool)).into())
     }
 
     /// As text.
@@ -49,6 +54,13 @@ impl MachineName {
         let rotated = |rest: &str| rest.strip_prefix('.').is_some_and(|number| number.parse::<u8>().is_ok());
         volume == self.disk() || volume == self.seed() || volume.strip_prefix(&self.console()).is_some_and(|r| r.is_empty() || rotated(r))
     }
+}
+
+/// What of a name can be in a host name, with room for a number after it.
+fn stem(name: &str) -> String {
+    let stem: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+    let stem = stem.trim_matches('-');
+    if stem.is_empty() { "machine".into() } else { stem[..stem.len().min(NAME_BYTES_MAX - NUMBER_BYTES_MAX)].to_owned() }
 }
 
 impl FromStr for MachineName {

@@ -39,15 +39,10 @@ pub(crate) async fn remove(shared: &Arc<Shared>, host: &Arc<Host>, id: &MachineI
     let Answer::Descriptions(found) = host.call(Request::Describe { uuids: vec![id.0.to_string()] }).await? else { return Ok(()) };
     let Some(description) = found.into_iter().next() else { return Ok(()) };
     let metadata = crate::xml::Element::parse(&description.xml).ok().and_then(|xml| Metadata::of_domain(&xml));
-    let (Some(mut metadata), Ok(name)) = (metadata, description.name.parse::<MachineName>()) else {
+    let (Some(metadata), Ok(name)) = (metadata, description.name.parse::<MachineName>()) else {
         return Err(HypervisorError::Conflict(format!("{} on {} was not made by weir and is left alone", description.name, host.name)));
     };
-    if metadata.phase != Phase::Deleting {
-        metadata.phase = Phase::Deleting;
-        metadata.owner = shared.node.clone();
-        metadata.since_s = unix_s(SystemTime::now()) as u64;
-        write_metadata(host, id, &metadata).await?;
-    }
+    mark(shared, host, id, metadata).await?;
     let power_off = Request::Power { uuid: id.0.to_string(), act: PowerAct::PowerOff };
     host.call_within(power_off, host.config().timeout.max(SLOW_STEP_MAX)).await?;
     let storage = host.config().storage_pool.clone();
@@ -59,6 +54,16 @@ pub(crate) async fn remove(shared: &Arc<Shared>, host: &Arc<Host>, id: &MachineI
     host.call(Request::Undefine { uuid: id.0.to_string() }).await?;
     info!(machine = %name, host = %host.name, "removed");
     host.look().await
+}
+
+/// From here on it is removed, by whoever finds it.
+pub(crate) async fn mark(shared: &Shared, host: &Host, id: &MachineId, mut metadata: Metadata) -> Result<(), HypervisorError> {
+    if metadata.phase == Phase::Deleting {
+        return Ok(());
+    }
+    metadata.enter(Phase::Deleting, SystemTime::now());
+    metadata.owner = shared.node.clone();
+    write_metadata(host, id, &metadata).await
 }
 
 /// Removes what a crash left behind: when the hosts first answer, and now and then.
@@ -96,7 +101,11 @@ fn unfinished(shared: &Shared, host: &Host) -> Vec<(Found, String)> {
         let metadata = found.definition.metadata.clone()?;
         let name: MachineName = found.name.parse().ok()?;
         let abandoned = now - metadata.since_s as f64 > ABANDONED_AFTER.as_secs_f64();
-        if metadata.phase == Phase::Ready || shared.is_being_made(&name) || !(metadata.owner == shared.node || abandoned) {
+        if metadata.phase == Phase::Ready
+            || shared.is_being_made(&name)
+            || shared.lanes.is_busy(&found.id)
+            || !(metadata.owner == shared.node || abandoned)
+        {
             return None;
         }
         let what = if metadata.phase == Phase::Creating { "making" } else { "removing" };

@@ -11,7 +11,7 @@ use weir_config::{HostName, TemplateName};
 use crate::driver::Boxed;
 use crate::error::HypervisorError;
 use crate::names::MachineName;
-use crate::view::{HostView, Load, MachineView};
+use crate::view::{HostLoad, HostView, Load, MachineView};
 
 /// What comes, sooner or later.
 pub type Pending<T> = Boxed<'static, Result<T, HypervisorError>>;
@@ -28,12 +28,21 @@ pub trait Hypervisor: Send + Sync + 'static {
     fn templates(&self) -> Vec<TemplateView>;
     /// The last points of a machine, oldest first; empty: there is no such machine.
     fn points(&self, machine: &str) -> Vec<Load>;
+    /// The last points of a host, oldest first; empty: there is no such host.
+    fn host_points(&self, host: &str) -> Vec<HostLoad>;
+    /// How many more clones each host would take now, in the order of their names, with the reason why not one more.
+    fn room(&self, template: &TemplateName) -> Result<Vec<RoomView>, HypervisorError>;
     /// Where a clone would go; what is missing is in the error.
     fn plan_clone(&self, spec: &CloneSpec) -> Result<HostName, HypervisorError>;
-    /// Makes a machine, or takes a warm one. Asked again with the same name, it returns the machine that is there.
+    /// Makes a machine, or takes a warm one. Asked again with the same name, it returns the machine that is there; refused when that is of
+    /// a later generation.
     fn clone_machine(&self, spec: CloneSpec, progress: Progress) -> Pending<MachineView>;
     /// Changes a machine's power, or removes it. A machine that is not ours is only looked at.
     fn act(&self, machine: &str, verb: Verb, progress: Progress) -> Pending<()>;
+    /// Takes a machine out of the world: asks its guest to shut down, pulls the plug when `patience` is over, and removes it with everything
+    /// that belongs to it. One that is gone already is a success, as far as every host answers. Refused when a later generation has
+    /// touched it.
+    fn retire(&self, machine: &str, generation: u64, patience: Duration, progress: Progress) -> Pending<()>;
     /// The end of what the machine wrote to its console.
     fn console(&self, machine: &str, bytes_max: u64) -> Pending<Vec<u8>>;
     /// A picture of its screen, with its MIME type.
@@ -61,12 +70,14 @@ pub struct CloneSpec {
     pub name: Option<MachineName>,
     /// On which host; absent: where there is room.
     pub host: Option<HostName>,
+    /// Its number in its pool, from whoever counts; told back in its metadata. [`MachineName::of_slot`] makes a name of it.
+    pub slot: Option<u32>,
     /// Of the plan that wants it.
     pub generation: u64,
     /// Labels it gets.
     pub labels: BTreeMap<String, String>,
-    /// A warm clone may be taken. It keeps its own name.
-    pub may_be_warm: bool,
+    /// Whether a warm clone is taken. It keeps its own name; the wanted one is its claim.
+    pub warm: WarmUse,
     /// What is waited for.
     pub wait: WaitFor,
 }
@@ -79,12 +90,24 @@ impl CloneSpec {
             pool: None,
             name: None,
             host: None,
+            slot: None,
             generation: 0,
             labels: BTreeMap::new(),
-            may_be_warm: true,
+            warm: WarmUse::First,
             wait: WaitFor::Ready,
         }
     }
+}
+
+/// Whether a warm clone is taken for a wish.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WarmUse {
+    /// A new one is made.
+    Never,
+    /// A warm one, or else a new one.
+    First,
+    /// A warm one, or the wish is refused as [`HypervisorError::NotFound`].
+    Only,
 }
 
 /// What is waited for after a machine was made.
@@ -140,6 +163,17 @@ impl Verb {
             Verb::Delete => "delete",
         }
     }
+}
+
+/// What a host would still take.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct RoomView {
+    /// The host.
+    pub host: String,
+    /// Clones more, one after the other.
+    pub more: u32,
+    /// The constraint that refuses the next one.
+    pub why: String,
 }
 
 /// A template.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
+use tracing::info;
 use weir_config::HostName;
 
 use crate::capacity::{Want, place};
@@ -48,6 +49,26 @@ pub(crate) async fn act(shared: &Arc<Shared>, id: &MachineId, verb: Verb, progre
     // So that who asks next sees what we did.
     let looked = host.look().await;
     outcome.and(looked)
+}
+
+/// Shuts a machine down as gently as there is time for, and removes it. It says `deleting` before anything else, so that no crash in between
+/// leaves one that nobody wants.
+pub(crate) async fn retire(shared: &Arc<Shared>, id: &MachineId, patience: Duration, progress: &Progress) -> Result<(), HypervisorError> {
+    let (host, found, metadata) = match shared.find_ours(&id.0) {
+        // It was removed while this waited for its turn.
+        Err(HypervisorError::NotFound(_)) => return Ok(()),
+        other => other?,
+    };
+    remove::mark(shared, &host, id, (*metadata).clone()).await?;
+    if found.state == MachineState::Running {
+        progress.step(format!("shutting {} down on {}", found.name, host.name));
+        // The plug is pulled by the removal, whatever came of it.
+        if let Err(error) = shutdown(&host, id, patience, false).await {
+            info!(machine = %found.name, host = %host.name, "it is switched off: {}", error.chain());
+        }
+    }
+    progress.step(format!("deleting {} on {}", found.name, host.name));
+    remove::remove(shared, &host, id).await
 }
 
 pub(crate) async fn power(host: &Host, id: &MachineId, act: PowerAct) -> Result<(), HypervisorError> {

@@ -107,6 +107,8 @@ pub struct MachineView {
     pub host: String,
     /// What it does.
     pub state: MachineState,
+    /// Since when it is in its phase, seconds since 1970: a member since it became one. Absent: it is not ours.
+    pub since: Option<u64>,
     /// While its host does not answer: since when its state is not known, seconds since 1970.
     pub unknown_since: Option<f64>,
     /// What it says of itself; absent: it is not ours and is left alone.
@@ -201,6 +203,21 @@ pub struct Load {
     pub net_sent_bytes_per_s: f64,
 }
 
+/// Use of a host between the last two looks.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+pub struct HostLoad {
+    /// When, seconds since 1970.
+    pub at: f64,
+    /// Share of its processors in use, 0 to 1.
+    pub cpu_share: f64,
+    /// Bytes of memory in all.
+    pub memory_bytes: u64,
+    /// Bytes of memory that are free, with what caches would give back; absent: the host does not tell.
+    pub memory_free_bytes: Option<u64>,
+    /// Bytes of its storage pool that are free, when that was last read.
+    pub storage_available_bytes: Option<u64>,
+}
+
 /// Counters of one look, with their time.
 #[derive(Clone, Debug)]
 pub(crate) struct Counted<T> {
@@ -243,22 +260,28 @@ pub(crate) fn node_cpu_share(before: &RawNode, now: &RawNode) -> Option<f64> {
 }
 
 /// The last points, oldest first.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Ring(VecDeque<Load>);
+#[derive(Clone, Debug)]
+pub(crate) struct Ring<T>(VecDeque<T>);
 
-impl Ring {
-    pub(crate) fn push(&mut self, load: Load) {
+impl<T> Default for Ring<T> {
+    fn default() -> Self {
+        Ring(VecDeque::new())
+    }
+}
+
+impl<T: Copy> Ring<T> {
+    pub(crate) fn push(&mut self, load: T) {
         if self.0.len() == POINTS_MAX {
             self.0.pop_front();
         }
         self.0.push_back(load);
     }
 
-    pub(crate) fn last(&self) -> Option<Load> {
+    pub(crate) fn last(&self) -> Option<T> {
         self.0.back().copied()
     }
 
-    pub(crate) fn points(&self) -> Vec<Load> {
+    pub(crate) fn points(&self) -> Vec<T> {
         self.0.iter().copied().collect()
     }
 }

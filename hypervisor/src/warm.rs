@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -21,7 +21,7 @@ use crate::make::{self, write_metadata};
 use crate::metadata::{Metadata, Phase, Role};
 use crate::names::MachineName;
 use crate::protocol::PowerAct;
-use crate::spec::{CloneSpec, Progress, WaitFor};
+use crate::spec::{CloneSpec, Progress, WaitFor, WarmUse};
 use crate::verbs::{power, set_clock};
 use crate::view::MachineView;
 use crate::{ready, remove};
@@ -64,7 +64,9 @@ pub(crate) async fn take(
     let name = reservation.name.clone();
     progress.step(format!("resuming the warm clone {name} on {}", host.name));
     metadata.role = Role::Member;
+    metadata.enter(Phase::Ready, SystemTime::now());
     metadata.pool = spec.pool.clone();
+    metadata.slot = spec.slot;
     metadata.generation = spec.generation;
     metadata.labels = spec.labels.clone();
     metadata.claim = spec.name.as_ref().map(ToString::to_string);
@@ -139,7 +141,7 @@ async fn keep_one(shared: &Arc<Shared>, template: &Arc<Template>) -> Result<(), 
 }
 
 async fn add(shared: &Arc<Shared>, template: &Arc<Template>) -> Result<(), HypervisorError> {
-    let spec = CloneSpec { may_be_warm: false, ..CloneSpec::new(template.name.clone()) };
+    let spec = CloneSpec { warm: WarmUse::Never, ..CloneSpec::new(template.name.clone()) };
     let machine = make::make(shared, template, spec, Role::Warm, &Progress::default()).await?;
     let (host, found, metadata) = shared.find_ours(&machine.id.0)?;
     let act = match template.warm_mode {
@@ -147,7 +149,7 @@ async fn add(shared: &Arc<Shared>, template: &Arc<Template>) -> Result<(), Hyper
         WarmMode::Saved => PowerAct::Save,
     };
     let mut metadata = (*metadata).clone();
-    metadata.phase = Phase::Ready;
+    metadata.enter(Phase::Ready, SystemTime::now());
     let outcome = async {
         power(&host, &found.id, act).await?;
         write_metadata(&host, &found.id, &metadata).await?;

@@ -10,7 +10,7 @@ use weir_config::Config;
 use weir_hypervisor::driver::Driver;
 use weir_hypervisor::memory::MemoryHost;
 use weir_hypervisor::metadata::{Phase, Role};
-use weir_hypervisor::{CloneSpec, Fleet, HostState, Hypervisor, HypervisorError, MachineState, Progress, Verb, WaitFor};
+use weir_hypervisor::{CloneSpec, Fleet, HostState, Hypervisor, HypervisorError, MachineState, Progress, Verb, WaitFor, WarmUse};
 
 const FOREIGN: &str = "<domain type='kvm'><name>web-foreign</name><uuid>00000000-0000-4000-8000-000000000001</uuid>\
                        <memory unit='MiB'>64</memory><vcpu>1</vcpu></domain>";
@@ -302,7 +302,7 @@ fn warm_clones_wait_and_are_refilled() {
         };
         until("two warm clones", || waiting(&fleet).len() == 2).await;
         let warm = waiting(&fleet);
-        let wish = || CloneSpec { may_be_warm: true, wait: WaitFor::Ready, ..spec("slot-1") };
+        let wish = || CloneSpec { warm: WarmUse::First, wait: WaitFor::Ready, ..spec("slot-1") };
         let taken = fleet.clone_machine(wish(), Progress::default()).await.expect("one waits");
         assert!(warm.contains(&taken.name), "{} {warm:?}", taken.name);
         let metadata = taken.metadata.clone().expect("ours");

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::IntoParams;
-use weir_hypervisor::{CloneSpec, HypervisorError, MachineView, Verb, WaitFor};
+use weir_hypervisor::{CloneSpec, HypervisorError, MachineView, Verb, WaitFor, WarmUse};
 
 use super::Api;
 use super::extract::{Body, Names, Params};
@@ -143,7 +143,7 @@ pub(crate) async fn add(State(api): State<Arc<Api>>, Body(new): Body<NewMachine>
         name,
         host: new.host.map(|host| host.as_str().into()),
         labels: new.labels,
-        may_be_warm: !new.cold,
+        warm: if new.cold { WarmUse::Never } else { WarmUse::First },
         wait: if new.no_wait { WaitFor::Running } else { WaitFor::Ready },
         ..CloneSpec::new(new.template.as_str().into())
     };

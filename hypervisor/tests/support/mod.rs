@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use weir_config::Config;
 use weir_hypervisor::metadata::{Phase, Role};
-use weir_hypervisor::{CloneSpec, Hypervisor, HypervisorError, MachineState, MachineView, Progress, Verb, WaitFor};
+use weir_hypervisor::{CloneSpec, Hypervisor, HypervisorError, MachineName, MachineState, MachineView, Progress, Verb, WaitFor, WarmUse};
 
 /// A configuration, or every error in it.
 pub(crate) fn config(text: &str) -> Config {
@@ -41,7 +41,7 @@ pub(crate) fn spec(name: &str) -> CloneSpec {
         name: Some(name.parse().expect("a good name")),
         wait: WaitFor::Running,
         generation: 7,
-        may_be_warm: false,
+        warm: WarmUse::Never,
         ..CloneSpec::new("web".into())
     }
 }
@@ -95,6 +95,38 @@ pub(crate) async fn contract(hypervisor: &dyn Hypervisor) {
     assert!(matches!(act("web-1", Verb::Delete).await, Err(HypervisorError::NotFound(_))));
     assert_eq!(hypervisor.collect_garbage(true).await.expect("all hosts answer"), []);
     hypervisor.remove_base(&base).await.expect("nobody lies on it");
+    pool_of_slots(hypervisor).await;
+    hypervisor.remove_base(&base).await.expect("nobody lies on it");
     assert_eq!(ours(hypervisor).len(), 0);
     assert!(state("web-foreign").is_some(), "what is foreign is left alone");
+}
+
+/// What somebody who scales a pool asks for: members by their slots, of generations, out and in again.
+async fn pool_of_slots(hypervisor: &dyn Hypervisor) {
+    let wish =
+        |slot, generation| CloneSpec { name: Some(MachineName::of_slot("web", slot)), slot: Some(slot), generation, ..spec("unnamed") };
+    let before = hypervisor.room(&"web".into()).expect("the template is there");
+    assert!(before.iter().all(|room| room.more > 0 && !room.why.is_empty()), "{before:?}");
+    let (one, two) =
+        tokio::join!(hypervisor.clone_machine(wish(1, 5), Progress::default()), hypervisor.clone_machine(wish(2, 5), Progress::default()));
+    let (one, two) = (one.expect("there is room"), two.expect("there is room"));
+    let metadata = one.metadata.clone().expect("it is ours");
+    assert_eq!((metadata.slot, metadata.generation, one.name.as_str(), two.name.as_str()), (Some(1), 5, "web-1", "web-2"));
+    assert!(one.since.is_some_and(|since| since > 1_700_000_000));
+    let late = hypervisor.clone_machine(wish(1, 4), Progress::default()).await;
+    assert!(matches!(late, Err(HypervisorError::Conflict(_))), "{late:?}");
+    let other_pool = CloneSpec { pool: Some("other".into()), ..wish(1, 6) };
+    assert!(matches!(hypervisor.clone_machine(other_pool, Progress::default()).await, Err(HypervisorError::Conflict(_))));
+    let warm = CloneSpec { warm: WarmUse::Only, ..wish(3, 6) };
+    assert!(matches!(hypervisor.clone_machine(warm, Progress::default()).await, Err(HypervisorError::NotFound(_))));
+    let retire = |name: &str, generation| hypervisor.retire(name, generation, Duration::from_millis(500), Progress::default());
+    assert!(matches!(retire("web-1", 4).await, Err(HypervisorError::Conflict(_))));
+    for _ in 0..2 {
+        retire("web-1", 5).await.expect("it is ours, or gone");
+    }
+    retire("web-2", 9).await.expect("it is ours");
+    assert_eq!(ours(hypervisor).len(), 0);
+    let host = hypervisor.hosts()[0].name.clone();
+    until("the host's points", || hypervisor.host_points(&host).len() >= 2).await;
+    assert_eq!(hypervisor.host_points("nowhere"), []);
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use lab::wait_for;
 use weir_hypervisor::metadata::Phase;
-use weir_hypervisor::{CloneSpec, Fleet, Hypervisor, Progress, Verb};
+use weir_hypervisor::{Fleet, Hypervisor, Progress, Verb};
 
 use crate::support::{ours, spec, until};
 use crate::{Site, domains, runtime, volumes};
@@ -52,7 +52,7 @@ fn death_at_any_moment_leaves_whole_machines_or_none() {
         let first = runtime();
         first.block_on(async {
             let fleet = site.fleet(&config).await;
-            let wish = CloneSpec { may_be_warm: false, ..spec(&name) };
+            let wish = spec(&name);
             let work = {
                 let fleet: Fleet = fleet.clone();
                 async move {
