@@ -7,7 +7,7 @@
 //!           18      set terminator                                   (§8.3)
 //!           19..22  path tables: primary little and big endian, Joliet little and big endian  (§9.4)
 //!           23, 24  root directories: primary, Joliet                (§9.1)
-//!           25..    the files
+//!           25..    the files, then nothing up to the least size
 //! ```
 //!
 //! Joliet, because `meta-data` is no name that the plain standard can write.
@@ -24,6 +24,10 @@ use crate::names::{MachineId, MachineName};
 const SECTOR: usize = 2048;
 const LABEL: &str = "cidata";
 const FIRST_FILE: usize = 25;
+
+/// The least size of an image, in sectors. Who looks for file systems of all kinds reads the first 68 KiB of a disk, and some (busybox's `findfs`)
+/// give one up that has less.
+const SECTORS_MIN: usize = 64;
 
 /// What a machine is told at its first boot.
 #[derive(Clone, Debug)]
@@ -96,10 +100,11 @@ fn image(files: &[(&str, String)]) -> Vec<u8> {
         extents.push((*name, next, content.len()));
         next += content.len().div_ceil(SECTOR);
     }
-    let mut image = vec![0; next * SECTOR];
+    let sectors = next.max(SECTORS_MIN);
+    let mut image = vec![0; sectors * SECTOR];
     let mut place = |sector: usize, bytes: &[u8]| image[sector * SECTOR..][..bytes.len()].copy_from_slice(bytes);
-    place(16, &descriptor(1, next, 19, 23));
-    place(17, &descriptor(2, next, 21, 24));
+    place(16, &descriptor(1, sectors, 19, 23));
+    place(17, &descriptor(2, sectors, 21, 24));
     place(18, b"\xffCD001\x01");
     for (table, root) in [(19, 23_u32), (21, 24)] {
         // One entry, the root: length 1, its sector, parent 1, name of one zero byte.
@@ -226,6 +231,7 @@ mod tests {
         let seed = Seed { user_data: Some(&long), ..example(&name, &id, None) };
         let image = seed.image();
         assert_eq!(image.len() % SECTOR, 0);
+        assert_eq!(example(&name, &id, None).image().len(), SECTORS_MIN * SECTOR);
         for (sector, wide) in [(16, false), (17, true)] {
             let descriptor = &image[sector * SECTOR..][..SECTOR];
             assert_eq!(&descriptor[1..6], b"CD001");
@@ -249,5 +255,26 @@ mod tests {
             expected.sort();
             assert_eq!(found, expected);
         }
+    }
+
+    /// Two readers that do not know us: that of the tools for such images, and that which finds file systems by their labels.
+    #[test]
+    fn others_read_the_image() {
+        let (name, id) = ("web-1".parse().expect("good"), MachineId("u-1".into()));
+        let seed = example(&name, &id, None);
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), seed.image()).expect("it can be written");
+        let output = |program: &str, arguments: &[&str]| {
+            let output = std::process::Command::new(program).args(arguments).output();
+            let output = output.unwrap_or_else(|error| panic!("{program}: {error}; scripts/test installs it"));
+            assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).expect("text")
+        };
+        let path = file.path().to_str().expect("plain");
+        for (file, content) in seed.files() {
+            assert_eq!(output("isoinfo", &["-i", path, "-J", "-x", &format!("/{file}")]), content, "{file}");
+        }
+        let label = output("blkid", &["--probe", path]);
+        assert!(label.contains("LABEL=\"cidata\"") && label.contains("TYPE=\"iso9660\""), "{label}");
     }
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use lab::{http_get, wait_http};
+use lab::http_get;
 use weir_hypervisor::{Hypervisor, Progress, Verb};
 
-use crate::{BOOT, Site, clone, domains, run, support, v4, volumes};
+use crate::{Site, clone, domains, run, support, v4, volumes};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -33,7 +33,13 @@ fn clones_leave_base_and_siblings_alone_and_nothing_behind() {
         let base = host.path("/var/lib/libvirt/images").join(base);
         let content = std::fs::read(&base).expect("it can be read");
         for machine in [&one, &two] {
-            wait_http(v4(machine), "/", BOOT).expect("it serves");
+            let (_, identity) = http_get(v4(machine), "/identity", SOON).expect("it serves");
+            for (key, value) in
+                [("hostname", &machine.name), ("instance_id", &machine.id.to_string()), ("machine_id", &machine.id.machine_id())]
+            {
+                assert!(identity.contains(&format!("\"{key}\":\"{value}\"")), "{key} {value}: {identity}");
+            }
+            assert_eq!(http_get(v4(machine), "/", SOON).expect("it serves").1.trim(), machine.name);
         }
         http_get(v4(&one), "/mark?value=7", SOON).expect("it serves");
         assert!(http_get(v4(&one), "/identity", SOON).expect("it serves").1.contains("\"mark\":\"7\""));
