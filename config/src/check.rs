@@ -21,8 +21,11 @@ pub(crate) fn check(root: &Table<'_>, api: Option<&ParsedApi>, listeners: &[Pars
         for pool in &listener.pools {
             match by_name.get(&pool.value) {
                 None => root.report(dangling(pool, &by_name)),
-                Some(parsed) if listener.is_tcp => check_hash_key_of_tcp(root, parsed, pool),
-                Some(_) => {}
+                Some(parsed) => {
+                    if let Some(raw) = listener.raw {
+                        check_hash_key(root, raw, parsed, pool);
+                    }
+                }
             }
         }
     }
@@ -43,21 +46,22 @@ fn dangling(mention: &Placed<PoolName>, pools: &BTreeMap<&PoolName, &ParsedPool>
     Problem::new(span.clone(), path, format!("there is no pool {:?}", name.0)).help(help).needs_whole_file()
 }
 
-fn check_hash_key_of_tcp(root: &Table<'_>, pool: &ParsedPool, used: &Placed<PoolName>) {
+fn check_hash_key(root: &Table<'_>, raw: &str, pool: &ParsedPool, used: &Placed<PoolName>) {
     if let Some(Placed { value: key @ (HashKey::Header(_) | HashKey::Cookie(_)), span, path }) = &pool.hash_key {
-        let message = format!("{:?} cannot be hashed for a tcp listener, which sees no headers", key.to_string());
-        let problem = Problem::new(span.clone(), path, message).note(used.span.clone(), "a tcp listener uses this pool");
+        let message = format!("{:?} cannot be hashed for a {raw} listener, which sees no headers", key.to_string());
+        let problem = Problem::new(span.clone(), path, message).note(used.span.clone(), format!("a {raw} listener uses this pool"));
         root.report(problem.help("write `key = \"source\"`").needs_whole_file());
     }
 }
 
-/// An address can be bound once, and a wildcard takes all addresses of its family.
+/// An address can be bound once for TCP and once for UDP, and a wildcard takes all addresses of its family.
 fn check_binds(root: &Table<'_>, api: Option<&ParsedApi>, listeners: &[ParsedListener]) {
     let of_api = api.and_then(|parsed| parsed.bind.as_ref());
     // By port, so that many listeners do not cost the square of their number.
-    let mut by_port: BTreeMap<u16, Vec<&Placed<SocketAddr>>> = BTreeMap::new();
-    for bind in of_api.into_iter().chain(listeners.iter().flat_map(|listener| &listener.binds)) {
-        by_port.entry(bind.value.port()).or_default().push(bind);
+    let mut by_port: BTreeMap<(bool, u16), Vec<&Placed<SocketAddr>>> = BTreeMap::new();
+    let of_listeners = listeners.iter().flat_map(|listener| listener.binds.iter().map(|bind| (listener.raw == Some("udp"), bind)));
+    for (is_udp, bind) in of_api.into_iter().map(|bind| (false, bind)).chain(of_listeners) {
+        by_port.entry((is_udp, bind.value.port())).or_default().push(bind);
     }
     for binds in by_port.values_mut() {
         binds.sort_by_key(|bind| bind.span.start);

@@ -80,10 +80,21 @@ static LISTENER: Keys = Keys {
             ..Key::new("bind", Kind::TextOrTexts, "An address to listen on, or a list of them. Each address once over all listeners.")
         }
         .required(),
-        Key::choice("protocol", &[word("http", "HTTP/1.1"), word("tcp", "bytes as they come")], "What is spoken here.").default("http"),
-        Key::text("pool", "\"web\"", "The pool for what no route takes. Required for tcp."),
-        Key::count("connections_max", 1, 10_000_000, "100000", "Client connections open at once; more wait in the accept queue.")
-            .default("100000"),
+        Key::choice(
+            "protocol",
+            &[word("http", "HTTP/1.1"), word("tcp", "bytes as they come"), word("udp", "datagrams as they come")],
+            "What is spoken here.",
+        )
+        .default("http"),
+        Key::text("pool", "\"web\"", "The pool for what no route takes. Required for tcp and udp."),
+        Key::count(
+            "connections_max",
+            1,
+            10_000_000,
+            "100000",
+            "Client connections open at once; more wait in the accept queue. Of udp: flows at once; then the quietest is given up.",
+        )
+        .default("100000"),
         Key::new("timeouts", Kind::Table(&LISTENER_TIMEOUTS), "How long we wait for a client."),
         Key::new("limits", Kind::Table(&HTTP_LIMITS), "Bounds on what a client may send before it is refused. Only for http."),
         Key::new("headers", Kind::Table(&FORWARD_HEADERS), "What we tell the endpoint about the client. Only for http."),
@@ -111,6 +122,8 @@ static LISTENER_TIMEOUTS: Keys = Keys {
         Key::time("idle", "\"60s\"", "No byte moved while a request or response body is under way.").default("60s"),
         Key::time("keep_alive", "\"60s\"", "Between two requests.").default("60s"),
         Key::time("tunnel", "\"1h\"", "No byte moved either way in a TCP session or an upgraded connection.").default("1h"),
+        Key::time("flow", "\"30s\"", "No datagram either way in a UDP flow.").default("30s"),
+        Key::time("flow_drain", "\"30s\"", "How long a UDP flow may stay on an endpoint that takes nothing new any more.").default("30s"),
     ],
 };
 
@@ -248,7 +261,7 @@ static HASH: Keys = Keys {
         Key::text(
             "key",
             "\"source\"",
-            "source (the client's address), header:NAME or cookie:NAME. A tcp listener's pool can only use source.",
+            "source (the client's address), header:NAME or cookie:NAME. The pool of a tcp or udp listener can only use source.",
         )
         .required(),
         Key::count(

@@ -134,9 +134,10 @@ pub struct Listener {
     pub binds: Vec<SocketAddr>,
     /// `protocol`, with what belongs to it alone.
     pub protocol: Protocol,
-    /// `pool`: where traffic goes that no route takes. Always present for `tcp`.
+    /// `pool`: where traffic goes that no route takes. Always present for `tcp` and `udp`.
     pub pool: Option<PoolName>,
-    /// `connections_max`: client connections open at once; more wait in the accept queue. Default 100,000.
+    /// `connections_max`: client connections open at once; more wait in the accept queue. Of `udp`: flows at once, shared out evenly over the
+    /// workers; a full table gives up the flow that was quiet the longest, or drops the datagram. Default 100,000.
     pub connections_max: NonZeroU32,
     /// `[listener.NAME.timeouts]`
     pub timeouts: ListenerTimeouts,
@@ -149,6 +150,8 @@ pub enum Protocol {
     Http(HttpListener),
     /// `protocol = "tcp"`
     Tcp,
+    /// `protocol = "udp"`
+    Udp,
 }
 
 /// What only an HTTP listener has.
@@ -237,6 +240,10 @@ pub struct ListenerTimeouts {
     pub keep_alive: Duration,
     /// `tunnel`: no byte moved either way in a TCP session or an upgraded connection. Default 1 h.
     pub tunnel: Duration,
+    /// `flow`: no datagram either way in a UDP flow. Default 30 s.
+    pub flow: Duration,
+    /// `flow_drain`: how long a UDP flow may stay on an endpoint that takes nothing new any more. Default 30 s.
+    pub flow_drain: Duration,
 }
 
 impl Default for ListenerTimeouts {
@@ -246,6 +253,8 @@ impl Default for ListenerTimeouts {
             idle: Duration::from_secs(60),
             keep_alive: Duration::from_secs(60),
             tunnel: Duration::from_secs(3600),
+            flow: Duration::from_secs(30),
+            flow_drain: Duration::from_secs(30),
         }
     }
 }
@@ -382,7 +391,7 @@ pub struct HashPolicy {
 /// What is hashed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum HashKey {
-    /// `key = "source"`: the client's address. The only one for `tcp`.
+    /// `key = "source"`: the client's address. The only one for `tcp` and `udp`.
     Source,
     /// `key = "header:NAME"`: that header's value; requests without it are picked at random.
     Header(String),

@@ -53,7 +53,7 @@ pub(crate) fn of_access_log(log: &AccessLog) -> Vec<Setting> {
 /// Apart from addresses and protocol, with what belongs to it.
 pub(crate) fn of_listener(listener: &Listener) -> Vec<Setting> {
     let Listener { name: _, binds: _, protocol: _, pool, connections_max, timeouts } = listener;
-    let ListenerTimeouts { head, idle, keep_alive, tunnel } = timeouts;
+    let ListenerTimeouts { head, idle, keep_alive, tunnel, flow, flow_drain } = timeouts;
     vec![
         ("pool", pool.as_ref().map_or(NONE.into(), |pool| pool.to_string())),
         ("connections_max", connections_max.to_string()),
@@ -61,6 +61,8 @@ pub(crate) fn of_listener(listener: &Listener) -> Vec<Setting> {
         ("timeouts.idle", format_duration(*idle)),
         ("timeouts.keep_alive", format_duration(*keep_alive)),
         ("timeouts.tunnel", format_duration(*tunnel)),
+        ("timeouts.flow", format_duration(*flow)),
+        ("timeouts.flow_drain", format_duration(*flow_drain)),
     ]
 }
 

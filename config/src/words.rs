@@ -59,11 +59,12 @@ impl AccessLogFormat {
 }
 
 impl Protocol {
-    /// `http` or `tcp`.
+    /// `http`, `tcp` or `udp`.
     pub fn word(&self) -> &'static str {
         match self {
             Protocol::Http(_) => "http",
             Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
         }
     }
 }

@@ -345,7 +345,8 @@ fn receive_batch(socket: &UnixStream, sockets: &mut Vec<OwnedFd>, deadline: Inst
 
 /// Refuses what is not a listening socket on that address: a mixed-up order would send clients to the wrong pool.
 fn check_listening(socket: &OwnedFd, address: SocketAddr) -> Result<(), HandoverError> {
-    let listening = rustix::net::sockopt::socket_acceptconn(socket).unwrap_or(false);
+    let is_udp = rustix::net::sockopt::socket_type(socket).is_ok_and(|kind| kind == rustix::net::SocketType::DGRAM);
+    let listening = is_udp || rustix::net::sockopt::socket_acceptconn(socket).unwrap_or(false);
     let bound = rustix::net::getsockname(socket).ok().and_then(|any| SocketAddr::try_from(any).ok());
     if listening && bound.is_some_and(|bound| address.port() == 0 || bound == address) {
         return Ok(());

@@ -26,7 +26,7 @@ pub struct EndpointState {
     pub connects_total: AtomicU64,
     /// Upgraded connections under way (counted in `in_flight` too).
     pub tunnels: AtomicU32,
-    /// TCP sessions under way (counted in `in_flight` too).
+    /// TCP sessions and UDP flows under way (counted in `in_flight` too).
     pub sessions: AtomicU32,
     /// Idle pooled connections, over all workers.
     pub idle: AtomicU32,

@@ -111,6 +111,11 @@ impl ListenerStats {
         ListenerStats { shards: (0..workers).map(|_| ListenerShard::default()).collect() }
     }
 
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.shards.len()
+    }
+
     /// The shard of a worker.
     #[inline]
     pub fn shard(&self, worker: usize) -> &ListenerShard {

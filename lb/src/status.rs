@@ -22,7 +22,7 @@ pub struct Status {
 pub struct ListenerStatus {
     /// Name.
     pub name: String,
-    /// `http` or `tcp`.
+    /// `http`, `tcp` or `udp`.
     pub protocol: &'static str,
     /// Bound addresses.
     pub binds: Vec<std::net::SocketAddr>,
@@ -82,7 +82,7 @@ pub struct EndpointStatus {
     pub in_flight: u32,
     /// Of these, upgraded connections.
     pub tunnels: u32,
-    /// Of these, TCP sessions.
+    /// Of these, TCP sessions and UDP flows.
     pub sessions: u32,
     /// Idle pooled connections.
     pub idle: u32,

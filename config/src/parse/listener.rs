@@ -17,8 +17,8 @@ pub(crate) struct ParsedListener {
     pub(crate) name: ListenerName,
     /// `None` if something it cannot be without was wrong.
     pub(crate) listener: Option<Listener>,
-    /// `tcp`, not `http`.
-    pub(crate) is_tcp: bool,
+    /// `tcp` or `udp`, if not `http`.
+    pub(crate) raw: Option<&'static str>,
     /// Each address with its place.
     pub(crate) binds: Vec<Placed<SocketAddr>>,
     /// Each mention of a pool with its place.
@@ -57,10 +57,12 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
         Some(pool)
     };
     let pool = pool_of(table);
-    let is_tcp = table.choice("protocol") == Some("tcp");
-    let protocol = if is_tcp {
-        table.refuse(&["route", "limits", "headers", "tls", "redirect_https"], "on a tcp listener, which passes bytes as they come");
-        Protocol::Tcp
+    let raw = table.choice("protocol").filter(|protocol| *protocol != "http");
+    let protocol = if let Some(raw) = raw {
+        let what = if raw == "tcp" { "bytes" } else { "datagrams" };
+        let refused = ["route", "limits", "headers", "tls", "redirect_https"];
+        table.refuse(&refused, &format!("on a {raw} listener, which passes {what} as they come"));
+        if raw == "tcp" { Protocol::Tcp } else { Protocol::Udp }
     } else {
         let redirect_https = table.count("redirect_https").and_then(|port| u16::try_from(port).ok()).and_then(NonZeroU16::new);
         if table.has("redirect_https") {
@@ -75,13 +77,14 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
             redirect_https,
         })
     };
-    if !table.has("pool") && (is_tcp || !(table.has("route") || table.has("redirect_https"))) {
+    if !table.has("pool") && (raw.is_some() || !(table.has("route") || table.has("redirect_https"))) {
         let name = named.name;
-        let (why, help) = match is_tcp {
-            true => ("a tcp listener needs a pool", format!("add `pool = \"NAME\"` under [listener.{name}]")),
-            false => {
-                ("this listener leads nowhere: it has no pool and no route", format!("add `pool = \"NAME\"`, or [[listener.{name}.route]]"))
-            }
+        let (why, help) = match raw {
+            Some(raw) => (format!("a {raw} listener needs a pool"), format!("add `pool = \"NAME\"` under [listener.{name}]")),
+            None => (
+                "this listener leads nowhere: it has no pool and no route".into(),
+                format!("add `pool = \"NAME\"`, or [[listener.{name}.route]]"),
+            ),
         };
         table.report(table.problem("pool", why).help(help).needs_whole_file());
     }
@@ -90,7 +93,7 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
     let addresses: Vec<SocketAddr> = binds.iter().map(|bind| bind.value).collect();
     let listener =
         (!addresses.is_empty()).then(|| Listener { name: named.name.into(), binds: addresses, protocol, pool, connections_max, timeouts });
-    ParsedListener { name: named.name.into(), listener, is_tcp, binds, pools }
+    ParsedListener { name: named.name.into(), listener, raw, binds, pools }
 }
 
 fn binds(table: &Table<'_>) -> Vec<Placed<SocketAddr>> {
@@ -113,6 +116,8 @@ fn timeouts(table: &Table<'_>) -> ListenerTimeouts {
         idle: table.time("idle").unwrap_or(default.idle),
         keep_alive: table.time("keep_alive").unwrap_or(default.keep_alive),
         tunnel: table.time("tunnel").unwrap_or(default.tunnel),
+        flow: table.time("flow").unwrap_or(default.flow),
+        flow_drain: table.time("flow_drain").unwrap_or(default.flow_drain),
     }
 }
 

@@ -18,3 +18,4 @@ mod stop;
 mod tcp;
 mod tls;
 mod traffic;
+mod udp;

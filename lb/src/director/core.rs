@@ -345,7 +345,7 @@ impl Core {
             let pool = config.pool.as_ref().map(pool_slot);
             let route_pools: Vec<u32> = match &config.protocol {
                 Protocol::Http(http) => http.routes.iter().map(|route| pool_slot(&route.pool)).collect(),
-                Protocol::Tcp => Vec::new(),
+                Protocol::Tcp | Protocol::Udp => Vec::new(),
             };
             let old = self.listeners.get(name);
             if old.is_some_and(|old| {
@@ -567,10 +567,7 @@ impl Core {
 fn listener_status(listener: &ListenerSnapshot) -> ListenerStatus {
     ListenerStatus {
         name: listener.config.name.to_string(),
-        protocol: match listener.config.protocol {
-            Protocol::Http(_) => "http",
-            Protocol::Tcp => "tcp",
-        },
+        protocol: listener.config.protocol.word(),
         binds: listener.config.binds.clone(),
         stats: Arc::clone(&listener.stats),
     }

@@ -4,6 +4,7 @@
 //!   plane ──commands──► worker (one thread each) ──► accept ──► http ──► exchange ──► tunnel
 //!                        │ timers, buffers, upstreams, waiters     │        └ pick, upstream, io, trace
 //!                        └ log                                     └─────► tcp ──► tunnel
+//!                        └ udp (one task per socket: flows)
 //! ```
 
 mod buffer;
@@ -20,6 +21,7 @@ mod timer;
 mod tls;
 mod trace;
 mod tunnel;
+mod udp;
 mod upstream;
 mod worker;
 

@@ -213,7 +213,7 @@ fn try_take(worker: &Rc<Worker>, snapshot: &Rc<Seen>, slot: u32, key: Option<u64
 }
 
 /// Counts a request in if there is room. The count never passes the limit, not even for a moment in which another could take it for full.
-fn step_in(in_flight: &AtomicU32, limit: u32) -> bool {
+pub(super) fn step_in(in_flight: &AtomicU32, limit: u32) -> bool {
     if limit == u32::MAX {
         in_flight.fetch_add(1, Ordering::Relaxed);
         return true;

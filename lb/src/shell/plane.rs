@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +26,22 @@ const BACKLOG: i32 = 4096;
 /// How long the end of accepting waits for workers that should need no time at all.
 const STOP_ACCEPTING_MAX: Duration = Duration::from_secs(1);
 
-/// A listening socket handed to, or over by, another process.
+/// What a socket is bound to: an address, once for TCP and once for UDP.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) struct Bind {
+    pub(super) address: SocketAddr,
+    pub(super) is_udp: bool,
+}
+
+/// All that the configuration wants bound, with the listener that wants it.
+fn wanted_binds(config: &Config) -> impl Iterator<Item = (Bind, &Listener)> {
+    config.listeners.values().flat_map(|listener| {
+        let is_udp = matches!(listener.protocol, weir_config::Protocol::Udp);
+        listener.binds.iter().map(move |address| (Bind { address: *address, is_udp }, &**listener))
+    })
+}
+
+/// A listening socket, or one for datagrams, handed to, or over by, another process.
 #[derive(Debug)]
 pub struct ListeningSocket {
     /// The address it listens on.
@@ -113,7 +128,7 @@ struct WorkerHandle {
 #[derive(Debug, Default)]
 struct State {
     /// What is listened on, with copies of the sockets for the next process.
-    bound: BTreeMap<SocketAddr, Bound>,
+    bound: BTreeMap<Bind, Bound>,
     admissions: HashMap<ListenerName, Arc<Admission>>,
     stopped: bool,
 }
@@ -121,7 +136,7 @@ struct State {
 #[derive(Debug)]
 struct Bound {
     listener: ListenerName,
-    sockets: Vec<TcpListener>,
+    sockets: Vec<OwnedFd>,
 }
 
 impl DataPlane {
@@ -134,9 +149,10 @@ impl DataPlane {
             Some(workers) => workers.get() as usize,
             None => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         };
-        let mut inherited: BTreeMap<SocketAddr, Vec<TcpListener>> = BTreeMap::new();
+        let mut inherited: BTreeMap<Bind, Vec<OwnedFd>> = BTreeMap::new();
         for ListeningSocket { address, socket } in options.inherited {
-            inherited.entry(address).or_default().push(TcpListener::from(socket));
+            let is_udp = rustix::net::sockopt::socket_type(&socket).is_ok_and(|kind| kind == rustix::net::SocketType::DGRAM);
+            inherited.entry(Bind { address, is_udp }).or_default().push(socket);
         }
         let tls = Arc::new(TlsStore::new(options.ticket_keys));
         let certificates = tls.prepare(&config)?;
@@ -201,18 +217,13 @@ impl DataPlane {
         self.tls.commit(certificates);
         let generation = self.director.apply(Arc::clone(&config));
         self.tls.retain(&config);
-        let wanted: HashMap<SocketAddr, &ListenerName> =
-            config.listeners.values().flat_map(|listener| listener.binds.iter().map(|bind| (*bind, &listener.name))).collect();
-        let gone: Vec<SocketAddr> = state
-            .bound
-            .iter()
-            .filter(|(address, bound)| wanted.get(address) != Some(&&bound.listener))
-            .map(|(address, _)| *address)
-            .collect();
-        state.bound.retain(|address, _| !gone.contains(address));
+        let wanted: HashMap<Bind, &ListenerName> = wanted_binds(&config).map(|(bind, listener)| (bind, &listener.name)).collect();
+        let gone: Vec<Bind> =
+            state.bound.iter().filter(|(bind, bound)| wanted.get(bind) != Some(&&bound.listener)).map(|(bind, _)| *bind).collect();
+        state.bound.retain(|bind, _| !gone.contains(bind));
         // Nobody waits: what is in their queues is served as before.
         let (done, _) = std::sync::mpsc::channel();
-        self.tell(|| Command::Unlisten { addresses: gone.clone(), hand_over: false, done: done.clone() });
+        self.tell(|| Command::Unlisten { binds: gone.clone(), hand_over: false, done: done.clone() });
         self.serve(&mut state, opened);
         state.admissions.retain(|name, _| config.listeners.contains_key(name));
         Ok(generation)
@@ -239,8 +250,8 @@ impl DataPlane {
     /// A descriptor cannot be duplicated.
     pub fn listening_sockets(&self) -> io::Result<Vec<ListeningSocket>> {
         let state = self.lock();
-        let sockets = state.bound.iter().flat_map(|(address, bound)| bound.sockets.iter().map(move |socket| (*address, socket)));
-        sockets.map(|(address, socket)| Ok(ListeningSocket { address, socket: socket.try_clone()?.into() })).collect()
+        let sockets = state.bound.iter().flat_map(|(bind, bound)| bound.sockets.iter().map(move |socket| (bind.address, socket)));
+        sockets.map(|(address, socket)| Ok(ListeningSocket { address, socket: socket.try_clone()? })).collect()
     }
 
     /// Watches whether the workers are alive: asks each every `interval`, takes it for hung when an answer takes longer than `limit`, and
@@ -264,9 +275,9 @@ impl DataPlane {
     pub fn stop_accepting(&self, hand_over: bool) {
         let mut state = self.lock();
         state.stopped = true;
-        let addresses: Vec<SocketAddr> = std::mem::take(&mut state.bound).into_keys().collect();
+        let binds: Vec<Bind> = std::mem::take(&mut state.bound).into_keys().collect();
         let (done, all_done) = std::sync::mpsc::channel();
-        self.tell(|| Command::Unlisten { addresses: addresses.clone(), hand_over, done: done.clone() });
+        self.tell(|| Command::Unlisten { binds: binds.clone(), hand_over, done: done.clone() });
         self.tell(|| Command::Drain);
         drop((state, done));
         // Disconnected is what is awaited. A worker that hangs must not hold up the end.
@@ -301,7 +312,8 @@ impl DataPlane {
 
     fn serve(&self, state: &mut State, opened: Vec<Opened>) {
         let snapshot = self.director.shared().snapshot.load_full();
-        for Opened { address, listener, sockets } in opened {
+        for Opened { bind, listener, sockets } in opened {
+            let address = bind.address;
             let slot = snapshot.listeners.iter().flatten().find(|known| *known.name() == listener).map(|known| known.slot);
             let Some(slot) = slot else { continue };
             let admission = Arc::clone(state.admissions.entry(listener.clone()).or_default());
@@ -311,13 +323,13 @@ impl DataPlane {
                     Ok(copy) => kept.push(copy),
                     Err(error) => tracing::warn!(%address, %error, "a listening socket cannot be handed over later"),
                 }
-                let command = Command::Listen { address, socket, listener: slot, admission: Arc::clone(&admission) };
+                let command = Command::Listen { bind, socket, listener: slot, admission: Arc::clone(&admission) };
                 let worker = &self.workers[index % self.workers.len()];
                 if worker.commands.send(command).is_err() {
                     tracing::error!(%address, "a worker has ended");
                 }
             }
-            state.bound.insert(address, Bound { listener, sockets: kept });
+            state.bound.insert(bind, Bound { listener, sockets: kept });
         }
     }
 
@@ -335,34 +347,35 @@ impl DataPlane {
 
 /// An address with its sockets, at least one per worker.
 struct Opened {
-    address: SocketAddr,
+    bind: Bind,
     listener: ListenerName,
-    sockets: Vec<TcpListener>,
+    sockets: Vec<OwnedFd>,
 }
 
 /// Opens what is wanted and not bound for the same listener yet. Inherited sockets are all used, also when there are more of them than
 /// workers: each has a queue of its own in the kernel.
 fn open_new(
     config: &Config,
-    bound: &BTreeMap<SocketAddr, Bound>,
-    inherited: &mut BTreeMap<SocketAddr, Vec<TcpListener>>,
+    bound: &BTreeMap<Bind, Bound>,
+    inherited: &mut BTreeMap<Bind, Vec<OwnedFd>>,
     workers: usize,
 ) -> Result<Vec<Opened>, ApplyError> {
     let mut opened = Vec::new();
     let movable: HashSet<IpAddr> = config.vips.values().flat_map(|vip| vip.addresses.iter().map(|address| address.ip)).collect();
-    for listener in config.listeners.values() {
-        for address in listener.binds.iter().filter(|address| bound.get(address).is_none_or(|bound| bound.listener != listener.name)) {
-            let mut sockets = inherited.remove(address).unwrap_or_default();
-            let movable = movable.contains(&address.ip());
-            if sockets.is_empty() && !bound.contains_key(address) {
-                probe(*address, movable).map_err(|source| bind_error(listener, *address, source))?;
-            }
-            while sockets.len() < workers {
-                let socket = listen(*address, movable).map_err(|source| bind_error(listener, *address, source))?;
-                sockets.push(socket);
-            }
-            opened.push(Opened { address: *address, listener: listener.name.clone(), sockets });
+    for (bind, listener) in wanted_binds(config) {
+        if bound.get(&bind).is_some_and(|bound| bound.listener == listener.name) {
+            continue;
         }
+        let mut sockets = inherited.remove(&bind).unwrap_or_default();
+        let movable = movable.contains(&bind.address.ip());
+        if sockets.is_empty() && !bound.contains_key(&bind) {
+            probe(bind, movable).map_err(|source| bind_error(listener, bind.address, source))?;
+        }
+        while sockets.len() < workers {
+            let socket = listen(bind, movable).map_err(|source| bind_error(listener, bind.address, source))?;
+            sockets.push(socket);
+        }
+        opened.push(Opened { bind, listener: listener.name.clone(), sockets });
     }
     Ok(opened)
 }
@@ -372,16 +385,25 @@ fn bind_error(listener: &Listener, address: SocketAddr, source: io::Error) -> Ap
 }
 
 /// Whether the address is free. Sockets that share addresses would let a second node of the same user take half of our traffic unnoticed.
-fn probe(address: SocketAddr, movable: bool) -> io::Result<()> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+fn probe(bind: Bind, movable: bool) -> io::Result<()> {
+    let Bind { address, is_udp } = bind;
+    let socket = open(bind)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    socket.set_reuse_address(true)?;
+    // For datagrams it would share the address with others that allow it too.
+    if !is_udp {
+        socket.set_reuse_address(true)?;
+    }
     if movable {
         bind_before_it_is_here(&socket, address)?;
     }
     socket.bind(&address.into())
+}
+
+fn open(bind: Bind) -> io::Result<Socket> {
+    let (kind, protocol) = if bind.is_udp { (Type::DGRAM, Protocol::UDP) } else { (Type::STREAM, Protocol::TCP) };
+    Socket::new(Domain::for_address(bind.address), kind.nonblocking(), Some(protocol))
 }
 
 /// An address that moves between nodes can be listened on while another node has it. Any other one that is not here is a mistake.
@@ -390,18 +412,23 @@ fn bind_before_it_is_here(socket: &Socket, address: SocketAddr) -> io::Result<()
 }
 
 /// A listening socket that shares its address with those of the other workers. What it accepts inherits `TCP_NODELAY`.
-fn listen(address: SocketAddr, movable: bool) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+fn listen(bind: Bind, movable: bool) -> io::Result<OwnedFd> {
+    let Bind { address, is_udp } = bind;
+    let socket = open(bind)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
-    socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
-    socket.set_tcp_nodelay(true)?;
+    if !is_udp {
+        socket.set_reuse_address(true)?;
+        socket.set_tcp_nodelay(true)?;
+    }
     if movable {
         bind_before_it_is_here(&socket, address)?;
     }
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    if !is_udp {
+        socket.listen(BACKLOG)?;
+    }
     Ok(socket.into())
 }

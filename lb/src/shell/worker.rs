@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,12 +24,12 @@ use crate::tls::TlsStore;
 use super::buffer::Buffers;
 use super::log::Log;
 use super::pick::Waiters;
-use super::plane::LogSink;
+use super::plane::{Bind, LogSink};
 use super::pulse::Obituary;
 use super::timer::Timers;
 use super::tunnel::Pipes;
 use super::upstream::{Surplus, Upstreams};
-use super::{http, tcp, tls};
+use super::{http, tcp, tls, udp};
 
 /// How long an idle connection is kept once a drain has begun: long enough for a request that is on its way.
 const DRAIN_GRACE_MS: u64 = 2000;
@@ -43,10 +44,10 @@ const ACCEPT_BATCH: u32 = 64;
 #[derive(Debug)]
 pub(super) enum Command {
     /// Serve this socket.
-    Listen { address: SocketAddr, socket: StdListener, listener: u32, admission: Arc<Admission> },
+    Listen { bind: Bind, socket: OwnedFd, listener: u32, admission: Arc<Admission> },
     /// Serve these sockets no longer. Without `hand_over` what is in their queues is served first.
     /// `done` is let go of when that is so.
-    Unlisten { addresses: Vec<SocketAddr>, hand_over: bool, done: std::sync::mpsc::Sender<()> },
+    Unlisten { binds: Vec<Bind>, hand_over: bool, done: std::sync::mpsc::Sender<()> },
     /// From now on connections are closed after their next response.
     Drain,
     /// Show that you are alive: put the number there.
@@ -205,19 +206,26 @@ async fn keep_house(worker: Rc<Worker>, reclaim: Option<fn()>) {
 }
 
 async fn obey(worker: &Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command>) {
-    let mut sockets: HashMap<SocketAddr, Vec<Rc<Stop>>> = HashMap::new();
+    let mut sockets: HashMap<Bind, Vec<Rc<Stop>>> = HashMap::new();
     while let Some(command) = commands.recv().await {
         match command {
-            Command::Listen { address, socket, listener, admission } => match TcpListener::from_std(socket) {
-                Ok(socket) => {
-                    let stop = Rc::new(Stop::default());
-                    sockets.entry(address).or_default().push(Rc::clone(&stop));
-                    tokio::task::spawn_local(accept(Rc::clone(worker), socket, listener, admission, stop));
+            Command::Listen { bind, socket, listener, admission } => {
+                let stop = Rc::new(Stop::default());
+                if bind.is_udp {
+                    sockets.entry(bind).or_default().push(Rc::clone(&stop));
+                    tokio::task::spawn_local(udp::serve(Rc::clone(worker), socket, bind.address, listener, stop));
+                    continue;
                 }
-                Err(error) => tracing::error!(%address, %error, "cannot serve a listening socket"),
-            },
-            Command::Unlisten { addresses, hand_over, done } => {
-                for stop in addresses.iter().filter_map(|address| sockets.remove(address)).flatten() {
+                match TcpListener::from_std(StdListener::from(socket)) {
+                    Ok(socket) => {
+                        sockets.entry(bind).or_default().push(Rc::clone(&stop));
+                        tokio::task::spawn_local(accept(Rc::clone(worker), socket, listener, admission, stop));
+                    }
+                    Err(error) => tracing::error!(address = %bind.address, %error, "cannot serve a listening socket"),
+                }
+            }
+            Command::Unlisten { binds, hand_over, done } => {
+                for stop in binds.iter().filter_map(|bind| sockets.remove(bind)).flatten() {
                     stop.hand_over.set(hand_over);
                     stop.done.replace(Some(done.clone()));
                     stop.now.notify_one();
@@ -236,11 +244,11 @@ async fn obey(worker: &Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command
 
 /// Ends an accept loop.
 #[derive(Debug, Default)]
-struct Stop {
-    now: Notify,
-    hand_over: Cell<bool>,
+pub(super) struct Stop {
+    pub(super) now: Notify,
+    pub(super) hand_over: Cell<bool>,
     /// Dropped with the accept loop, which somebody waits for.
-    done: RefCell<Option<std::sync::mpsc::Sender<()>>>,
+    pub(super) done: RefCell<Option<std::sync::mpsc::Sender<()>>>,
 }
 
 async fn accept(worker: Rc<Worker>, socket: TcpListener, listener: u32, admission: Arc<Admission>, stop: Rc<Stop>) {
@@ -316,7 +324,8 @@ fn start(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, known: &mut A
     match &listener.config.protocol {
         Protocol::Http(http) if http.tls.is_some() => drop(tokio::task::spawn_local(tls::serve(stream, peer, listener, open))),
         Protocol::Http(_) => drop(tokio::task::spawn_local(http::serve(stream, peer, listener, open))),
-        Protocol::Tcp => drop(tokio::task::spawn_local(tcp::serve(stream, peer, listener, open))),
+        // A connection can only be left over from before its listener became one of datagrams.
+        Protocol::Tcp | Protocol::Udp => drop(tokio::task::spawn_local(tcp::serve(stream, peer, listener, open))),
     }
 }
 

@@ -127,9 +127,7 @@ impl Table {
 
     /// All flows.
     pub fn ids(&self) -> impl Iterator<Item = FlowId> + '_ {
-        let id = |(index, slot): (usize, &Slot)| {
-            slot.flow.is_some().then_some(FlowId { index: index as u32, generation: slot.generation })
-        };
+        let id = |(index, slot): (usize, &Slot)| slot.flow.is_some().then_some(FlowId { index: index as u32, generation: slot.generation });
         self.slots.iter().enumerate().filter_map(id)
     }
 
