@@ -1,6 +1,6 @@
 //! What is known about an endpoint for longer than one snapshot lives.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use weir_config::{EndpointAddress, PoolName};
 
@@ -32,6 +32,8 @@ pub struct EndpointState {
     pub idle: AtomicU32,
     /// Sum of idle and busy pooled connections closed because the endpoint leaves; workers compare it to drop their idle ones.
     pub purge: AtomicU32,
+    /// The last verdict of its health check is bad: flows and sessions that can begin anew elsewhere do so.
+    pub unhealthy: AtomicBool,
     /// Dense index into per-worker tables. Unique among living endpoints; used again after this state is dropped.
     pub slot: u32,
     /// The pool.
@@ -54,6 +56,7 @@ impl EndpointState {
             sessions: AtomicU32::new(0),
             idle: AtomicU32::new(0),
             purge: AtomicU32::new(0),
+            unhealthy: AtomicBool::new(false),
             slot,
             pool,
             address,

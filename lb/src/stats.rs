@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cause::Cause;
 use crate::histogram::{Distribution, Histogram};
+use crate::udp::UdpShard;
 
 /// Adds without a locked instruction; only for counters that one thread writes.
 #[inline]
@@ -42,6 +43,8 @@ pub struct ListenerShard {
     pub received_bytes: AtomicU64,
     /// Bytes written to clients.
     pub sent_bytes: AtomicU64,
+    /// What only a UDP listener counts.
+    pub udp: UdpShard,
 }
 
 /// How a TLS handshake ended.

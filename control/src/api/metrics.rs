@@ -3,6 +3,7 @@
 //! One table, [`FAMILIES`], says what there is: it renders the metrics and `docs/metrics.md`. Label values come from the file, or from
 //! lists fixed here; a client can add no series.
 
+mod udp;
 mod vip;
 
 use std::fmt::{Display, Write};
@@ -240,7 +241,7 @@ macro_rules! per_endpoint {
 
 /// Everything there is, in the order in which it is written.
 fn families() -> impl Iterator<Item = &'static Family> {
-    FAMILIES.iter().chain(vip::FAMILIES)
+    FAMILIES.iter().chain(udp::FAMILIES).chain(vip::FAMILIES)
 }
 
 /// Node and data plane.

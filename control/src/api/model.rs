@@ -65,7 +65,7 @@ pub(crate) struct LastReload {
 pub(crate) struct ListenerView {
     /// Name.
     pub name: String,
-    /// `http` or `tcp`.
+    /// `http`, `tcp` or `udp`.
     pub protocol: String,
     /// Bound addresses.
     pub binds: Vec<String>,

@@ -3,7 +3,10 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
+use rustix::process::Signal;
+
 use crate::rig::{LONG, SOON, STATUS_PATH, Site, Weir, pool, wait_until};
+use crate::wire;
 
 /// Answers every datagram with its own port before it.
 fn origin(address: SocketAddr) -> SocketAddr {
@@ -99,4 +102,157 @@ fn many_sources_cost_no_more_than_the_cap() {
     assert!(weir.endpoint("dns", a)["open"]["sessions"].as_u64().unwrap() <= 50);
     // Who comes later gets a place once others have been quiet.
     assert_eq!(ask(&client(listen), b"later"), a.port());
+}
+
+/// A number of `/metrics`.
+#[track_caller]
+fn metric(weir: &Weir<'_>, series: &str) -> u64 {
+    let text = wire::get(weir.api(), "/metrics").unwrap().text().to_string();
+    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {series} in {text}")).parse().unwrap()
+}
+
+#[test]
+fn what_happens_is_counted() {
+    let place = Site::new();
+    let (listen, a) = (place.address(), origin(place.address()));
+    let timeouts = "\n[listener.dns.timeouts]\nflow = \"300ms\"\n";
+    let weir = Weir::start(&place, &format!("{}{timeouts}", site(listen, &[a], "")));
+    let client = client(listen);
+    for _ in 0..10 {
+        ask(&client, b"hello");
+    }
+    let datagrams = |way: &str| metric(&weir, &format!("weir_udp_datagrams_total{{listener=\"dns\",way=\"{way}\"}}"));
+    for way in ["from-client", "to-endpoint", "from-endpoint", "to-client"] {
+        assert!(datagrams(way) >= 10, "{way}");
+    }
+    wait_until("the flow to end by its idle time", SOON, || {
+        metric(&weir, "weir_udp_flows_ended_total{listener=\"dns\",cause=\"idle\"}") >= 1
+            && metric(&weir, "weir_udp_flows_open{listener=\"dns\"}") == 0
+    });
+    weir.reload(&site(listen, &[], ""));
+    wait_until("a datagram without an endpoint to be counted", SOON, || {
+        client.send(b"nobody").unwrap();
+        metric(&weir, "weir_udp_datagrams_dropped_total{listener=\"dns\",cause=\"no-endpoint\"}") >= 1
+    });
+}
+
+#[test]
+fn an_endpoint_that_refuses_is_left_at_once() {
+    let place = Site::new();
+    let (listen, nobody, a) = (place.address(), place.address(), origin(place.address()));
+    let weir = Weir::start(&place, &site(listen, &[nobody, a], "balance = \"round-robin\""));
+    for _ in 0..10 {
+        assert_eq!(ask(&client(listen), b"hello"), a.port());
+    }
+    assert!(metric(&weir, "weir_udp_flows_ended_total{listener=\"dns\",cause=\"refused\"}") >= 1);
+}
+
+#[test]
+fn maglev_sends_a_source_where_it_was_whatever_its_port() {
+    let place = Site::new();
+    let listen = place.address();
+    let endpoints: Vec<SocketAddr> = (0..5).map(|_| origin(place.address())).collect();
+    let text = site(listen, &endpoints, "balance = \"maglev\"\nhash = { key = \"source\", load_bound = 0 }");
+    let _weir = Weir::start(&place, &text);
+    let from = |last: u8| {
+        let socket = UdpSocket::bind(SocketAddr::from(([127, 77, 3, last], 0))).unwrap();
+        socket.connect(listen).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        socket
+    };
+    let mut used = std::collections::BTreeSet::new();
+    for last in 1..=20 {
+        let port = ask(&from(last), b"one");
+        assert_eq!(ask(&from(last), b"two"), port);
+        used.insert(port);
+    }
+    assert!(used.len() > 2, "20 sources over 5 endpoints: {used:?}");
+}
+
+#[test]
+fn a_removed_listener_serves_the_flows_it_has_and_its_address_can_be_given_away() {
+    let place = Site::new();
+    let (listen, other, a, b) = (place.address(), place.address(), origin(place.address()), origin(place.address()));
+    let weir = Weir::start(&place, &site(listen, &[a], ""));
+    let old = client(listen);
+    assert_eq!(ask(&old, b"before"), a.port());
+    weir.reload(&site(other, &[a], ""));
+    // A flow that keeps talking is served on; nobody new is.
+    assert_eq!(ask(&old, b"still"), a.port());
+    let new = client(listen);
+    new.send(b"too late").unwrap();
+    assert_eq!(ask(&old, b"still"), a.port());
+    assert!(new.recv(&mut [0; 64]).is_err(), "nobody serves new clients");
+    // The address is wanted again while the old flow lives, by another listener.
+    let text = site(other, &[a], "")
+        + &format!("[listener.again]\nbind = \"{listen}\"\nprotocol = \"udp\"\npool = \"again\"\n{}", pool("again", &[b], ""));
+    weir.reload(&text);
+    for _ in 0..20 {
+        assert_eq!(ask(&client(listen), b"new"), b.port(), "clients must not end at the old socket");
+    }
+    assert_eq!(ask(&old, b"moved"), b.port());
+}
+
+#[test]
+fn a_stop_waits_for_flows_that_talk_and_not_for_quiet_ones() {
+    let place = Site::new();
+    let (listen, a) = (place.address(), origin(place.address()));
+    let weir = Weir::start(&place, &format!("{}\n[listener.dns.timeouts]\nflow_drain = \"10s\"\n", site(listen, &[a], "")));
+    let (quiet, talking) = (client(listen), client(listen));
+    ask(&quiet, b"hello");
+    ask(&talking, b"hello");
+    weir.signal(weir.first_pid(), Signal::TERM);
+    let began = std::time::Instant::now();
+    // Longer than a quiet flow is waited for.
+    while began.elapsed() < Duration::from_secs(4) {
+        assert_eq!(ask(&talking, b"still here"), a.port());
+        assert!(weir.exited().is_none(), "ended while a client still talks");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    wait_until("the process to end once it is quiet", SOON, || weir.exited().is_some());
+}
+
+/// A server that ends with the test, also when that fails.
+struct Server(std::process::Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = (self.0.kill(), self.0.wait());
+    }
+}
+
+/// A real DNS server and a real client, with answers that are larger than a datagram of the old days.
+#[test]
+fn dns_with_dnsmasq_and_dig() {
+    let place = Site::new();
+    let (listen, a) = (place.address(), place.address());
+    let records: Vec<String> = (0..40).map(|i| format!("--txt-record=big.test,{i:02}{}", "x".repeat(60))).collect();
+    let dnsmasq = std::process::Command::new("dnsmasq")
+        .args(["--keep-in-foreground", "--no-resolv", "--no-hosts", "--bind-interfaces", "--conf-file=/dev/null", "--pid-file="])
+        .args([format!("--listen-address={}", a.ip()), format!("--port={}", a.port())])
+        .args(["--address=/www.test/192.0.2.7", "--edns-packet-max=4096"])
+        .args(records)
+        .stdin(std::process::Stdio::null())
+        .spawn()
+        .expect("dnsmasq is installed by scripts/test");
+    let _dnsmasq = Server(dnsmasq);
+    let weir = Weir::start(&place, &site(listen, &[a], ""));
+    let dig = |extra: &[&str]| {
+        let output = std::process::Command::new("dig")
+            .args([format!("@{}", listen.ip()), format!("-p{}", listen.port())])
+            .args(["+tries=5", "+time=2", "+ignore", "+short"])
+            .args(extra)
+            .output()
+            .expect("dig is installed by scripts/test");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let mut answer = String::new();
+    wait_until("an answer", SOON, || {
+        answer = dig(&["www.test", "A"]);
+        answer.trim() == "192.0.2.7"
+    });
+    let big = dig(&["+bufsize=4096", "big.test", "TXT"]);
+    assert_eq!(big.lines().count(), 40, "{big}");
+    assert!(metric(&weir, "weir_udp_datagrams_total{listener=\"dns\",way=\"to-client\"}") >= 2);
 }

@@ -134,6 +134,7 @@ impl PoolEntry {
             let health = member.health(config.health.as_ref(), monitor);
             undecided |= health == Health::Unknown && member.is_ready();
             member.settle(health, now);
+            member.state.unhealthy.store(health == Health::Unhealthy, Ordering::Relaxed);
         }
         let healthy = |member: &Member| member.is_ready() && member.up;
         self.healthy = self.members.iter().filter(|member| healthy(member)).count() as u32;

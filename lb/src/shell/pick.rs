@@ -175,11 +175,16 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // In one order with `wait`: either we see it waiting, or it sees the place free.
-        self.state().in_flight.fetch_sub(1, Ordering::SeqCst);
-        if self.pool().waiting.load(Ordering::SeqCst) > 0 {
-            pass_on(&self.worker, self.pool);
-        }
+        step_out(&self.worker, self.pool(), self.state());
+    }
+}
+
+/// Gives back what [`step_in`] took, to whoever waits for it.
+pub(super) fn step_out(worker: &Worker, pool: &PoolSnapshot, endpoint: &EndpointState) {
+    // In one order with `wait`: either we see it waiting, or it sees the place free.
+    endpoint.in_flight.fetch_sub(1, Ordering::SeqCst);
+    if pool.waiting.load(Ordering::SeqCst) > 0 {
+        pass_on(worker, pool.slot);
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,13 @@ use crate::tls::{SavedTicketKey, TlsErrors, TlsStore};
 
 use super::pulse::{self, Obituaries, Vitality, Watch};
 use super::upstream::Surplus;
-use super::worker::{self, Admission, Command, Gauges, Setup};
+use super::worker::{self, Admission, Command, Gauges, Setup, StopMode};
 
 /// Connections that may wait to be accepted, per socket. The kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// Room for datagrams, per socket and direction. The kernel caps it at `net.core.rmem_max` and `wmem_max`.
+const UDP_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 /// How long the end of accepting waits for workers that should need no time at all.
 const STOP_ACCEPTING_MAX: Duration = Duration::from_secs(1);
@@ -129,6 +132,8 @@ struct WorkerHandle {
 struct State {
     /// What is listened on, with copies of the sockets for the next process.
     bound: BTreeMap<Bind, Bound>,
+    /// What is listened on no longer but whose flows may go on for a while: our own, should the address be wanted again.
+    leaving: Vec<(Bind, Weak<()>)>,
     admissions: HashMap<ListenerName, Arc<Admission>>,
     stopped: bool,
 }
@@ -137,6 +142,8 @@ struct State {
 struct Bound {
     listener: ListenerName,
     sockets: Vec<OwnedFd>,
+    /// Held by whoever serves one of the sockets, also after it was told to stop.
+    alive: Arc<()>,
 }
 
 impl DataPlane {
@@ -156,7 +163,7 @@ impl DataPlane {
         }
         let tls = Arc::new(TlsStore::new(options.ticket_keys));
         let certificates = tls.prepare(&config)?;
-        let opened = open_new(&config, &BTreeMap::new(), &mut inherited, count)?;
+        let opened = open_new(&config, &State::default(), &mut inherited, count)?;
         tls.commit(certificates);
         let director = Director::start(count, options.saved).map_err(ApplyError::Thread)?;
         director.apply(Arc::clone(&config));
@@ -213,17 +220,24 @@ impl DataPlane {
             self.tls.retain(&config);
             return Ok(generation);
         }
-        let opened = open_new(&config, &state.bound, &mut BTreeMap::new(), self.workers.len())?;
+        let opened = open_new(&config, &state, &mut BTreeMap::new(), self.workers.len())?;
         self.tls.commit(certificates);
         let generation = self.director.apply(Arc::clone(&config));
         self.tls.retain(&config);
         let wanted: HashMap<Bind, &ListenerName> = wanted_binds(&config).map(|(bind, listener)| (bind, &listener.name)).collect();
         let gone: Vec<Bind> =
             state.bound.iter().filter(|(bind, bound)| wanted.get(bind) != Some(&&bound.listener)).map(|(bind, _)| *bind).collect();
-        state.bound.retain(|bind, _| !gone.contains(bind));
+        state.leaving.retain(|(_, alive)| alive.strong_count() > 0);
+        for bind in &gone {
+            if let Some(bound) = state.bound.remove(bind) {
+                state.leaving.push((*bind, Arc::downgrade(&bound.alive)));
+            }
+        }
         // Nobody waits: what is in their queues is served as before.
         let (done, _) = std::sync::mpsc::channel();
-        self.tell(|| Command::Unlisten { binds: gone.clone(), hand_over: false, done: done.clone() });
+        let (rebound, gone): (Vec<Bind>, Vec<Bind>) = gone.into_iter().partition(|bind| wanted.contains_key(bind));
+        self.tell(|| Command::Unlisten { binds: gone.clone(), mode: StopMode::Drain, done: done.clone() });
+        self.tell(|| Command::Unlisten { binds: rebound.clone(), mode: StopMode::Rebound, done: done.clone() });
         self.serve(&mut state, opened);
         state.admissions.retain(|name, _| config.listeners.contains_key(name));
         Ok(generation)
@@ -277,7 +291,8 @@ impl DataPlane {
         state.stopped = true;
         let binds: Vec<Bind> = std::mem::take(&mut state.bound).into_keys().collect();
         let (done, all_done) = std::sync::mpsc::channel();
-        self.tell(|| Command::Unlisten { binds: binds.clone(), hand_over, done: done.clone() });
+        let mode = if hand_over { StopMode::HandOver } else { StopMode::Drain };
+        self.tell(|| Command::Unlisten { binds: binds.clone(), mode, done: done.clone() });
         self.tell(|| Command::Drain);
         drop((state, done));
         // Disconnected is what is awaited. A worker that hangs must not hold up the end.
@@ -318,18 +333,20 @@ impl DataPlane {
             let Some(slot) = slot else { continue };
             let admission = Arc::clone(state.admissions.entry(listener.clone()).or_default());
             let mut kept = Vec::with_capacity(sockets.len());
+            let alive = Arc::new(());
             for (index, socket) in sockets.into_iter().enumerate() {
                 match socket.try_clone() {
                     Ok(copy) => kept.push(copy),
                     Err(error) => tracing::warn!(%address, %error, "a listening socket cannot be handed over later"),
                 }
-                let command = Command::Listen { bind, socket, listener: slot, admission: Arc::clone(&admission) };
+                let command =
+                    Command::Listen { bind, socket, listener: slot, admission: Arc::clone(&admission), alive: Arc::clone(&alive) };
                 let worker = &self.workers[index % self.workers.len()];
                 if worker.commands.send(command).is_err() {
                     tracing::error!(%address, "a worker has ended");
                 }
             }
-            state.bound.insert(bind, Bound { listener, sockets: kept });
+            state.bound.insert(bind, Bound { listener, sockets: kept, alive });
         }
     }
 
@@ -356,7 +373,7 @@ struct Opened {
 /// workers: each has a queue of its own in the kernel.
 fn open_new(
     config: &Config,
-    bound: &BTreeMap<Bind, Bound>,
+    State { bound, leaving, .. }: &State,
     inherited: &mut BTreeMap<Bind, Vec<OwnedFd>>,
     workers: usize,
 ) -> Result<Vec<Opened>, ApplyError> {
@@ -368,7 +385,8 @@ fn open_new(
         }
         let mut sockets = inherited.remove(&bind).unwrap_or_default();
         let movable = movable.contains(&bind.address.ip());
-        if sockets.is_empty() && !bound.contains_key(&bind) {
+        let is_ours = bound.contains_key(&bind) || leaving.iter().any(|(left, alive)| *left == bind && alive.strong_count() > 0);
+        if sockets.is_empty() && !is_ours {
             probe(bind, movable).map_err(|source| bind_error(listener, bind.address, source))?;
         }
         while sockets.len() < workers {
@@ -419,7 +437,11 @@ fn listen(bind: Bind, movable: bool) -> io::Result<OwnedFd> {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_port(true)?;
-    if !is_udp {
+    if is_udp {
+        // Datagrams that come while a worker is busy; what the kernel does not grant was not needed to start.
+        let _ = socket.set_recv_buffer_size(UDP_BUFFER_BYTES);
+        let _ = socket.set_send_buffer_size(UDP_BUFFER_BYTES);
+    } else {
         socket.set_reuse_address(true)?;
         socket.set_tcp_nodelay(true)?;
     }

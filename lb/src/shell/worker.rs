@@ -44,10 +44,10 @@ const ACCEPT_BATCH: u32 = 64;
 #[derive(Debug)]
 pub(super) enum Command {
     /// Serve this socket.
-    Listen { bind: Bind, socket: OwnedFd, listener: u32, admission: Arc<Admission> },
-    /// Serve these sockets no longer. Without `hand_over` what is in their queues is served first.
-    /// `done` is let go of when that is so.
-    Unlisten { binds: Vec<Bind>, hand_over: bool, done: std::sync::mpsc::Sender<()> },
+    /// `alive` is held until nothing of it is left.
+    Listen { bind: Bind, socket: OwnedFd, listener: u32, admission: Arc<Admission>, alive: Arc<()> },
+    /// Serve these sockets no longer, unless handed over after what is in their queues. `done` is let go of when that is so.
+    Unlisten { binds: Vec<Bind>, mode: StopMode, done: std::sync::mpsc::Sender<()> },
     /// From now on connections are closed after their next response.
     Drain,
     /// Show that you are alive: put the number there.
@@ -207,13 +207,16 @@ async fn keep_house(worker: Rc<Worker>, reclaim: Option<fn()>) {
 
 async fn obey(worker: &Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command>) {
     let mut sockets: HashMap<Bind, Vec<Rc<Stop>>> = HashMap::new();
+    // Of datagrams, whose flows may go on for a while.
+    let mut leaving: HashMap<Bind, Vec<Rc<Stop>>> = HashMap::new();
     while let Some(command) = commands.recv().await {
         match command {
-            Command::Listen { bind, socket, listener, admission } => {
+            Command::Listen { bind, socket, listener, admission, alive } => {
                 let stop = Rc::new(Stop::default());
                 if bind.is_udp {
+                    leaving.remove(&bind).into_iter().flatten().for_each(|stop| stop.tell(StopMode::Rebound));
                     sockets.entry(bind).or_default().push(Rc::clone(&stop));
-                    tokio::task::spawn_local(udp::serve(Rc::clone(worker), socket, bind.address, listener, stop));
+                    tokio::task::spawn_local(udp::serve(Rc::clone(worker), socket, bind.address, listener, stop, alive));
                     continue;
                 }
                 match TcpListener::from_std(StdListener::from(socket)) {
@@ -224,11 +227,20 @@ async fn obey(worker: &Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command
                     Err(error) => tracing::error!(address = %bind.address, %error, "cannot serve a listening socket"),
                 }
             }
-            Command::Unlisten { binds, hand_over, done } => {
-                for stop in binds.iter().filter_map(|bind| sockets.remove(bind)).flatten() {
-                    stop.hand_over.set(hand_over);
-                    stop.done.replace(Some(done.clone()));
-                    stop.now.notify_one();
+            Command::Unlisten { binds, mode, done } => {
+                leaving.retain(|_, stops| {
+                    // Ours is the last one once the task has ended.
+                    stops.retain(|stop| Rc::strong_count(stop) > 1);
+                    !stops.is_empty()
+                });
+                for bind in binds {
+                    for stop in sockets.remove(&bind).into_iter().flatten() {
+                        stop.done.replace(Some(done.clone()));
+                        stop.tell(mode);
+                        if bind.is_udp && mode == StopMode::Drain {
+                            leaving.entry(bind).or_default().push(stop);
+                        }
+                    }
                 }
             }
             Command::Drain => {
@@ -242,13 +254,32 @@ async fn obey(worker: &Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command
     }
 }
 
+/// What becomes of clients that come to a socket which is served no longer.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) enum StopMode {
+    /// Those in its queue are served; nobody else is there to take others.
+    #[default]
+    Drain,
+    /// Those in its queue are served; another listener of this process takes the others.
+    Rebound,
+    /// All of them are left to another process, which has the same socket.
+    HandOver,
+}
+
 /// Ends an accept loop.
 #[derive(Debug, Default)]
 pub(super) struct Stop {
     pub(super) now: Notify,
-    pub(super) hand_over: Cell<bool>,
+    pub(super) mode: Cell<StopMode>,
     /// Dropped with the accept loop, which somebody waits for.
     pub(super) done: RefCell<Option<std::sync::mpsc::Sender<()>>>,
+}
+
+impl Stop {
+    fn tell(&self, mode: StopMode) {
+        self.mode.set(mode);
+        self.now.notify_one();
+    }
 }
 
 async fn accept(worker: Rc<Worker>, socket: TcpListener, listener: u32, admission: Arc<Admission>, stop: Rc<Stop>) {
@@ -267,7 +298,7 @@ async fn accept(worker: Rc<Worker>, socket: TcpListener, listener: u32, admissio
             tokio::task::yield_now().await;
         }
     }
-    if !stop.hand_over.get() {
+    if stop.mode.get() != StopMode::HandOver {
         serve_queue(&worker, socket, &mut known, &admission);
     }
 }

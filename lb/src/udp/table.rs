@@ -12,6 +12,9 @@ use std::net::{IpAddr, SocketAddr};
 /// push out who is talking.
 const EVICT_QUIET_MS: u64 = 1000;
 
+/// Flows that end in one turn: each costs a system call, and others wait for theirs.
+const ENDS_MAX: usize = 512;
+
 /// No flow.
 const NIL: u32 = u32::MAX;
 
@@ -55,6 +58,7 @@ pub enum Admit {
 
 /// Why a flow ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
 pub enum Closed {
     /// Nothing was heard from either side.
     Idle,
@@ -62,6 +66,29 @@ pub enum Closed {
     Evicted,
     /// The time to leave its endpoint was up.
     Left,
+    /// The endpoint refused it. Not found out by the table.
+    Refused,
+    /// The process ended. Not found out by the table.
+    Cut,
+}
+
+impl Closed {
+    /// How many there are.
+    pub const COUNT: usize = 5;
+
+    /// All of them, in order.
+    pub const ALL: [Closed; Closed::COUNT] = [Closed::Idle, Closed::Evicted, Closed::Left, Closed::Refused, Closed::Cut];
+
+    /// The word used in metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Closed::Idle => "idle",
+            Closed::Evicted => "evicted",
+            Closed::Left => "left",
+            Closed::Refused => "refused",
+            Closed::Cut => "cut",
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -136,11 +163,17 @@ impl Table {
         self.flow(id).map(|flow| flow.key)
     }
 
+    /// A client sent something, and no flow is to begin. The flow it belongs to, if there is one.
+    pub fn handle_client_of_old(&mut self, key: FlowKey, now_ms: u64) -> Option<FlowId> {
+        let index = *self.by_key.get(&key)?;
+        self.hear(index, now_ms);
+        Some(self.id(index))
+    }
+
     /// A client sent something. Outputs are to be polled afterwards: a new flow may have cost an old one.
     pub fn handle_client(&mut self, key: FlowKey, now_ms: u64) -> Admit {
-        if let Some(&index) = self.by_key.get(&key) {
-            self.hear(index, now_ms);
-            return Admit::Known(self.id(index));
+        if let Some(id) = self.handle_client_of_old(key, now_ms) {
+            return Admit::Known(id);
         }
         if self.len() >= self.settings.flows_max as usize && !self.evict(now_ms) {
             return Admit::Full;
@@ -174,13 +207,12 @@ impl Table {
         true
     }
 
-    /// The flow's endpoint is gone: it may stay there until then at most. `None`: the endpoint is back. The first date stands.
-    pub fn leave(&mut self, id: FlowId, until_ms: Option<u64>) {
+    /// The flow's endpoint leaves: it may stay there until then at most. Of several dates the earliest stands.
+    pub fn leave(&mut self, id: FlowId, until_ms: u64) {
         let Some(flow) = self.flow_mut(id) else { return };
-        flow.leave_ms = until_ms.map(|until| flow.leave_ms.unwrap_or(until));
-        if let Some(leave) = flow.leave_ms {
-            self.leave_next_ms = Some(self.leave_next_ms.map_or(leave, |next| next.min(leave)));
-        }
+        let leave = flow.leave_ms.map_or(until_ms, |before| before.min(until_ms));
+        flow.leave_ms = Some(leave);
+        self.leave_next_ms = Some(self.leave_next_ms.map_or(leave, |next| next.min(leave)));
     }
 
     /// Forgets a flow at once, without an output.
@@ -190,17 +222,18 @@ impl Table {
         }
     }
 
-    /// Ends what is due.
+    /// Ends what is due, but not more at once than costs a moment: what is left over is due still.
     pub fn handle_timeout(&mut self, now_ms: u64) {
-        while let Some(due) = self.idle_next_ms()
-            && due <= now_ms
-        {
+        for _ in 0..ENDS_MAX {
+            if self.idle_next_ms().is_none_or(|due| due > now_ms) {
+                break;
+            }
             self.end(self.oldest, Closed::Idle);
         }
         if self.leave_next_ms.is_some_and(|due| due <= now_ms) {
             let leave = |slot: &Slot| slot.flow.as_ref().and_then(|flow| flow.leave_ms);
-            let due: Vec<u32> =
-                (0..self.slots.len() as u32).filter(|i| leave(&self.slots[*i as usize]).is_some_and(|at| at <= now_ms)).collect();
+            let is_due = |index: &u32| leave(&self.slots[*index as usize]).is_some_and(|at| at <= now_ms);
+            let due: Vec<u32> = (0..self.slots.len() as u32).filter(is_due).take(ENDS_MAX).collect();
             for index in due {
                 self.end(index, Closed::Left);
             }
@@ -396,18 +429,50 @@ mod tests {
     fn who_must_leave_leaves_in_time_though_it_talks() {
         let mut table = Table::new(SETTINGS, 7);
         let Admit::New(id) = table.handle_client(key(1), 0) else { panic!("there is room") };
-        table.leave(id, Some(2000));
-        table.leave(id, Some(9000));
+        table.leave(id, 3000);
+        table.leave(id, 2000);
+        table.leave(id, 9000);
         assert_eq!(table.poll_timeout(), Some(2000));
         table.handle_client(key(1), 1999);
         table.handle_timeout(2000);
         assert_eq!(ended(&mut table), [Closed::Left]);
-        let Admit::New(id) = table.handle_client(key(1), 2000) else { panic!("there is room") };
-        table.leave(id, Some(3000));
-        table.leave(id, None);
-        table.handle_timeout(3000);
-        assert_eq!(ended(&mut table), []);
-        assert_eq!(table.len(), 1);
+        assert!(matches!(table.handle_client(key(1), 2000), Admit::New(new) if new != id), "elsewhere");
+        table.leave(id, 2000);
+        table.handle_timeout(2000);
+        assert_eq!(ended(&mut table), [], "what is said about a dead one does not concern who has its place");
+    }
+
+    #[test]
+    fn nothing_new_begins_where_only_the_old_are_served() {
+        let mut table = Table::new(SETTINGS, 7);
+        let Admit::New(id) = table.handle_client(key(1), 0) else { panic!("there is room") };
+        assert_eq!(table.handle_client_of_old(key(2), 1), None);
+        assert_eq!(table.handle_client_of_old(key(1), 4000), Some(id));
+        assert_eq!((table.len(), table.poll_timeout()), (1, Some(9000)));
+    }
+
+    #[test]
+    fn many_that_end_together_end_in_turns() {
+        let many = ENDS_MAX + 10;
+        let mut table = Table::new(Settings { flows_max: 10_000, idle_ms: 5000 }, 7);
+        let begin = |table: &mut Table, now: u64| {
+            for port in 0..many as u16 {
+                table.handle_client(key(port), now);
+            }
+        };
+        begin(&mut table, 0);
+        table.handle_timeout(6000);
+        assert_eq!((ended(&mut table).len(), table.poll_timeout()), (ENDS_MAX, Some(5000)));
+        table.handle_timeout(6000);
+        assert_eq!((ended(&mut table).len(), table.poll_timeout()), (10, None));
+        begin(&mut table, 7000);
+        for id in table.ids().collect::<Vec<_>>() {
+            table.leave(id, 8000);
+        }
+        table.handle_timeout(8000);
+        assert_eq!((ended(&mut table).len(), table.poll_timeout()), (ENDS_MAX, Some(8000)));
+        table.handle_timeout(8000);
+        assert_eq!((ended(&mut table).len(), table.len(), table.poll_timeout()), (10, 0, None));
     }
 
     /// Many clients over a virtual clock, against a model that looks at everything each time.
@@ -459,7 +524,7 @@ mod tests {
                     match why {
                         Closed::Idle => assert!(quiet >= settings.idle_ms, "seed {seed} step {step}"),
                         Closed::Evicted => assert!(quiet >= EVICT_QUIET_MS, "seed {seed} step {step}"),
-                        Closed::Left => panic!("nobody was told to leave"),
+                        other => panic!("nobody was told to end by {other:?}"),
                     }
                 }
                 assert_eq!(table.len(), model.len(), "seed {seed} step {step}");
