@@ -57,7 +57,7 @@ pub(super) const FAMILIES: &[Family] = &[
         help: "Datagrams received from clients and sent to endpoints, received from endpoints and sent to clients.",
         samples: |p, s: &mut Samples<'_>| {
             each(p, |labels, listener| {
-                let ways: [(&str, fn(&UdpShard) -> &AtomicU64); 4] = [
+                let ways: [(&str, Counter); 4] = [
                     ("from-client", |udp| &udp.from_clients),
                     ("to-endpoint", |udp| &udp.to_endpoints),
                     ("from-endpoint", |udp| &udp.from_endpoints),
@@ -84,3 +84,6 @@ pub(super) const FAMILIES: &[Family] = &[
         },
     },
 ];
+
+/// A counter of a worker's share.
+type Counter = fn(&UdpShard) -> &AtomicU64;
