@@ -19,6 +19,9 @@ use support::config;
 use weir_config::Config;
 use weir_hypervisor::{CloneSpec, Fleet, Hypervisor, MachineView, Progress, WaitFor};
 
+/// A guest has booted by then, also on a busy machine.
+const BOOT: Duration = Duration::from_secs(120);
+
 /// One test at a time: guests in software emulation need the machine, and one of the tests kills children of this process.
 static ALONE: Mutex<()> = Mutex::new(());
 
