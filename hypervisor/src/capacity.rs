@@ -66,7 +66,7 @@ impl Room {
         }
     }
 
-    /// How many of these it takes, one after the other, and why not one more. It is counted no further than [`MORE_MAX`].
+    /// How many of these it takes, one after the other, and why not one more. It is counted no further than `MORE_MAX`.
     pub fn more(&self, want: Want) -> (u32, String) {
         let mut room = self.clone();
         for more in 0..MORE_MAX {
