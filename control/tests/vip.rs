@@ -77,6 +77,7 @@ impl Site {
         }
         site.wait_master("a");
         // Only who knows the other hands over to it.
+        until("the API of b answers", PATIENCE, || site.weir("b", &["status"]).status.success());
         until("the nodes know each other", PATIENCE, || {
             ["a", "b"].iter().all(|host| !site.router(host)["peers"].as_array().is_none_or(Vec::is_empty))
         });
