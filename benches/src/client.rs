@@ -7,29 +7,30 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::load::response::{Progress, ResponseReader};
+use crate::wire::{self, Security, Wire};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A kept connection.
 pub(crate) struct Client {
-    stream: TcpStream,
+    wire: Wire,
     reader: ResponseReader,
 }
 
 impl Client {
-    pub(crate) fn connect(address: SocketAddr) -> Result<Client> {
+    pub(crate) fn connect(address: SocketAddr, security: Security) -> Result<Client> {
         let stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(TIMEOUT))?;
-        Ok(Client { stream, reader: ResponseReader::keeping_body() })
+        Ok(Client { wire: Wire::new(stream, &wire::secure(security)), reader: ResponseReader::keeping_body() })
     }
 
     /// The body of a 200.
     pub(crate) fn get(&mut self, host: &str, path: &str) -> Result<Vec<u8>> {
-        self.stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes())?;
+        self.wire.write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes())?;
         let mut chunk = [0; 16 * 1024];
         loop {
-            let read = self.stream.read(&mut chunk)?;
+            let read = self.wire.read(&mut chunk)?;
             if read == 0 {
                 bail!("the connection was closed");
             }
@@ -44,7 +45,7 @@ impl Client {
 
 /// One request on a connection of its own.
 pub(crate) fn fetch(address: SocketAddr, host: &str, path: &str) -> Result<Vec<u8>> {
-    Client::connect(address)?.get(host, path)
+    Client::connect(address, Security::None)?.get(host, path)
 }
 
 /// Sends a request with a JSON body and expects success. The answer may have any shape.
@@ -63,6 +64,11 @@ pub(crate) fn change(address: SocketAddr, method: &str, path: &str, body: &str) 
         bail!("{method} {path}: {answer}");
     }
     Ok(())
+}
+
+/// The same under TLS.
+pub(crate) fn fetch_secure(address: SocketAddr, host: &str, path: &str) -> Result<Vec<u8>> {
+    Client::connect(address, Security::Full)?.get(host, path)
 }
 
 /// A connection is accepted, and neither ended nor reset at once: the proxy reached an endpoint.

@@ -6,7 +6,7 @@
 //!
 //! - [`suites`]: what is measured; [`targets`]: what weir promises; [`report`]: table and JSON
 //! - [`peers`]: how each product is started; [`process`]: children, pinned and never left behind; [`cpu`]: what they used
-//! - [`origin`], [`relay`], [`load`]: our own ends of the wire, each a process of its own, all on [`poller`]
+//! - [`origin`], [`relay`], [`load`]: our own ends of the wire, each a process of its own, all on [`poller`]; [`wire`]: plain or under TLS
 
 mod client;
 mod cpu;
@@ -20,6 +20,7 @@ mod relay;
 mod report;
 mod suites;
 mod targets;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -139,6 +140,7 @@ enum Suite {
     Memory,
     Latency,
     Membership,
+    Tls,
 }
 
 /// Above this load average something else competes for the two cores.
@@ -176,6 +178,7 @@ fn run(args: &RunArgs) -> Result<ExitCode> {
             Suite::Memory => suites::memory::run(&mut bench),
             Suite::Latency => suites::latency::run(&mut bench),
             Suite::Membership => suites::membership::run(&mut bench),
+            Suite::Tls => suites::tls::run(&mut bench),
         }
         .with_context(|| format!("suite {suite:?}"))?;
     }

@@ -68,12 +68,15 @@ pub(crate) struct Job {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mode {
     Http,
+    /// HTTP under TLS towards clients.
+    Https,
     Tcp,
 }
 
 /// A proxy that serves.
 pub(crate) struct Proxy {
     pub(crate) peer: Peer,
+    pub(crate) mode: Mode,
     pub(crate) process: Process,
     pub(crate) address: SocketAddr,
 }
@@ -115,6 +118,9 @@ impl Peer {
         std::fs::create_dir_all(&dir)?;
         let address = loopback(job.listen_port);
         let config = dir.join(self.config_name());
+        if job.mode == Mode::Https {
+            write_certificate(&dir)?;
+        }
         if let Some(template) = self.template(job.mode) {
             std::fs::write(&config, fill(template, &self.values(job, &dir)))?;
         }
@@ -123,7 +129,7 @@ impl Peer {
         let spec = Spec { name: &self.to_string(), core: Core::Proxy, program, args, death_signal, dir: &dir };
         let mut process = process::spawn(spec)?;
         wait_until_serving(&mut process, job.mode, address).with_context(|| format!("{self} with {}", config.display()))?;
-        Ok(Proxy { peer: self, process, address })
+        Ok(Proxy { peer: self, mode: job.mode, process, address })
     }
 
     /// Envoy tells formats by the extension.
@@ -133,13 +139,13 @@ impl Peer {
 
     fn template(self, mode: Mode) -> Option<&'static str> {
         Some(match (self, mode) {
-            (Peer::Weir, Mode::Http) => include_str!("../peers/weir-http.toml"),
+            (Peer::Weir, Mode::Http | Mode::Https) => include_str!("../peers/weir-http.toml"),
             (Peer::Weir, Mode::Tcp) => include_str!("../peers/weir-tcp.toml"),
-            (Peer::Nginx | Peer::NginxLargeBuffers, Mode::Http) => include_str!("../peers/nginx-http.conf"),
+            (Peer::Nginx | Peer::NginxLargeBuffers, Mode::Http | Mode::Https) => include_str!("../peers/nginx-http.conf"),
             (Peer::Nginx | Peer::NginxLargeBuffers, Mode::Tcp) => include_str!("../peers/nginx-tcp.conf"),
-            (Peer::Haproxy | Peer::HaproxySplice, Mode::Http) => include_str!("../peers/haproxy-http.cfg"),
+            (Peer::Haproxy | Peer::HaproxySplice, Mode::Http | Mode::Https) => include_str!("../peers/haproxy-http.cfg"),
             (Peer::Haproxy | Peer::HaproxySplice, Mode::Tcp) => include_str!("../peers/haproxy-tcp.cfg"),
-            (Peer::Envoy, Mode::Http) => include_str!("../peers/envoy-http.yaml"),
+            (Peer::Envoy, Mode::Http | Mode::Https) => include_str!("../peers/envoy-http.yaml"),
             (Peer::Envoy, Mode::Tcp) => include_str!("../peers/envoy-tcp.yaml"),
             (Peer::Relay, _) => return None,
         })
@@ -160,17 +166,31 @@ impl Peer {
             ("access_log", access_log),
             ("load_module", nginx_stream_module()),
             ("extra", self.extra(job, &log)),
+            ("tls", if job.mode == Mode::Https { self.tls(dir) } else { String::new() }),
         ]
+    }
+
+    /// What the listening socket is told about TLS.
+    fn tls(self, dir: &Path) -> String {
+        let file = dir.join(CERTIFICATE).display().to_string();
+        match self {
+            Peer::Weir => format!("[[listener.web.tls.certificate]]\nfile = \"{file}\""),
+            Peer::Nginx | Peer::NginxLargeBuffers => {
+                format!("ssl; ssl_certificate {file}; ssl_certificate_key {file}; ssl_protocols TLSv1.2 TLSv1.3")
+            }
+            Peer::Haproxy | Peer::HaproxySplice => format!("ssl crt {file} alpn http/1.1"),
+            Peer::Envoy | Peer::Relay => String::new(),
+        }
     }
 
     /// Lines that depend on the variant.
     fn extra(self, job: &Job, log: &Path) -> String {
         let mut lines: Vec<String> = Vec::new();
         match (self, job.mode) {
-            (Peer::Weir, Mode::Http) if job.access_log => {
+            (Peer::Weir, Mode::Http | Mode::Https) if job.access_log => {
                 lines.push(format!("\n[access_log]\npath   = \"{}\"\nformat = \"json\"", log.display()));
             }
-            (Peer::Nginx | Peer::NginxLargeBuffers, Mode::Http) => {
+            (Peer::Nginx | Peer::NginxLargeBuffers, Mode::Http | Mode::Https) => {
                 if self == Peer::NginxLargeBuffers {
                     lines.push(
                         "proxy_buffers 64 32k; proxy_busy_buffers_size 256k; proxy_buffer_size 32k; proxy_max_temp_file_size 0;".into(),
@@ -220,6 +240,14 @@ fn on_path(name: &str) -> PathBuf {
     std::env::split_paths(&folders).chain(sbin).map(|f| f.join(name)).find(|p| p.is_file()).unwrap_or_else(|| name.into())
 }
 
+/// The chain with its key, as all peers read it.
+const CERTIFICATE: &str = "bench.pem";
+
+fn write_certificate(dir: &Path) -> Result<()> {
+    let made = rcgen::generate_simple_self_signed(["bench.example".to_owned()])?;
+    Ok(std::fs::write(dir.join(CERTIFICATE), made.cert.pem() + &made.signing_key.serialize_pem())?)
+}
+
 /// Replaces each `{{key}}`.
 pub(crate) fn fill(template: &str, values: &[(&str, String)]) -> String {
     values.iter().fold(template.to_owned(), |text, (key, value)| text.replace(&format!("{{{{{key}}}}}"), value))
@@ -232,6 +260,7 @@ fn wait_until_serving(process: &mut Process, mode: Mode, address: SocketAddr) ->
         process.check_alive()?;
         let serving = match mode {
             Mode::Http => client::fetch(address, "bench.example", "/healthz").map(drop),
+            Mode::Https => client::fetch_secure(address, "bench.example", "/healthz").map(drop),
             Mode::Tcp => client::stays_open(address),
         };
         match serving {
@@ -251,7 +280,7 @@ mod tests {
         let job =
             Job { mode: Mode::Http, listen_port: 1, api_port: 2, origins: [loopback(3), loopback(4)], access_log: true, forwarded: true };
         for peer in [Peer::Weir, Peer::Nginx, Peer::NginxLargeBuffers, Peer::Haproxy, Peer::HaproxySplice, Peer::Envoy] {
-            for mode in [Mode::Http, Mode::Tcp] {
+            for mode in [Mode::Http, Mode::Https, Mode::Tcp] {
                 let job = Job { mode, ..job.clone() };
                 let text = fill(peer.template(mode).expect("has one"), &peer.values(&job, Path::new("/tmp")));
                 assert!(!text.contains("{{"), "{peer} {mode:?}: {text}");

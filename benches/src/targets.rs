@@ -69,6 +69,12 @@ pub(crate) const TARGETS: &[Target] = &[
     limit("memory", "at rest", "resident", 12.0),
     ratio("latency", "half of saturation", "p50 added", &["haproxy"], 1.0),
     ratio("latency", "half of saturation", "p99 added", &["haproxy"], 1.0),
+    ratio("tls", "100 B", "cpu/request", NGINX, 0.95),
+    ratio("tls", "100 B", "cpu/request", HAPROXY, 0.85),
+    // 1.1 times as many handshakes per second of CPU time.
+    ratio("tls", "full handshakes", "cpu/handshake", NGINX, 0.91),
+    ratio("tls", "resumed handshakes", "cpu/handshake", NGINX, 0.91),
+    limit("tls", "idle clients", "per connection", 8.0),
     Target { suite: "membership", case: "1,000 endpoints", metric: "add", against: Against::LimitForAll, at_most: 10.0 },
     Target { suite: "membership", case: "1,000 endpoints", metric: "remove", against: Against::LimitForAll, at_most: 10.0 },
     limit("membership", "1,000 pools of 10", "start", 1000.0),

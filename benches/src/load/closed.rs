@@ -1,7 +1,6 @@
 //! Closed loop: each connection has one exchange under way, and begins the next when it ends.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -11,6 +10,7 @@ use super::{Outcome, Target, Window};
 use crate::cpu;
 use crate::net;
 use crate::poller::{EDGE, EventFlags, Poller, Slots};
+use crate::wire::{self, Secure, Wire};
 
 /// What one exchange is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -33,7 +33,7 @@ const MESSAGE: [u8; 100] = [b'x'; 100];
 const ERRORS_MAX: u64 = 10_000;
 
 struct Connection {
-    stream: TcpStream,
+    wire: Wire,
     reader: ResponseReader,
     /// The first message was sent.
     started: bool,
@@ -46,6 +46,7 @@ struct Connection {
 struct Load<'a> {
     kind: Kind,
     target: &'a Target,
+    secure: Secure,
     request: Vec<u8>,
     poller: Poller,
     connections: Slots<Connection>,
@@ -66,6 +67,7 @@ pub(crate) fn run(kind: Kind, target: &Target, window: &Window) -> Result<Outcom
     let mut load = Load {
         kind,
         target,
+        secure: wire::secure(target.security),
         request: target.request(kind != Kind::Connect),
         poller: Poller::new()?,
         connections: Slots::new(),
@@ -88,16 +90,15 @@ pub(crate) fn run(kind: Kind, target: &Target, window: &Window) -> Result<Outcom
 
 impl Load<'_> {
     fn connect(&mut self) -> Result<()> {
-        let stream = net::connect_start(self.target.target)?;
-        let at =
-            self.connections.insert(Connection { stream, reader: ResponseReader::new(), started: false, answered: false, echo_left: 0 });
-        let stream = &self.connections.get_mut(at).expect("just inserted").stream;
+        let wire = Wire::new(net::connect_start(self.target.target)?, &self.secure);
+        let at = self.connections.insert(Connection { wire, reader: ResponseReader::new(), started: false, answered: false, echo_left: 0 });
+        let wire = &self.connections.get_mut(at).expect("just inserted").wire;
         let flags = match self.kind {
             Kind::Source => EventFlags::IN,
             Kind::Sink => EventFlags::OUT,
             _ => EDGE,
         };
-        Ok(self.poller.add(stream, at as u64, flags)?)
+        Ok(self.poller.add(wire, at as u64, flags)?)
     }
 
     fn run_for(&mut self, duration: Duration) -> Result<()> {
@@ -122,8 +123,8 @@ impl Load<'_> {
                 drive_http(connection, &self.request, self.kind == Kind::Connect, flags, &mut self.scratch, &mut self.seen)
             }
             Kind::Echo => drive_echo(connection, &mut self.scratch, &mut self.seen),
-            Kind::Source => counted(connection.stream.read(&mut self.scratch), &mut self.seen),
-            Kind::Sink => counted(connection.stream.write(&self.scratch), &mut self.seen),
+            Kind::Source => counted(connection.wire.read(&mut self.scratch), &mut self.seen),
+            Kind::Sink => counted(connection.wire.write(&self.scratch), &mut self.seen),
         };
         match after {
             After::Kept => return Ok(()),
@@ -155,7 +156,7 @@ fn counted(moved: std::io::Result<usize>, seen: &mut Outcome) -> After {
 
 /// Requests and messages fit a socket buffer; one that does not is an error.
 fn send(connection: &mut Connection, bytes: &[u8]) -> bool {
-    connection.stream.write(bytes).ok() == Some(bytes.len())
+    connection.wire.write(bytes).ok() == Some(bytes.len())
 }
 
 fn drive_http(connection: &mut Connection, request: &[u8], once: bool, flags: EventFlags, scratch: &mut [u8], seen: &mut Outcome) -> After {
@@ -167,7 +168,7 @@ fn drive_http(connection: &mut Connection, request: &[u8], once: bool, flags: Ev
         return if send(connection, request) { After::Kept } else { After::Failed };
     }
     loop {
-        let read = match connection.stream.read(scratch) {
+        let read = match connection.wire.read(scratch) {
             // With `Connection: close` the end must follow a whole response.
             Ok(0) => return if connection.answered { After::Ended } else { After::Failed },
             Ok(n) => n,
@@ -180,6 +181,7 @@ fn drive_http(connection: &mut Connection, request: &[u8], once: bool, flags: Ev
             Progress::Done { ok: true, close } => {
                 seen.done += 1;
                 if once {
+                    seen.resumed += u64::from(connection.wire.is_resumed());
                     connection.answered = true;
                 } else if close {
                     return After::Ended;
@@ -200,7 +202,7 @@ fn drive_echo(connection: &mut Connection, scratch: &mut [u8], seen: &mut Outcom
         connection.echo_left = MESSAGE.len();
         return if send(connection, &MESSAGE) { After::Kept } else { After::Failed };
     }
-    match connection.stream.read(scratch) {
+    match connection.wire.read(scratch) {
         Ok(n) if n > 0 && n <= connection.echo_left => {
             connection.echo_left -= n;
             seen.bytes += n as u64;

@@ -1,7 +1,6 @@
 //! Opens connections, makes one request on each, and then holds them idle until its standard input ends.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -10,12 +9,13 @@ use super::Target;
 use super::response::{Progress, ResponseReader};
 use crate::net;
 use crate::poller::{EDGE, EventFlags, Poller};
+use crate::wire::{self, Wire};
 
 /// All connections must have had their answer by then.
 const DEADLINE: Duration = Duration::from_secs(30);
 
 struct Connection {
-    stream: TcpStream,
+    wire: Wire,
     reader: ResponseReader,
     started: bool,
 }
@@ -23,6 +23,7 @@ struct Connection {
 /// Prints `ready` once every connection has had its answer; at most `at_once` requests are under way at any moment.
 pub(crate) fn run(target: &Target, at_once: usize) -> Result<()> {
     let request = target.request(true);
+    let secure = wire::secure(target.security);
     let mut poller = Poller::new()?;
     let mut connections: Vec<Connection> = Vec::new();
     let mut answered = 0;
@@ -31,9 +32,9 @@ pub(crate) fn run(target: &Target, at_once: usize) -> Result<()> {
     let deadline = Instant::now() + DEADLINE;
     while answered < target.connections {
         while connections.len() < target.connections && connections.len() - answered < at_once {
-            let stream = net::connect_start(target.target)?;
-            poller.add(&stream, connections.len() as u64, EDGE)?;
-            connections.push(Connection { stream, reader: ResponseReader::new(), started: false });
+            let wire = Wire::new(net::connect_start(target.target)?, &secure);
+            poller.add(&wire, connections.len() as u64, EDGE)?;
+            connections.push(Connection { wire, reader: ResponseReader::new(), started: false });
         }
         if Instant::now() > deadline {
             bail!("{answered} of {} connections answered in {} s", target.connections, DEADLINE.as_secs());
@@ -56,13 +57,13 @@ fn advance(connection: &mut Connection, request: &[u8], flags: EventFlags, scrat
             bail!("a connection was refused");
         }
         connection.started = true;
-        if connection.stream.write(request)? != request.len() {
+        if connection.wire.write(request)? != request.len() {
             bail!("a request did not fit the socket buffer");
         }
         return Ok(false);
     }
     loop {
-        let read = match connection.stream.read(scratch) {
+        let read = match connection.wire.read(scratch) {
             Ok(0) => bail!("an idle connection was closed"),
             Ok(n) => n,
             Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(false),

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::Security;
+
 /// What all generators need to know.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Target {
@@ -27,6 +29,9 @@ pub(crate) struct Target {
     /// Connections.
     #[arg(long, default_value_t = 64)]
     pub(crate) connections: usize,
+    /// Whether the connections are under TLS, and how each begins.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) security: Security,
 }
 
 /// When to measure, and whom.
@@ -73,6 +78,8 @@ pub(crate) struct Outcome {
     pub(crate) errors: u64,
     /// Connections that had to be made again.
     pub(crate) reconnects: u64,
+    /// Connections that began with a resumed TLS session, of those with one exchange each.
+    pub(crate) resumed: u64,
     /// Length of the window.
     pub(crate) elapsed_ns: u64,
     /// CPU time of the measured process tree.

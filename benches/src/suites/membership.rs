@@ -16,6 +16,7 @@ use crate::origin::Role;
 use crate::peers::Peer;
 use crate::process::{self, Core, Process, Spec};
 use crate::report;
+use crate::wire::Security;
 
 const ENDPOINTS: usize = 1000;
 const POOLS: usize = 1000;
@@ -61,7 +62,7 @@ fn changes(bench: &mut Bench) -> Result<()> {
 
     let mut weir = start_weir(bench, "changes", &large_pool(&endpoints))?;
     until_served(&mut weir, "bench.example")?;
-    let mut client = Client::connect(weir.listen)?;
+    let mut client = Client::connect(weir.listen, Security::None)?;
     let path = "/v1/pools/p/endpoints";
     for _ in 0..if bench.quick { 5 } else { 20 } {
         let body = format!("{{\"address\":\"{newcomer}\",\"tier\":0}}");

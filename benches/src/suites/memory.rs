@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::{Bench, Origin, PATIENCE};
+use super::{Bench, Origin, PATIENCE, security_word};
 use crate::client;
 use crate::cpu;
 use crate::origin::Role;
 use crate::peers::{Mode, Peer, Proxy};
 use crate::process::{self, Core, Process};
 use crate::report;
+use crate::wire::Security;
 
 /// Far enough above the noise of a heap, and below the limit of 20,000 file descriptors that some machines have.
 const CLIENTS: usize = 4000;
@@ -44,19 +45,7 @@ pub(crate) fn run(bench: &mut Bench) -> Result<()> {
 
 fn measure(bench: &mut Bench, peer: Peer, origin: &Origin) -> Result<()> {
     let name = peer.to_string();
-    let Some(proxy) = bench.start(peer, Mode::Http, origin, false)? else { return Ok(()) };
-    let rest = settled_rss(&proxy);
-    bench.results.add("memory", "at rest", "resident", "MiB", &name, rest as f64 / 1024.0);
-    // What the first requests of a process build once is not charged to the connections.
-    drop(hold(bench, &proxy, "/b/100", AT_ONCE, AT_ONCE)?);
-    let before = settled_rss(&proxy);
-    let clients = hold(bench, &proxy, "/b/100", CLIENTS, AT_ONCE)?;
-    let after = settled_rss(&proxy);
-    let each = (after as f64 - before as f64) / CLIENTS as f64;
-    bench.results.add("memory", "idle clients", "per connection", "KiB", &name, each);
-    drop(clients);
-    drop(proxy);
-
+    measure_clients(bench, "memory", peer, Mode::Http, origin)?;
     let Some(proxy) = bench.start(peer, Mode::Http, origin, false)? else { return Ok(()) };
     drop(hold(bench, &proxy, "/b/100", AT_ONCE, AT_ONCE)?);
     let before = settled_rss(&proxy);
@@ -72,6 +61,23 @@ fn measure(bench: &mut Bench, peer: Peer, origin: &Origin) -> Result<()> {
     Ok(())
 }
 
+/// What a proxy takes at rest, and for each idle client.
+pub(crate) fn measure_clients(bench: &mut Bench, suite: &str, peer: Peer, mode: Mode, origin: &Origin) -> Result<()> {
+    let name = peer.to_string();
+    let Some(proxy) = bench.start(peer, mode, origin, false)? else { return Ok(()) };
+    let rest = settled_rss(&proxy);
+    bench.results.add(suite, "at rest", "resident", "MiB", &name, rest as f64 / 1024.0);
+    // What the first requests of a process build once is not charged to the connections.
+    drop(hold(bench, &proxy, "/b/100", AT_ONCE, AT_ONCE)?);
+    let before = settled_rss(&proxy);
+    let clients = hold(bench, &proxy, "/b/100", CLIENTS, AT_ONCE)?;
+    let after = settled_rss(&proxy);
+    let each = (after as f64 - before as f64) / CLIENTS as f64;
+    bench.results.add(suite, "idle clients", "per connection", "KiB", &name, each);
+    drop(clients);
+    Ok(())
+}
+
 /// Connections that have made one request each, and are held until the value is dropped.
 fn hold(bench: &Bench, proxy: &Proxy, path: &str, connections: usize, at_once: usize) -> Result<Process> {
     let args = vec![
@@ -81,6 +87,7 @@ fn hold(bench: &Bench, proxy: &Proxy, path: &str, connections: usize, at_once: u
         format!("--path={path}"),
         format!("--connections={connections}"),
         format!("--at-once={at_once}"),
+        format!("--security={}", security_word(if proxy.mode == Mode::Https { Security::Full } else { Security::None })),
     ];
     let mut process = process::spawn_self("idle", Core::Load, &bench.dir, args)?;
     process.wait_ready(PATIENCE * 4)?;

@@ -6,6 +6,7 @@ pub(crate) mod latency;
 pub(crate) mod membership;
 pub(crate) mod memory;
 pub(crate) mod tcp;
+pub(crate) mod tls;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use crate::origin::Role;
 use crate::peers::{Job, Mode, Peer, Programs, Proxy};
 use crate::process::{self, Core, Process};
 use crate::report::Results;
+use crate::wire::Security;
 
 /// How a bench is run, and what it has seen so far.
 pub(crate) struct Bench {
@@ -114,6 +116,21 @@ impl Bench {
         self.load(args)
     }
 
+    /// The same over TLS.
+    pub(crate) fn secure_closed_loop(
+        &self,
+        proxy: &Proxy,
+        kind: Kind,
+        security: Security,
+        path: &str,
+        connections: usize,
+    ) -> Result<Outcome> {
+        let mut args: Vec<String> = vec!["load".into(), "closed".into(), "--kind".into(), kind_word(kind).into()];
+        args.extend(self.load_args(proxy.address, path, connections, Some(proxy.process.pid())));
+        args.push(format!("--security={}", security_word(security)));
+        self.load(args)
+    }
+
     /// One open-loop run against an address.
     pub(crate) fn open_loop(&self, target: SocketAddr, rate: f64, path: &str, connections: usize) -> Result<Outcome> {
         let mut args: Vec<String> = vec!["load".into(), "open".into(), "--rate".into(), rate.to_string()];
@@ -168,6 +185,14 @@ impl Bench {
         if seen.errors + seen.reconnects > 0 {
             self.skip(format!("{case}: {peer}: {} errors and {} reconnections among {} {word}s", seen.errors, seen.reconnects, seen.done));
         }
+    }
+}
+
+pub(crate) fn security_word(security: Security) -> &'static str {
+    match security {
+        Security::None => "none",
+        Security::Full => "full",
+        Security::Resumed => "resumed",
     }
 }
 
