@@ -76,8 +76,8 @@ impl Site {
             site.start_by(host, &[]);
         }
         site.wait_master("a");
-        // Only who knows the other hands over to it.
         until("the API of b answers", PATIENCE, || site.weir("b", &["status"]).status.success());
+        // Only who knows the other hands over to it.
         until("the nodes know each other", PATIENCE, || {
             ["a", "b"].iter().all(|host| !site.router(host)["peers"].as_array().is_none_or(Vec::is_empty))
         });

@@ -102,6 +102,30 @@ fn certificates_are_chosen_by_name() {
 }
 
 #[test]
+fn a_response_of_the_authority_is_stapled() {
+    let site = Site::new();
+    openssl(&site, "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=authority -keyout ca.key -out ca.crt");
+    openssl(&site, "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=web.test -keyout web.key -out web.csr");
+    site.write("names", "subjectAltName = DNS:web.test\n");
+    openssl(&site, "x509 -req -in web.csr -CA ca.crt -CAkey ca.key -set_serial 0x1f -days 30 -extfile names -out web.pem");
+    site.write("index.txt", "V\t400101000000Z\t\t1F\tunknown\t/CN=web.test\n");
+    openssl(&site, "ocsp -issuer ca.crt -cert web.pem -reqout request.der");
+    openssl(&site, "ocsp -index index.txt -rsigner ca.crt -rkey ca.key -CA ca.crt -ndays 7 -reqin request.der -respout web.ocsp");
+    let (address, origin) = (site.address(), Origin::behaving(&site, "a", standard()));
+    let file = |end: &str| site.path(&format!("web.{end}"));
+    let files = |ocsp: &str| format!("[[listener.web.tls.certificate]]\nfile = {:?}\nkey = {:?}\n{ocsp}", file("pem"), file("key"));
+    let weir = Weir::start(&site, &site_text(address, origin.address, &files("")));
+    let shown = || s_client(&site, address, "-servername web.test -status");
+    assert!(shown().contains("OCSP response: no response sent"), "{}", shown());
+    weir.reload(&site_text(address, origin.address, &files(&format!("ocsp = {:?}\n", file("ocsp")))));
+    assert!(shown().contains("OCSP Response Status: successful") && shown().contains("Cert Status: good"), "{}", shown());
+    // Made without extensions: the file is named that is wrong, and what to do.
+    openssl(&site, "x509 -req -in web.csr -CA ca.crt -CAkey ca.key -set_serial 0x20 -days 30 -out web.pem");
+    wait_until("the refusal", SOON, || weir.log().contains("web.pem: it is a certificate of X.509 version 1"));
+    assert!(shown().contains("Cert Status: good"), "the old one stays");
+}
+
+#[test]
 fn changed_files_are_used_and_wrong_ones_are_not() {
     let site = Site::new();
     certificate(&site, "web", "DNS:web.test");

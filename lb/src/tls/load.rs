@@ -15,7 +15,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 use weir_config::{CertificateFiles, ClientCertificates, ListenerName, ListenerTls};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509Version};
 
 /// The largest file that is read: a chain, a key, a list of authorities. Revocation lists may be larger.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -182,6 +182,9 @@ fn load(files: &CertificateFiles, provider: &CryptoProvider) -> Result<Loaded, L
     })?;
     let mut certified = CertifiedKey::from_der(chain, key, provider).map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => of_key(format!("the key is not that of the certificate in {}", files.file.display())),
+        rustls::Error::InvalidCertificate(error) => {
+            LoadProblem { path: files.file.clone(), reason: format!("the certificate cannot be used: {error}") }
+        }
         error => of_key(format!("the key cannot be used: {error}")),
     })?;
     if let Some(ocsp) = &files.ocsp {
@@ -204,6 +207,9 @@ fn load(files: &CertificateFiles, provider: &CryptoProvider) -> Result<Loaded, L
 
 fn names_and_end(der: &CertificateDer<'_>) -> Result<(Vec<String>, i64), String> {
     let (_, certificate) = X509Certificate::from_der(der).map_err(|error| format!("not a certificate: {error}"))?;
+    if certificate.version() != X509Version::V3 {
+        return Err("it is a certificate of X.509 version 1, which names no host: have one of version 3 made, with a subjectAltName".into());
+    }
     let san = certificate.subject_alternative_name().map_err(|error| format!("its names cannot be read: {error}"))?;
     let names = san.into_iter().flat_map(|san| &san.value.general_names);
     let dns = names.filter_map(|name| if let GeneralName::DNSName(name) = name { Some((*name).to_owned()) } else { None });

@@ -59,8 +59,8 @@ pub struct TlsStore {
     keys: Arc<TicketKeys>,
     provider: Arc<CryptoProvider>,
     state: Mutex<BTreeMap<ListenerName, Entry>>,
-    /// Dropped with the store, which ends the thread.
-    stop: Mutex<Option<Sender<()>>>,
+    /// Rung when there is something to look at; dropped with the store, which ends the thread.
+    bell: Mutex<Option<Sender<()>>>,
 }
 
 #[derive(Debug)]
@@ -93,18 +93,22 @@ impl TlsStore {
             keys: Arc::new(TicketKeys::new(saved, unix_s(SystemTime::now()))),
             provider: Arc::new(aws_lc_rs::default_provider()),
             state: Mutex::default(),
-            stop: Mutex::default(),
+            bell: Mutex::default(),
         }
     }
 
-    /// Starts the thread; it ends with the store.
+    /// Starts the thread; it ends with the store, and sleeps while no listener has TLS.
     pub(crate) fn watch(self: &Arc<TlsStore>, tell: impl Fn(EventKind) + Send + 'static) -> std::io::Result<()> {
-        let (stop, stopped) = channel::<()>();
-        *self.stop.lock().unwrap_or_else(PoisonError::into_inner) = Some(stop);
+        let (bell, rung) = channel::<()>();
+        *self.bell.lock().unwrap_or_else(PoisonError::into_inner) = Some(bell);
         let store: Weak<TlsStore> = Arc::downgrade(self);
         std::thread::Builder::new().name("weir-tls".into()).spawn(move || {
             let mut pause = LOOK_EVERY;
-            while stopped.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+            loop {
+                let idle = store.upgrade().is_none_or(|store| store.acceptors.load().is_empty());
+                if rung.recv_timeout(if idle { Duration::MAX } else { pause }) == Err(RecvTimeoutError::Disconnected) {
+                    return;
+                }
                 let Some(store) = store.upgrade() else { return };
                 let begun = Instant::now();
                 store.look(SystemTime::now(), &tell);
@@ -183,7 +187,13 @@ impl TlsStore {
 
     fn publish(&self, state: &BTreeMap<ListenerName, Entry>) {
         let acceptors = state.iter().map(|(name, entry)| (name.clone(), Arc::clone(&entry.acceptor))).collect();
-        self.acceptors.store(Arc::new(acceptors));
+        let before = self.acceptors.swap(Arc::new(acceptors));
+        if before.is_empty()
+            && let Some(bell) = &*self.bell.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            // Nobody to hear it: the thread could not be started, and that was said.
+            let _ = bell.send(());
+        }
     }
 
     /// Renews what changed; tells what happened.

@@ -43,6 +43,8 @@ pub(super) struct Server {
     /// Of endpoints.
     answers: Inbox,
     outbox: Outbox,
+    /// Who is ready; taken out while they are served.
+    events: Vec<epoll::Event>,
     /// Whether messages of several datagrams can leave towards clients.
     segments: bool,
     stopped: bool,
@@ -72,6 +74,7 @@ impl Server {
             questions: Some(Inbox::new()),
             answers: Inbox::new(),
             outbox: Outbox::new(),
+            events: Vec::with_capacity(EVENTS_MAX),
             segments,
             stopped: false,
             drops_seen,
@@ -138,15 +141,21 @@ impl Server {
     /// Serves what is ready. Whether that was all.
     pub(super) fn turn(&mut self) -> bool {
         self.count_receive_drops();
-        let mut events: Vec<epoll::Event> = Vec::with_capacity(EVENTS_MAX);
+        let mut events = std::mem::take(&mut self.events);
+        let all = self.rounds(&mut events);
+        self.events = events;
+        all
+    }
+
+    fn rounds(&mut self, events: &mut Vec<epoll::Event>) -> bool {
         for _ in 0..ROUNDS_MAX {
             events.clear();
             let none = Timespec { tv_sec: 0, tv_nsec: 0 };
-            let told = epoll::wait(self.epoll.get_ref(), rustix::buffer::spare_capacity(&mut events), Some(&none));
+            let told = epoll::wait(self.epoll.get_ref(), rustix::buffer::spare_capacity(events), Some(&none));
             if told.is_err() || events.is_empty() {
                 return true;
             }
-            self.serve_endpoints(&events);
+            self.serve_endpoints(events);
             if events.iter().any(|event| { event.data }.u64() == LISTENING) {
                 self.serve_clients();
             }
