@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Method, Request, Uri, header};
 
+use crate::api::USER_HEADER;
 use crate::api::model::ProblemView;
 
 /// Longest wait for an ordinary answer.
@@ -62,6 +63,8 @@ pub(crate) struct Client {
     /// `http://HOST:PORT`, without a slash at the end.
     base: String,
     token: Option<String>,
+    /// Who uses this program, for the node's events.
+    user: String,
 }
 
 impl Client {
@@ -78,7 +81,7 @@ impl Client {
             .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
             .build()
             .new_agent();
-        Ok(Client { agent, base, token })
+        Ok(Client { agent, base, token, user: user() })
     }
 
     /// Reads.
@@ -107,6 +110,7 @@ impl Client {
         let unreachable = |error: ureq::Error| ClientError::Unreachable { url: self.base.clone(), reason: error.to_string() };
         let wants_body = method == Method::POST || method == Method::PATCH;
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base)).header(header::ACCEPT, "application/json");
+        request = request.header(USER_HEADER, &self.user);
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
@@ -155,6 +159,18 @@ impl Client {
             Err(_) => Err(ClientError::NotOurs { url: self.base.clone(), status }),
         }
     }
+}
+
+/// `USER@HOST`; behind `sudo` the one who called it.
+fn user() -> String {
+    let names = ["SUDO_USER", "USER", "LOGNAME"].into_iter().filter_map(|name| std::env::var(name).ok());
+    let name = names.map(|name| plain(&name)).find(|name| !name.is_empty()).unwrap_or_else(|| "weir".into());
+    format!("{name}@{}", plain(&std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default()))
+}
+
+/// What of a name may stand in a header.
+fn plain(name: &str) -> String {
+    name.chars().filter(char::is_ascii_graphic).take(31).collect()
 }
 
 /// `http://HOST[:PORT]` of what the user wrote; the scheme may be left out.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::Serialize;
+use weir_hypervisor::RoomEvent;
 use weir_lb::event::EventKind as DataPlaneKind;
 
 /// One thing that happened.
@@ -25,6 +26,33 @@ pub enum EventKind {
     Node(DataPlaneKind),
     /// With a virtual IP.
     Vip(VipEvent),
+    /// With hosts and machines.
+    Machines(RoomEvent),
+    /// Something that was asked of machines has ended.
+    Acted(MachineEvent),
+}
+
+/// What somebody asked of machines, and what came of it.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum MachineEvent {
+    /// It has ended.
+    MachineActed {
+        /// `clone`, `start`, `delete`, ...
+        verb: String,
+        /// The machine; absent: one that was not made, or several.
+        machine: Option<String>,
+        /// Its host.
+        host: Option<String>,
+        /// Who asked.
+        by: String,
+        /// It was done.
+        done: bool,
+        /// Why not.
+        error: Option<String>,
+        /// How long it took, from when it was asked.
+        seconds: f64,
+    },
 }
 
 /// What happens with a virtual IP.
@@ -73,6 +101,18 @@ impl From<DataPlaneKind> for EventKind {
 impl From<VipEvent> for EventKind {
     fn from(kind: VipEvent) -> EventKind {
         EventKind::Vip(kind)
+    }
+}
+
+impl From<RoomEvent> for EventKind {
+    fn from(kind: RoomEvent) -> EventKind {
+        EventKind::Machines(kind)
+    }
+}
+
+impl From<MachineEvent> for EventKind {
+    fn from(kind: MachineEvent) -> EventKind {
+        EventKind::Acted(kind)
     }
 }
 

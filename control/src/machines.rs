@@ -1,17 +1,24 @@
 //! Hosts and machines of this node, and what is being done to them.
 //!
-//! What takes long is an operation: it is begun, has a number, and tells how far it is until it has ended. The last of them are kept.
+//! What takes long is an operation: it is begun, has a number, and tells how far it is until it has ended. The last of them are kept. Its end
+//! is an event that says who asked and what came of it.
+
+mod turn;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use tokio::sync::Semaphore;
-use weir_config::{Config, HostName};
-use weir_hypervisor::{CloneSpec, Fleet, Hypervisor, HypervisorError, MachineView, Progress, Verb};
+use tokio::sync::{Semaphore, broadcast};
+use weir_config::{Config, HostName, TemplateName};
+use weir_hypervisor::{CloneSpec, Fleet, Hypervisor, HypervisorError, MachineView, Progress, RoomEvent, Verb};
 
 use crate::api::model::{OperationItem, OperationView};
+use crate::event::MachineEvent;
+use crate::node::Node;
+use turn::Turn;
 
 /// Operations that are remembered.
 const OPERATIONS_MAX: usize = 1000;
@@ -26,6 +33,7 @@ const PROGRAM_VARIABLE: &str = "WEIR_LIBVIRT";
 #[derive(Debug)]
 pub(crate) struct Machines {
     fleet: Fleet,
+    turn: Turn,
     operations: Mutex<VecDeque<Arc<Operation>>>,
     next: AtomicU64,
 }
@@ -33,17 +41,29 @@ pub(crate) struct Machines {
 #[derive(Debug)]
 struct Operation {
     id: u64,
+    verb: String,
     what: String,
+    by: String,
+    began: Instant,
     items: Mutex<Vec<Item>>,
 }
 
 #[derive(Debug)]
 struct Item {
+    /// Empty while it has no name.
     machine: String,
     host: Option<String>,
     progress: Progress,
     /// `None`: under way.
     outcome: Option<Result<(), String>>,
+}
+
+impl Item {
+    fn new(machine: String, host: Option<String>) -> Item {
+        let progress = Progress::default();
+        progress.step("waiting for its turn");
+        Item { machine, host, progress, outcome: None }
+    }
 }
 
 /// What is done to a machine of a group.
@@ -60,8 +80,9 @@ impl Machines {
     pub(crate) fn start(config: &Config, weir: &Path) -> Machines {
         let named = std::env::var_os(PROGRAM_VARIABLE).map(PathBuf::from);
         let beside = || weir.parent().map_or_else(|| PROGRAM.into(), |folder| folder.join(PROGRAM));
-        let machines =
-            Machines { fleet: Fleet::start(config, named.unwrap_or_else(beside)), operations: Mutex::default(), next: AtomicU64::new(1) };
+        let fleet = Fleet::start(config, named.unwrap_or_else(beside));
+        let turn = Turn::start(fleet.clone(), &config.node.state_dir);
+        let machines = Machines { fleet, turn, operations: Mutex::default(), next: AtomicU64::new(1) };
         machines.lead(config.cluster.is_none());
         machines
     }
@@ -71,14 +92,24 @@ impl Machines {
         self.fleet.apply(config);
     }
 
-    /// Only the node that leads removes leftovers and keeps warm clones.
+    /// Only the node that leads acts on machines; it begins when a process before it has ended what it was doing.
     pub(crate) fn lead(&self, leader: bool) {
-        self.fleet.set_leader(leader);
+        self.turn.want(leader);
+    }
+
+    /// Whether this node acts on machines now.
+    pub(crate) fn leads(&self) -> bool {
+        self.fleet.leads()
     }
 
     /// What can be seen and asked for.
     pub(crate) fn hypervisor(&self) -> &dyn Hypervisor {
         &self.fleet
+    }
+
+    /// What happens from now on.
+    pub(crate) fn events(&self) -> broadcast::Receiver<RoomEvent> {
+        self.fleet.events()
     }
 
     /// An operation, if it is remembered.
@@ -87,9 +118,9 @@ impl Machines {
         operations.iter().find(|operation| operation.id == id).map(|operation| operation.view())
     }
 
-    fn begin(&self, what: String, items: Vec<Item>) -> Arc<Operation> {
+    fn begin(&self, verb: &str, what: String, by: String, items: Vec<Item>) -> Arc<Operation> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let operation = Arc::new(Operation { id, what, items: Mutex::new(items) });
+        let operation = Arc::new(Operation { id, verb: verb.to_owned(), what, by, began: Instant::now(), items: Mutex::new(items) });
         let mut operations = self.operations.lock().unwrap_or_else(PoisonError::into_inner);
         if operations.len() == OPERATIONS_MAX {
             operations.pop_front();
@@ -99,31 +130,36 @@ impl Machines {
     }
 
     /// Begins to make a machine.
-    pub(crate) fn clone_machine(&self, spec: CloneSpec) -> OperationView {
-        let progress = Progress::default();
+    pub(crate) fn clone_machine(&self, node: &Node, by: String, spec: CloneSpec) -> OperationView {
         let name = spec.name.as_ref().map_or_else(String::new, ToString::to_string);
-        let item = Item { machine: name, host: None, progress: progress.clone(), outcome: None };
-        let operation = self.begin(format!("clone of template {}", spec.template), vec![item]);
+        let item = Item::new(name, None);
+        let progress = item.progress.clone();
+        let operation = self.begin("clone", format!("clone of template {}", spec.template), by, vec![item]);
         let work = self.fleet.clone_machine(spec, progress);
-        let done = operation.clone();
-        tokio::spawn(async move { done.made(work.await) });
+        let (node, done) = (node.clone(), operation.clone());
+        tokio::spawn(async move { done.made(&node, work.await) });
+        operation.view()
+    }
+
+    /// Begins to bring a template's base to its hosts.
+    pub(crate) fn prefetch(&self, node: &Node, by: String, template: TemplateName) -> OperationView {
+        let item = Item::new(format!("template {template}"), None);
+        let progress = item.progress.clone();
+        let operation = self.begin("prefetch", "prefetch".into(), by, vec![item]);
+        let work = self.fleet.prefetch(template, progress);
+        let (node, done) = (node.clone(), operation.clone());
+        tokio::spawn(async move { done.ended(&node, 0, work.await.map_err(|error| error.chain())) });
         operation.view()
     }
 
     /// Begins to do the same to several machines, so many at once.
-    pub(crate) fn act(&self, what: &str, machines: &[MachineView], act: &Act, parallel: usize) -> OperationView {
-        let item = |machine: &MachineView| Item {
-            machine: machine.name.clone(),
-            host: Some(machine.host.clone()),
-            progress: Progress::default(),
-            outcome: None,
-        };
-        let items: Vec<Item> = machines.iter().map(item).collect();
+    pub(crate) fn act(&self, node: &Node, by: String, verb: &str, machines: &[MachineView], act: &Act, parallel: usize) -> OperationView {
+        let items: Vec<Item> = machines.iter().map(|machine| Item::new(machine.name.clone(), Some(machine.host.clone()))).collect();
         let progress: Vec<Progress> = items.iter().map(|item| item.progress.clone()).collect();
-        let operation = self.begin(what.to_owned(), items);
+        let operation = self.begin(verb, verb.to_owned(), by, items);
         let slots = Arc::new(Semaphore::new(parallel.max(1)));
         for (at, (machine, progress)) in machines.iter().zip(progress).enumerate() {
-            let (slots, operation, fleet) = (slots.clone(), operation.clone(), self.fleet.clone());
+            let (slots, operation, fleet, node) = (slots.clone(), operation.clone(), self.fleet.clone(), node.clone());
             let (id, act) = (machine.id.to_string(), act.clone());
             tokio::spawn(async move {
                 let _slot = slots.acquire_owned().await;
@@ -131,7 +167,7 @@ impl Machines {
                     Act::Verb(verb) => fleet.act(&id, verb, progress).await,
                     Act::Migrate(to) => fleet.migrate(&id, to, progress).await,
                 };
-                operation.ended(at, outcome.map_err(|error| error.chain()));
+                operation.ended(&node, at, outcome.map_err(|error| error.chain()));
             });
         }
         operation.view()
@@ -139,19 +175,29 @@ impl Machines {
 }
 
 impl Operation {
-    fn ended(&self, at: usize, outcome: Result<(), String>) {
-        if let Some(item) = self.items.lock().unwrap_or_else(PoisonError::into_inner).get_mut(at) {
-            item.outcome = Some(outcome);
-        }
+    fn ended(&self, node: &Node, at: usize, outcome: Result<(), String>) {
+        let mut items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(item) = items.get_mut(at) else { return };
+        node.record(MachineEvent::MachineActed {
+            verb: self.verb.clone(),
+            machine: Some(item.machine.clone()).filter(|name| !name.is_empty()),
+            host: item.host.clone(),
+            by: self.by.clone(),
+            done: outcome.is_ok(),
+            error: outcome.as_ref().err().cloned(),
+            seconds: self.began.elapsed().as_secs_f64(),
+        });
+        // After the event, so that who sees the end finds it.
+        item.outcome = Some(outcome);
     }
 
-    fn made(&self, outcome: Result<MachineView, HypervisorError>) {
+    fn made(&self, node: &Node, outcome: Result<MachineView, HypervisorError>) {
         if let Ok(machine) = &outcome
             && let Some(item) = self.items.lock().unwrap_or_else(PoisonError::into_inner).first_mut()
         {
             (item.machine, item.host) = (machine.name.clone(), Some(machine.host.clone()));
         }
-        self.ended(0, outcome.map(|_| ()).map_err(|error| error.chain()));
+        self.ended(node, 0, outcome.map(|_| ()).map_err(|error| error.chain()));
     }
 
     fn view(&self) -> OperationView {

@@ -372,6 +372,7 @@ impl Node {
             let _inside = parts.runtime.enter();
             Machines::start(&writer.effective, parts.launch.program())
         };
+        let room_events = machines.events();
         let director = parts.plane.director().clone();
         let events = director.events();
         let inner = Inner {
@@ -396,6 +397,7 @@ impl Node {
         };
         let node = Node { inner: Arc::new(inner) };
         node.inner.runtime.spawn(events::pump(node.clone(), events));
+        node.inner.runtime.spawn(events::pump_machines(node.clone(), room_events));
         if let Some(prepared) = parts.api {
             lock(&node.inner.api).commit(prepared, &node, &node.inner.runtime);
         }
@@ -640,6 +642,7 @@ impl Node {
             let _inside = self.inner.runtime.enter();
             self.inner.machines.apply(&writer.effective);
         }
+        self.inner.vips.choose_leader(self, &writer.effective);
         if let Some(log) = log {
             self.inner.with_plane(|plane| plane.set_log(log.as_ref().map(AccessLog::sink)));
             // The old one ends by itself when the last worker has let go of it.

@@ -1,5 +1,6 @@
 //! What the commands print for people: tables, event lines, sums. Pure: values in, text out.
 
+mod machines;
 mod vip;
 
 use std::net::{IpAddr, SocketAddr};
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 use crate::api::model::*;
 
+pub(crate) use machines::{fleet, machine};
 pub(crate) use vip::{vip, vips};
 
 /// Where the text goes.
@@ -186,6 +188,7 @@ pub(crate) fn counted(n: u64, one: &str, more: &str) -> String {
 pub(crate) fn event(event: &EventView) -> String {
     let word = |key: &str| match event.details.get(key) {
         Some(Value::String(text)) => single_line(text),
+        Some(Value::Null) => "-".into(),
         Some(value) => value.to_string(),
         None => "?".into(),
     };
@@ -211,6 +214,22 @@ pub(crate) fn event(event: &EventView) -> String {
         "applied" => format!("configuration in effect, generation {}", word("generation")),
         "vip_state" => format!("{} ({}) {} -> {}: {}", word("vip"), word("family"), word("from"), word("to"), word("reason")),
         "vip_notice" => format!("{} ({}): {}", word("vip"), word("family"), word("text")),
+        "machine_acted" => {
+            let place =
+                if event.details.get("host").is_some_and(Value::is_string) { format!(" on {}", word("host")) } else { String::new() };
+            let outcome = if is("done") { "done".into() } else { format!("failed: {}", word("error")) };
+            format!("{} asked for {} of {}{place}: {outcome}", word("by"), word("verb"), word("machine"))
+        }
+        "host_found" => format!("{} answers", word("host")),
+        "host_lost" => format!("{} does not answer: {}", word("host"), word("why")),
+        "host_regained" => format!("{} answers again", word("host")),
+        "machine_made" => format!("{} was made on {} from {}", word("machine"), word("host"), word("base")),
+        "machine_not_made" => format!("{} of template {} was not made: {}", word("machine"), word("template"), word("why")),
+        "machine_removed" => format!("{} was removed from {}", word("machine"), word("host")),
+        "base_copied" => format!("{} was copied to {}", word("base"), word("host")),
+        "base_not_copied" => format!("{} was not copied to {}: {}", word("base"), word("host"), word("why")),
+        "leftover_removed" => format!("{} {} was removed from {}: {}", word("kind"), word("name"), word("host"), word("why")),
+        "kvm_tried" => format!("machines of {} get {}", word("host"), word("domain_type")),
         "vips_unavailable" => format!("virtual IPs are off: {}", word("reason")),
         // A kind that a newer node knows and we do not.
         _ => event.details.keys().map(|key| format!("{key}={}", word(key))).collect::<Vec<_>>().join(" "),
@@ -275,7 +294,6 @@ fn bytes(bytes: u64) -> String {
     if unit == "B" { format!("{bytes}B") } else { format!("{value:.1}{unit}") }
 }
 
-/// A table without lines; a header that begins with `>` is a column of numbers.
 /// JSON objects as a table; a column is a path of names.
 pub(crate) fn rows(columns: &[&str], rows: &[serde_json::Value], screen: Screen) -> String {
     let heads: Vec<String> = columns.iter().map(|path| path.rsplit('.').next().unwrap_or(path).to_uppercase()).collect();
@@ -296,6 +314,7 @@ pub(crate) fn console(text: &str) -> String {
     text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }
 
+/// A table without lines; a header that begins with `>` is a column of numbers.
 fn table(header: &[&str], screen: Screen) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);

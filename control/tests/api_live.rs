@@ -372,7 +372,8 @@ fn what_is_documented_is_there() {
         if item["get"].is_object() {
             let path = path.replace("{pool}", "spare").replace("{endpoint}", "127.0.0.1:9");
             // This node has neither virtual IPs nor machines, so nothing of that name is there; but the path is.
-            let nothing = path.replace("{vip}", "nothing").replace("{machine}", "nothing").replace("{id}", "0");
+            let nothing =
+                path.replace("{vip}", "nothing").replace("{machine}", "nothing").replace("{id}", "0").replace("{host}", "nothing");
             let (status, head, _) = node.raw("GET", &nothing, &[], "");
             let is_refusal = status == 404 && nothing != path && head.contains("application/problem+json");
             assert!(status == 200 || is_refusal, "{nothing}: {status}");

@@ -13,18 +13,20 @@
 //! read-only for everyone but root, and clones only ever open it as a backing file.
 
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 use tracing::info;
 use weir_config::{Template, TemplateName, TemplateSource};
 
 use crate::domain::{Facts, plain_volume};
 use crate::error::HypervisorError;
+use crate::event::RoomEvent;
 use crate::fleet::Shared;
 use crate::host::{Found, Host};
 use crate::memo::{BaseFact, FileFact};
@@ -46,6 +48,8 @@ pub(crate) struct Source {
     pub(crate) base: BaseName,
     /// The content on this node; `None`: it is only on hosts that have the base already.
     file: Option<PathBuf>,
+    /// What the file was when its digest was made; `None`: nobody but us changes it.
+    stamp: Option<String>,
     /// Bytes of a disk of it; 0: not known here.
     pub(crate) capacity: u64,
     /// `qcow2` or `raw`.
@@ -64,7 +68,7 @@ pub(crate) async fn source(shared: &Arc<Shared>, template: &Arc<Template>, progr
     let _one = shared.sources.lock().await;
     match &template.source {
         TemplateSource::Image(path) => {
-            let (sha256, capacity, format) = read_image(shared, template, path, progress).await?;
+            let Content { sha256, stamp, capacity, format } = read_image(shared, template, path, progress).await?;
             if let Some(wanted) = template.checksum {
                 let wanted = hex(&wanted);
                 if wanted != sha256 {
@@ -78,26 +82,34 @@ pub(crate) async fn source(shared: &Arc<Shared>, template: &Arc<Template>, progr
                 }
             }
             let base = name(shared, template, &sha256, "").await;
-            Ok(Source { base, file: Some(path.clone()), capacity, format, master: None })
+            Ok(Source { base, file: Some(path.clone()), stamp: Some(stamp), capacity, format, master: None })
         }
         TemplateSource::Master(master) => of_master(shared, template, master, progress).await,
     }
 }
 
-/// Digest, size of the disk and format of an image file.
-async fn read_image(
-    shared: &Arc<Shared>,
-    template: &Arc<Template>,
-    path: &Path,
-    progress: &Progress,
-) -> Result<(String, u64, &'static str), HypervisorError> {
+/// What an image file holds.
+struct Content {
+    sha256: String,
+    stamp: String,
+    /// Bytes of the disk.
+    capacity: u64,
+    format: &'static str,
+}
+
+/// While it stays the same, so does a file.
+fn stamp(metadata: &fs::Metadata) -> String {
+    format!("{} {}.{} {}", metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ino())
+}
+
+async fn read_image(shared: &Arc<Shared>, template: &Arc<Template>, path: &Path, progress: &Progress) -> Result<Content, HypervisorError> {
     let (shared, name, path, progress) = (shared.clone(), template.name.clone(), path.to_owned(), progress.clone());
     let local = move |error: io::Error, path: &Path| wrong(&name, format!("{}: {error}", path.display()));
     let work = move || {
         let file = File::open(&path).map_err(|error| local(error, &path))?;
         let metadata = file.metadata().map_err(|error| local(error, &path))?;
         let (capacity, format) = disk_of(&file, metadata.len()).map_err(|error| local(error, &path))?;
-        let stamp = format!("{} {}.{} {}", metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ino());
+        let stamp = stamp(&metadata);
         let key = path.display().to_string();
         let known = shared.memo.read(|facts| facts.files.get(&key).filter(|fact| fact.stamp == stamp).map(|fact| fact.sha256.clone()));
         let sha256 = match known {
@@ -105,12 +117,12 @@ async fn read_image(
             None => {
                 progress.step(format!("reading {key}"));
                 let sha256 = digest(file, metadata.len(), &progress).map_err(|error| local(error, &path))?;
-                let fact = FileFact { stamp, sha256: sha256.clone() };
+                let fact = FileFact { stamp: stamp.clone(), sha256: sha256.clone() };
                 shared.memo.change(|facts| _ = facts.files.insert(key, fact));
                 sha256
             }
         };
-        Ok((sha256, capacity, format))
+        Ok(Content { sha256, stamp, capacity, format })
     };
     tokio::task::spawn_blocking(work).await.map_err(|error| HypervisorError::Local(error.to_string()))?
 }
@@ -131,7 +143,7 @@ fn disk_of(file: &File, length: u64) -> io::Result<(u64, &'static str)> {
     Ok((number(24), "qcow2"))
 }
 
-fn digest(mut file: impl Read, length: u64, progress: &Progress) -> io::Result<String> {
+fn digest(mut file: impl io::Read, length: u64, progress: &Progress) -> io::Result<String> {
     let mut digest = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     let mut done = 0;
@@ -222,7 +234,7 @@ async fn of_master(shared: &Arc<Shared>, template: &Arc<Template>, master: &str,
     let last = known.clone().map(|fact| {
         let base = BaseName { template: template.name.clone(), number: fact.number, digest: fact.sha256[..12].into() };
         let file = kept_copy(shared, &base);
-        Source { file: file.exists().then_some(file), capacity: volume.capacity, format, master: master.clone(), base }
+        Source { file: file.exists().then_some(file), stamp: None, capacity: volume.capacity, format, master: master.clone(), base }
     });
     let is_off = matches!(found.state, MachineState::Off | MachineState::Crashed);
     match last {
@@ -244,7 +256,7 @@ async fn of_master(shared: &Arc<Shared>, template: &Arc<Template>, master: &str,
             let kept = kept_copy(shared, &base);
             let draft = draft(shared, &template.name);
             fs::rename(&draft, &kept).map_err(|error| HypervisorError::Local(format!("{}: {error}", kept.display())))?;
-            Ok(Source { base, file: Some(kept), capacity: volume.capacity, format, master })
+            Ok(Source { base, file: Some(kept), stamp: None, capacity: volume.capacity, format, master })
         }
     }
 }
@@ -306,11 +318,29 @@ pub(crate) async fn bring(shared: &Arc<Shared>, host: &Arc<Host>, source: &Sourc
     let _one = host.bringing.lock().await;
     if !shared.knows_base(&host.name, &source.base) {
         if !is_sealed(host, &source.base).await? {
-            copy(host, source, progress).await?;
+            let began = Instant::now();
+            let outcome = copy(host, source, progress).await;
+            shared.events.tell(copied(host, source, &outcome, began));
+            outcome?;
         }
         shared.learn_base(&host.name, &source.base);
     }
     Ok(path)
+}
+
+fn copied(host: &Host, source: &Source, outcome: &Result<Copied, HypervisorError>, began: Instant) -> RoomEvent {
+    let (template, base, host) = (source.base.template.to_string(), source.base.to_string(), host.name.to_string());
+    match outcome {
+        Ok(Copied { bytes, resumed_bytes }) => RoomEvent::BaseCopied {
+            template,
+            base,
+            host,
+            bytes: *bytes,
+            resumed_bytes: *resumed_bytes,
+            seconds: began.elapsed().as_secs_f64(),
+        },
+        Err(error) => RoomEvent::BaseNotCopied { template, base, host, why: error.chain() },
+    }
 }
 
 async fn is_sealed(host: &Host, base: &BaseName) -> Result<bool, HypervisorError> {
@@ -323,7 +353,13 @@ async fn is_sealed(host: &Host, base: &BaseName) -> Result<bool, HypervisorError
     Ok(true)
 }
 
-async fn copy(host: &Host, source: &Source, progress: &Progress) -> Result<(), HypervisorError> {
+/// A copy that is whole.
+struct Copied {
+    bytes: u64,
+    resumed_bytes: u64,
+}
+
+async fn copy(host: &Host, source: &Source, progress: &Progress) -> Result<Copied, HypervisorError> {
     let base = &source.base;
     let Some(file) = &source.file else {
         return Err(wrong(
@@ -331,12 +367,17 @@ async fn copy(host: &Host, source: &Source, progress: &Progress) -> Result<(), H
             format!("{} has no copy of {base}, and neither has this node; shut the master down once", host.name),
         ));
     };
-    let stamp = |file: &Path| fs::metadata(file).map(|m| (m.len(), m.mtime(), m.mtime_nsec(), m.ino()));
     let local = |error: io::Error| wrong(&base.template, format!("{}: {error}", file.display()));
-    let before = stamp(file).map_err(local)?;
-    let (length, storage, volume) = (before.0, host.config().storage_pool.clone(), base.volume());
+    let changed = || wrong(&base.template, format!("{} changed while it was read; try again", file.display()));
+    let metadata = fs::metadata(file).map_err(local)?;
+    let before = stamp(&metadata);
+    if source.stamp.as_ref().is_some_and(|read| *read != before) {
+        return Err(changed());
+    }
+    let (length, storage, volume) = (metadata.len(), host.config().storage_pool.clone(), base.volume());
     progress.step(format!("copying {base} to {}", host.name));
     let there = host.call(Request::Volume { storage: storage.clone(), volume: volume.clone() }).await?;
+    let mut resumed_bytes = 0;
     let mut resumed = matches!(there, Answer::Volume(Some(_)));
     if !resumed {
         let xml = plain_volume(&volume, length, "0444").to_string();
@@ -354,7 +395,9 @@ async fn copy(host: &Host, source: &Source, progress: &Progress) -> Result<(), H
             there.is_ok_and(|there| there == Answer::Text(digest_of_piece(file, at, piece).unwrap_or_default()))
         };
         resumed = is_there;
-        if !is_there {
+        if is_there {
+            resumed_bytes += piece;
+        } else {
             let request =
                 Request::Upload { storage: storage.clone(), volume: volume.clone(), path: path.clone(), offset: at, length: piece };
             let sent = host.call_within(request, PIECE_TIME_MAX).await?;
@@ -368,15 +411,15 @@ async fn copy(host: &Host, source: &Source, progress: &Progress) -> Result<(), H
         at += piece;
         progress.bytes(at, length);
     }
-    if stamp(file).map_err(local)? != before {
+    if stamp(&fs::metadata(file).map_err(local)?) != before {
         host.call(Request::DeleteVolume { storage, volume }).await?;
-        return Err(wrong(&base.template, format!("{} changed while it was copied; try again", file.display())));
+        return Err(changed());
     }
     let seal = format!("{base} {length}\n").into_bytes();
     let xml = plain_volume(&base.seal(), seal.len() as u64, "0444").to_string();
     host.call(Request::CreateVolume { storage: storage.clone(), volume: base.seal(), xml, content_of: None }).await?;
     host.call_with(Request::Write { storage, volume: base.seal() }, seal, host.config().timeout).await?;
-    Ok(())
+    Ok(Copied { bytes: length, resumed_bytes })
 }
 
 fn digest_of_piece(file: &Path, offset: u64, length: u64) -> io::Result<String> {

@@ -13,10 +13,11 @@ use tracing::info;
 
 use crate::domain::plain_volume;
 use crate::error::{CallError, HypervisorError};
+use crate::event::RoomEvent;
 use crate::fleet::Shared;
 use crate::host::Host;
 use crate::names::MachineId;
-use crate::protocol::{Answer, PowerAct, Request};
+use crate::protocol::{Answer, FaultKind, PowerAct, Request};
 use crate::xml::Element;
 
 /// Firmware and one sector take about a tenth of a second where KVM works. Where it only seems to, each trap is so slow that they take
@@ -69,18 +70,10 @@ pub(crate) async fn domain_type(shared: &Arc<Shared>, host: &Arc<Host>) -> Resul
     if let Some(known) = host.domain_type() {
         return Ok(known);
     }
-    let found = match try_kvm(host).await {
-        Ok(true) => "kvm",
-        Ok(false) => "qemu",
-        // libvirt itself refuses KVM: there is no such device, or it may not be used.
-        Err(HypervisorError::Host { source: CallError::Fault(fault), .. }) => {
-            info!(host = %host.name, "KVM cannot be used: {}", fault.message);
-            "qemu"
-        }
-        Err(error) => return Err(error),
-    };
+    let found = if try_kvm(host).await? { "kvm" } else { "qemu" };
     info!(host = %host.name, domain_type = found, "tried KVM");
     host.set_domain_type(found);
+    shared.events.tell(RoomEvent::KvmTried { host: host.name.to_string(), domain_type: found });
     let uri = host.config().uri.clone();
     shared.memo.change(|facts| _ = facts.domain_types.insert(uri, found.into()));
     Ok(found)
@@ -100,6 +93,11 @@ async fn try_kvm(host: &Arc<Host>) -> Result<bool, HypervisorError> {
         Err(error) => Err(error),
     };
     let outcome = match outcome {
+        // libvirt itself refuses KVM: there is no such device, or it may not be used. What lacks now may be there the next time.
+        Err(HypervisorError::Host { source: CallError::Fault(fault), .. }) if fault.kind != FaultKind::Exhausted => {
+            info!(host = %host.name, "KVM cannot be used: {}", fault.message);
+            Ok(false)
+        }
         // Nobody answers since it was started: that is an answer.
         Err(HypervisorError::Host { source: CallError::Timeout { .. } | CallError::Down(_), .. }) => Ok(false),
         other => other,

@@ -32,6 +32,7 @@ impl Request {
             Request::Open { .. } => "connecting",
             Request::Sample => "reading the counters",
             Request::Describe { .. } | Request::Find { .. } => "reading a machine's definition",
+            Request::Pressure => "reading its pressure",
             Request::Storage { .. } => "reading the storage pool",
             Request::Volumes { .. } | Request::Volume { .. } | Request::VolumeAt { .. } => "looking for a volume",
             Request::CreateVolume { .. } => "making a volume",

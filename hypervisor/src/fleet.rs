@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 use weir_config::{Config, DomainType, HostName, Template, TemplateName, TemplateSource, VmHost};
 
@@ -15,13 +15,14 @@ use crate::agent::Agent;
 use crate::capacity::{Room, Want};
 use crate::driver::Driver;
 use crate::error::HypervisorError;
+use crate::event::{Events, RoomEvent};
 use crate::host::{Found, Host};
 use crate::lanes::Lanes;
 use crate::memo::Memo;
 use crate::metadata::{Metadata, Role};
 use crate::names::{BaseName, MachineId, MachineName};
 use crate::protocol::Request;
-use crate::spec::{CloneSpec, Hypervisor, Leftover, Pending, Progress, RoomView, TemplateView, Verb};
+use crate::spec::{CloneCounts, CloneSpec, GenerationView, Hypervisor, Leftover, Pending, Progress, RoomView, TemplateView, Verb};
 use crate::view::{HostLoad, HostView, Load, MachineView};
 use crate::{base, make, remove, verbs, warm};
 
@@ -54,6 +55,9 @@ pub(crate) struct Shared {
     /// One machine is placed at a time.
     pub(crate) placing: tokio::sync::Mutex<()>,
     pub(crate) leader: watch::Sender<bool>,
+    pub(crate) events: Events,
+    /// How clones came out, by template.
+    counts: Mutex<BTreeMap<TemplateName, CloneCounts>>,
     launch: Launch,
     hosts: RwLock<BTreeMap<HostName, Running>>,
     templates: RwLock<BTreeMap<TemplateName, Arc<Template>>>,
@@ -143,6 +147,8 @@ impl Fleet {
             sources: tokio::sync::Mutex::new(()),
             placing: tokio::sync::Mutex::new(()),
             leader: watch::Sender::new(false),
+            events: Events::default(),
+            counts: Mutex::default(),
             launch,
             hosts: RwLock::default(),
             templates: RwLock::default(),
@@ -168,7 +174,7 @@ impl Fleet {
             match hosts.get(name) {
                 Some(running) => running.host.reconfigure(new.clone()),
                 None => {
-                    let host = Arc::new(Host::new(new.clone(), (self.shared.launch)(new)));
+                    let host = Arc::new(Host::new(new.clone(), (self.shared.launch)(new), self.shared.events.clone()));
                     if new.domain_type == DomainType::Auto {
                         match self.shared.memo.read(|facts| facts.domain_types.get(&new.uri).cloned()).as_deref() {
                             Some("kvm") => host.set_domain_type("kvm"),
@@ -181,6 +187,21 @@ impl Fleet {
                 }
             }
         }
+    }
+
+    /// To be told of what happens from now on.
+    pub fn events(&self) -> broadcast::Receiver<RoomEvent> {
+        self.shared.events.listen()
+    }
+
+    /// Whether this node acts by itself; see [`Hypervisor::set_leader`].
+    pub fn leads(&self) -> bool {
+        *self.shared.leader.borrow()
+    }
+
+    /// Whether anything is done to a machine just now.
+    pub fn is_busy(&self) -> bool {
+        self.shared.is_making() || self.shared.lanes.len() > 0
     }
 
     /// Waits until every host has answered once, or the time is over; returns whether all have.
@@ -329,6 +350,26 @@ impl Shared {
         }
     }
 
+    pub(crate) fn count(&self, template: &TemplateName, count: impl FnOnce(&mut CloneCounts)) {
+        count(lock(&self.counts).entry(template.clone()).or_default());
+    }
+
+    /// The bases that these machines of a template came from, and the current one.
+    fn generations<'a>(&self, template: &TemplateName, machines: impl Iterator<Item = &'a Metadata>) -> Vec<GenerationView> {
+        let current = self.current_base(template);
+        let mut counts: BTreeMap<BaseName, usize> = current.iter().map(|base| (base.clone(), 0)).collect();
+        for base in machines.filter_map(|metadata| metadata.origin.parse().ok()) {
+            *counts.entry(base).or_default() += 1;
+        }
+        let view = |(base, machines): (BaseName, usize)| GenerationView {
+            generation: base.number,
+            base: base.to_string(),
+            machines,
+            current: current.as_ref() == Some(&base),
+        };
+        counts.into_iter().map(view).collect()
+    }
+
     /// The base that new clones of a template get, as far as it is known.
     pub(crate) fn current_base(&self, template: &TemplateName) -> Option<BaseName> {
         let fact = self.memo.read(|facts| facts.bases.get(&template.to_string()).cloned())?;
@@ -349,6 +390,7 @@ impl Hypervisor for Fleet {
         let machines = self.shared.machine_views();
         let errors = lock(&self.shared.errors);
         let view = |template: Arc<Template>| {
+            let base = self.shared.current_base(&template.name);
             let of_it = || machines.iter().filter_map(|m| m.metadata.as_ref()).filter(|metadata| metadata.template == *template.name.0);
             TemplateView {
                 name: template.name.to_string(),
@@ -356,10 +398,13 @@ impl Hypervisor for Fleet {
                     TemplateSource::Master(master) => format!("master {master}"),
                     TemplateSource::Image(image) => format!("image {}", image.display()),
                 },
-                base: self.shared.current_base(&template.name).map(|base| base.to_string()),
+                base: base.as_ref().map(ToString::to_string),
+                base_generation: base.map(|base| base.number),
+                generations: self.shared.generations(&template.name, of_it().map(|metadata| &**metadata)),
                 machines: of_it().count(),
                 warm: of_it().filter(|metadata| metadata.role == Role::Warm && metadata.phase == crate::metadata::Phase::Ready).count(),
                 warm_wanted: template.warm,
+                clones: lock(&self.shared.counts).get(&template.name).copied().unwrap_or_default(),
                 error: errors.get(&template.name).cloned(),
             }
         };
@@ -450,15 +495,19 @@ impl Hypervisor for Fleet {
         to_the_end(async move {
             let template = shared.template(&template)?;
             let source = base::source(&shared, &template, &progress).await?;
+            let mut outcome = Ok(());
             for host in shared.hosts() {
                 if template.hosts.is_empty() || template.hosts.contains(&host.name) {
-                    base::bring(&shared, &host, &source, &progress).await?;
-                    if template.shared_storage {
-                        break;
+                    // One host that cannot take it does not keep it from the others.
+                    let brought = base::bring(&shared, &host, &source, &progress).await.map(|_| ());
+                    let is_there = brought.is_ok();
+                    outcome = outcome.and(brought);
+                    if template.shared_storage && is_there {
+                        return Ok(());
                     }
                 }
             }
-            Ok(())
+            outcome
         })
     }
 

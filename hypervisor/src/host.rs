@@ -12,10 +12,12 @@ use crate::capacity::Room;
 use crate::domain::Facts;
 use crate::driver::Driver;
 use crate::error::{CallError, HypervisorError};
+use crate::event::{Events, RoomEvent};
 use crate::metadata::Metadata;
-use crate::names::MachineId;
+use crate::names::{BaseName, MachineId};
+use crate::pressure::Pressure;
 use crate::protocol::{Answer, RawDomain, RawNode, Request, StorageInfo};
-use crate::view::{Counted, HostLoad, HostState, HostView, Load, MachineState, MachineView, Ring, load, node_cpu_share, unix_s};
+use crate::view::{Counted, HostLoad, HostState, HostView, Load, MachineState, MachineView, Ring, Totals, load, node_cpu_share, unix_s};
 use crate::xml::Element;
 
 /// Between two looks at the storage pool, which makes libvirt read the whole folder.
@@ -23,6 +25,9 @@ const STORAGE_EVERY: Duration = Duration::from_secs(10);
 
 /// Between two looks at all definitions: what others changed in them is seen then.
 const DEFINITIONS_EVERY: Duration = Duration::from_secs(15);
+
+/// Why a host does not answer before it was tried.
+const NOT_TRIED: &str = "connecting for the first time";
 
 /// Definitions that are asked for in one call.
 const DESCRIBE_AT_ONCE: usize = 200;
@@ -33,6 +38,7 @@ pub(crate) struct Host {
     pub(crate) name: HostName,
     driver: Arc<dyn Driver>,
     config: RwLock<Arc<VmHost>>,
+    events: Events,
     known: Mutex<Known>,
     /// One look at a time.
     looking: tokio::sync::Mutex<()>,
@@ -55,6 +61,9 @@ struct Known {
     storage: Option<StorageInfo>,
     storage_error: Option<String>,
     storage_read: Option<SystemTime>,
+    pressure: Option<Pressure>,
+    /// Its kernel does not say; asked again when it was away.
+    pressure_missing: bool,
     definitions_read: Option<SystemTime>,
     domain_type: Option<&'static str>,
 }
@@ -87,9 +96,9 @@ pub(crate) struct Found {
 }
 
 impl Host {
-    pub(crate) fn new(config: Arc<VmHost>, driver: Arc<dyn Driver>) -> Host {
+    pub(crate) fn new(config: Arc<VmHost>, driver: Arc<dyn Driver>, events: Events) -> Host {
         let known = Known {
-            state: HostState::Connecting { why: "connecting for the first time".into() },
+            state: HostState::Connecting { why: NOT_TRIED.into() },
             answered: None,
             node: None,
             cpu_share: None,
@@ -98,6 +107,8 @@ impl Host {
             storage: None,
             storage_error: None,
             storage_read: None,
+            pressure: None,
+            pressure_missing: false,
             definitions_read: None,
             domain_type: match config.domain_type {
                 DomainType::Auto => None,
@@ -108,6 +119,7 @@ impl Host {
             name: config.name.clone(),
             driver,
             config: RwLock::new(config),
+            events,
             known: Mutex::new(known),
             looking: tokio::sync::Mutex::new(()),
             looks: watch::Sender::new(0),
@@ -174,10 +186,12 @@ impl Host {
         let outcome = self.look_now().await;
         let now = SystemTime::now();
         let mut known = self.known();
+        let before = known.state.clone();
         match &outcome {
             Ok(()) => {
                 known.answered = Some(now);
                 known.state = HostState::Up;
+                known.pressure_missing &= before == HostState::Up;
             }
             Err(error) => {
                 let why = match error {
@@ -191,11 +205,33 @@ impl Host {
                 };
             }
         }
+        let event = self.news(&before, &known.state, now);
         drop(known);
+        if let Some(event) = event {
+            self.events.tell(event);
+        }
         if outcome.is_ok() {
             self.looks.send_modify(|looks| *looks += 1);
         }
         outcome
+    }
+
+    /// What a change of the state means to others.
+    fn news(&self, before: &HostState, after: &HostState, now: SystemTime) -> Option<RoomEvent> {
+        let host = self.name.to_string();
+        match (before, after) {
+            (HostState::Connecting { .. }, HostState::Up) => Some(RoomEvent::HostFound { host }),
+            (HostState::Unknown { since, .. }, HostState::Up) => {
+                let after_s = now.duration_since(*since).unwrap_or_default().as_secs_f64();
+                Some(RoomEvent::HostRegained { host, after_s })
+            }
+            (HostState::Up, HostState::Unknown { why, .. }) => Some(RoomEvent::HostLost { host, why: why.clone() }),
+            // Said once, when the first try has failed.
+            (HostState::Connecting { why: first }, HostState::Connecting { why }) if first == NOT_TRIED && why != NOT_TRIED => {
+                Some(RoomEvent::HostLost { host, why: why.clone() })
+            }
+            _ => None,
+        }
     }
 
     async fn look_now(&self) -> Result<(), HypervisorError> {
@@ -223,6 +259,7 @@ impl Host {
         let storage_due = self.known().storage_read.is_none_or(|at| now.duration_since(at).is_ok_and(|age| age >= STORAGE_EVERY));
         if storage_due {
             self.look_at_storage().await?;
+            self.look_at_pressure().await?;
         }
         Ok(())
     }
@@ -243,6 +280,22 @@ impl Host {
         Ok(())
     }
 
+    /// Asks the kernel through libvirt. A host whose kernel does not say is as good.
+    async fn look_at_pressure(&self) -> Result<(), HypervisorError> {
+        if self.known().pressure_missing {
+            return Ok(());
+        }
+        let pressure = match self.call(Request::Pressure).await {
+            Ok(Answer::Pressure { cpu, memory, io }) => Pressure::parse(&cpu, &memory, &io),
+            Ok(other) => return Err(self.odd(&other)),
+            Err(HypervisorError::Host { source: CallError::Fault(_), .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let mut known = self.known();
+        (known.pressure, known.pressure_missing) = (pressure, pressure.is_none());
+        Ok(())
+    }
+
     /// Returns the machines whose definitions are to be read.
     fn take_sample(&self, sample: crate::protocol::RawSample, now: SystemTime) -> Vec<MachineId> {
         let at_s = unix_s(now);
@@ -256,6 +309,7 @@ impl Host {
                 memory_bytes: node.counters.memory_total,
                 memory_free_bytes: node.counters.memory_free,
                 storage_available_bytes: known.storage.as_ref().map(|storage| storage.available),
+                pressure: known.pressure,
             };
             known.ring.push(load);
         }
@@ -358,12 +412,14 @@ impl Host {
             uri: config.uri.clone(),
             labels: config.labels.clone(),
             state: known.state.clone(),
+            answered_at: known.answered.map(unix_s),
             driver: self.driver.link().ok(),
             domain_type: known.domain_type,
             cpus: node.map_or(0, |node| node.cpus),
             cpu_share: known.cpu_share,
             memory_bytes: node.map_or(0, |node| node.memory_total),
             memory_free_bytes: node.and_then(|node| node.memory_free),
+            pressure: known.pressure,
             memory_promised_bytes: active().filter_map(|machine| machine.counted.counters.memory_max).sum(),
             vcpus_promised: active().map(|machine| machine.counted.counters.vcpus).sum(),
             storage_pool: config.storage_pool.clone(),
@@ -426,12 +482,14 @@ impl Host {
                 unknown_since,
                 since: metadata.as_ref().map(|metadata| metadata.since_s),
                 port: metadata.as_deref().and_then(&port),
+                base_generation: metadata.as_ref().and_then(|metadata| Some(metadata.origin.parse::<BaseName>().ok()?.number)),
                 mac: facts.and_then(|facts| facts.mac.clone()),
                 metadata,
                 address: machine.address,
                 vcpus: counters.vcpus.max(facts.map_or(0, |facts| facts.vcpus)),
                 memory_bytes: counters.memory_max.or(facts.map(|facts| facts.memory)).unwrap_or(0),
                 load: machine.ring.last().filter(|_| state.is_active() && unknown_since.is_none()),
+                totals: unknown_since.is_none().then(|| Totals::from(counters)),
             }
         };
         known.machines.iter().map(view).collect()

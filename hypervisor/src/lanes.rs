@@ -46,11 +46,13 @@ impl Lanes {
 
     fn enqueue(&self, id: &MachineId, job: Job) -> Result<(), HypervisorError> {
         let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let lane = lanes.entry(id.clone()).or_insert_with(|| {
+        // A lane whose job panicked is gone; its machine gets another.
+        if lanes.get(id).is_none_or(mpsc::Sender::is_closed) {
             let (sender, jobs) = mpsc::channel(WAITING_MAX);
             tokio::spawn(self.clone().work(id.clone(), jobs));
-            sender
-        });
+            lanes.insert(id.clone(), sender);
+        }
+        let lane = &lanes[id];
         lane.try_send(job).map_err(|_| HypervisorError::Busy(id.to_string()))
     }
 
@@ -69,7 +71,6 @@ impl Lanes {
     }
 
     /// Machines that are being worked on.
-    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner).len()
     }

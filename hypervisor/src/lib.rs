@@ -11,7 +11,8 @@
 //! - [`fleet`]: all hosts together; `host`: one, watched; `lanes`: one task for each machine that is worked on.
 //! - `make`, `remove`, `verbs`, `warm`, `base`, `ready`, `detect`: what is done, step by step.
 //! - [`metadata`], [`names`]: how what is ours is told from what is not. They are the journal: there is no other.
-//! - [`capacity`], [`domain`], [`seed`], [`xml`]: pure.
+//! - [`event`]: what happens, for whoever listens.
+//! - [`capacity`], [`domain`], [`pressure`], [`seed`], [`xml`]: pure.
 //! - [`protocol`], [`agent`]: the process in which libvirt runs, and why it is one.
 //!
 //! The hosts are the database of what exists: nothing here remembers a machine that a host does not show. What is deliberately not here: when
@@ -22,10 +23,12 @@ pub mod capacity;
 pub mod domain;
 pub mod driver;
 pub mod error;
+pub mod event;
 pub mod fleet;
 pub mod memory;
 pub mod metadata;
 pub mod names;
+pub mod pressure;
 pub mod protocol;
 pub mod seed;
 pub mod spec;
@@ -44,7 +47,11 @@ mod verbs;
 mod warm;
 
 pub use error::{HypervisorError, Refusal};
+pub use event::RoomEvent;
 pub use fleet::Fleet;
 pub use names::MachineName;
-pub use spec::{CloneSpec, Hypervisor, Leftover, Progress, RoomView, Step, TemplateView, Verb, WaitFor, WarmUse};
-pub use view::{HostLoad, HostState, HostView, Load, MachineState, MachineView};
+pub use pressure::Pressure;
+pub use spec::{
+    CloneCounts, CloneSpec, GenerationView, Hypervisor, Leftover, Progress, RoomView, Step, TemplateView, Verb, WaitFor, WarmUse,
+};
+pub use view::{HostLoad, HostState, HostView, Load, MachineState, MachineView, Totals};

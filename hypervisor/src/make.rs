@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::time::Instant;
 use tracing::{info, warn};
 use weir_config::{AddressSource, CloneMode, HostName, StaticAddresses, Template, TemplateName};
 
@@ -20,6 +21,7 @@ use crate::base::{self, Source};
 use crate::capacity::{Want, place};
 use crate::domain::{Plan, disk_volume, plain_volume};
 use crate::error::{CallError, HypervisorError};
+use crate::event::RoomEvent;
 use crate::fleet::{Reservation, Shared};
 use crate::host::Host;
 use crate::metadata::{Metadata, Phase, Role};
@@ -41,18 +43,50 @@ const FULL_COPY_MAX: Duration = Duration::from_secs(1800);
 /// Makes a machine, or takes a warm one, or finds the one that was made for this wish.
 pub(crate) async fn clone_machine(shared: Arc<Shared>, spec: CloneSpec, progress: Progress) -> Result<MachineView, HypervisorError> {
     let template = shared.template(&spec.template)?;
-    if let Some(machine) = already_there(&shared, &spec).await? {
+    let (name, pool) = (spec.name.as_ref().map(ToString::to_string), spec.pool.clone());
+    let outcome = find_or_make(&shared, &template, spec, &progress).await;
+    if let Err(error) = &outcome {
+        shared.count(&template.name, |counts| counts.failed += 1);
+        shared.events.tell(RoomEvent::MachineNotMade { machine: name, template: template.name.to_string(), pool, why: error.chain() });
+    }
+    outcome
+}
+
+async fn find_or_make(
+    shared: &Arc<Shared>,
+    template: &Arc<Template>,
+    spec: CloneSpec,
+    progress: &Progress,
+) -> Result<MachineView, HypervisorError> {
+    let began = Instant::now();
+    if let Some(machine) = already_there(shared, &spec).await? {
         return Ok(machine);
     }
     if spec.warm != WarmUse::Never
-        && let Some(machine) = warm::take(&shared, &template, &spec, &progress).await?
+        && let Some(machine) = warm::take(shared, template, &spec, progress).await?
     {
+        shared.count(&template.name, |counts| counts.warm_taken += 1);
+        tell_made(shared, &machine, true, began);
         return Ok(machine);
     }
     if spec.warm == WarmUse::Only {
         return Err(HypervisorError::NotFound(format!("no warm clone of template {} waits", template.name)));
     }
-    make(&shared, &template, spec, Role::Member, &progress).await
+    make(shared, template, spec, Role::Member, progress).await
+}
+
+fn tell_made(shared: &Shared, machine: &MachineView, from_warm: bool, began: Instant) {
+    let Some(metadata) = &machine.metadata else { return };
+    shared.events.tell(RoomEvent::MachineMade {
+        machine: machine.name.clone(),
+        host: machine.host.clone(),
+        template: metadata.template.clone(),
+        pool: metadata.pool.clone(),
+        base: metadata.origin.clone(),
+        role: metadata.role.word(),
+        from_warm,
+        seconds: began.elapsed().as_secs_f64(),
+    });
 }
 
 /// The machine that an earlier call with the same name made. What it left half-made is removed.
@@ -170,6 +204,7 @@ pub(crate) async fn make(
     role: Role,
     progress: &Progress,
 ) -> Result<MachineView, HypervisorError> {
+    let began = Instant::now();
     let source = base::source(shared, template, progress).await?;
     let want = want(template, Some(&source));
     if template.disk.is_some_and(|disk| disk < source.capacity) {
@@ -218,7 +253,10 @@ pub(crate) async fn make(
         return Err(explain(error, &name, &host));
     }
     info!(machine = %name, host = %host.name, base = %source.base, role = role.word(), "made");
-    shared.machine_view(&id).ok_or_else(|| HypervisorError::Local(format!("{name} vanished from {}", host.name)))
+    let made = shared.machine_view(&id).ok_or_else(|| HypervisorError::Local(format!("{name} vanished from {}", host.name)))?;
+    shared.count(&template.name, |counts| counts.made += 1);
+    tell_made(shared, &made, false, began);
+    Ok(made)
 }
 
 /// What the host's words mean for who asked.

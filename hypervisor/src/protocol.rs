@@ -20,7 +20,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 /// Both sides must speak the same one.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Longest JSON part. The XML of five thousand domains needs half of it.
 pub const JSON_BYTES_MAX: usize = 64 << 20;
@@ -99,6 +99,8 @@ pub enum Request {
         /// Name of the storage pool.
         storage: String,
     },
+    /// How much the host's tasks wait for what they lack, as its kernel says it. Answered with [`Answer::Pressure`].
+    Pressure,
     /// Names of all volumes. Answered with [`Answer::Names`].
     Volumes {
         /// Name of the storage pool.
@@ -315,6 +317,15 @@ pub enum Answer {
     Descriptions(Vec<Description>),
     /// See [`Request::Storage`].
     Storage(StorageInfo),
+    /// The kernel's files `/proc/pressure/*`.
+    Pressure {
+        /// `cpu`
+        cpu: String,
+        /// `memory`
+        memory: String,
+        /// `io`
+        io: String,
+    },
     /// `None`: no such volume.
     Volume(Option<VolumeInfo>),
     /// See [`Request::Addresses`].

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use crate::base;
 use crate::error::HypervisorError;
+use crate::event::RoomEvent;
 use crate::fleet::Shared;
 use crate::host::{Found, Host};
 use crate::make::write_metadata;
@@ -53,6 +54,7 @@ pub(crate) async fn remove(shared: &Arc<Shared>, host: &Arc<Host>, id: &MachineI
     }
     host.call(Request::Undefine { uuid: id.0.to_string() }).await?;
     info!(machine = %name, host = %host.name, "removed");
+    shared.events.tell(RoomEvent::MachineRemoved { machine: name.to_string(), host: host.name.to_string() });
     host.look().await
 }
 
@@ -76,8 +78,9 @@ pub(crate) async fn recover(shared: Arc<Shared>) {
         for host in shared.hosts().iter().filter(|host| host.is_complete()) {
             for (found, why) in unfinished(&shared, host) {
                 info!(machine = %found.name, host = %host.name, "removing what was left behind: {why}");
-                if let Err(error) = remove_in_turn(&shared, host, &found.id).await {
-                    warn!(machine = %found.name, host = %host.name, "cannot be removed now: {}", error.chain());
+                match remove_in_turn(&shared, host, &found.id).await {
+                    Ok(()) => tell(&shared, &leftover(host, "machine", found.name, why, Some(Ok(())))),
+                    Err(error) => warn!(machine = %found.name, host = %host.name, "cannot be removed now: {}", error.chain()),
                 }
             }
         }
@@ -116,6 +119,17 @@ fn unfinished(shared: &Shared, host: &Host) -> Vec<(Found, String)> {
 
 /// Everything that was left behind; removed unless `dry_run`.
 pub(crate) async fn collect(shared: &Arc<Shared>, dry_run: bool) -> Vec<Leftover> {
+    let found = find_and_remove(shared, dry_run).await;
+    found.iter().filter(|leftover| leftover.removed).for_each(|leftover| tell(shared, leftover));
+    found
+}
+
+fn tell(shared: &Shared, leftover: &Leftover) {
+    let Leftover { host, kind, name, why, .. } = leftover.clone();
+    shared.events.tell(RoomEvent::LeftoverRemoved { host, kind, name, why });
+}
+
+async fn find_and_remove(shared: &Arc<Shared>, dry_run: bool) -> Vec<Leftover> {
     let hosts = shared.hosts();
     let mut found = Vec::new();
     for host in hosts.iter().filter(|host| host.is_complete()) {

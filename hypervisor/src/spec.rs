@@ -185,14 +185,44 @@ pub struct TemplateView {
     pub source: String,
     /// The base that new clones get, as far as it is known.
     pub base: Option<String>,
+    /// The number of that base.
+    pub base_generation: Option<u32>,
+    /// The bases that its machines came from, and the current one, oldest first.
+    pub generations: Vec<GenerationView>,
     /// Machines of it, warm ones included.
     pub machines: usize,
     /// Warm clones that wait.
     pub warm: usize,
     /// Warm clones that are wanted.
     pub warm_wanted: u32,
+    /// Clones since this process started.
+    pub clones: CloneCounts,
     /// What last went wrong in the background.
     pub error: Option<String>,
+}
+
+/// One state of a template's content.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct GenerationView {
+    /// Its number.
+    pub generation: u32,
+    /// The base.
+    pub base: String,
+    /// Machines whose content came from it.
+    pub machines: usize,
+    /// New clones get this one.
+    pub current: bool,
+}
+
+/// How clones of a template came out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct CloneCounts {
+    /// Made, warm ones included.
+    pub made: u64,
+    /// Warm ones that were taken.
+    pub warm_taken: u64,
+    /// Wanted and not made.
+    pub failed: u64,
 }
 
 /// Something that was left behind.

@@ -24,6 +24,9 @@ const PRESS_AGAIN: Duration = Duration::from_secs(5);
 /// Between two looks at what takes long.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// However long somebody wants to wait.
+const LONGEST_SHUTDOWN: Duration = Duration::from_secs(24 * 3600);
+
 /// How long a migration, or flattening a disk, may take.
 const LONG_STEP_MAX: Duration = Duration::from_secs(1800);
 
@@ -91,7 +94,7 @@ fn state_of(host: &Host, id: &MachineId) -> Option<MachineState> {
 }
 
 async fn shutdown(host: &Host, id: &MachineId, timeout: Duration, force: bool) -> Result<(), HypervisorError> {
-    let until = Instant::now() + timeout;
+    let until = Instant::now() + timeout.min(LONGEST_SHUTDOWN);
     let mut press_at = Instant::now();
     loop {
         let now = Instant::now();

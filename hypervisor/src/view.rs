@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 
 use crate::metadata::Metadata;
 use crate::names::MachineId;
+use crate::pressure::Pressure;
 use crate::protocol::{RawDomain, RawNode, StorageInfo};
 
 /// Points kept of each machine and host: five minutes at the default interval.
@@ -26,6 +27,8 @@ pub struct HostView {
     /// Whether it answers.
     #[serde(flatten)]
     pub state: HostState,
+    /// When it last answered, seconds since 1970; absent: it never has.
+    pub answered_at: Option<f64>,
     /// libvirt's driver, such as `QEMU`.
     pub driver: Option<String>,
     /// How machines are virtualised: `kvm` or `qemu`; absent while that is not known.
@@ -38,6 +41,8 @@ pub struct HostView {
     pub memory_bytes: u64,
     /// Bytes of memory that are free, with what caches would give back.
     pub memory_free_bytes: Option<u64>,
+    /// How much its tasks wait for what they lack; absent: its kernel does not say.
+    pub pressure: Option<Pressure>,
     /// Bytes that its running and paused machines may use at most, all together.
     pub memory_promised_bytes: u64,
     /// Virtual processors of its running and paused machines.
@@ -113,6 +118,8 @@ pub struct MachineView {
     pub unknown_since: Option<f64>,
     /// What it says of itself; absent: it is not ours and is left alone.
     pub metadata: Option<Arc<Metadata>>,
+    /// Number of the base its content came from.
+    pub base_generation: Option<u32>,
     /// MAC of its first interface.
     pub mac: Option<String>,
     /// Its address, as far as it was asked for.
@@ -125,6 +132,8 @@ pub struct MachineView {
     pub memory_bytes: u64,
     /// What it uses now; absent until it was looked at twice.
     pub load: Option<Load>,
+    /// What it used since it was started; absent: its host does not answer.
+    pub totals: Option<Totals>,
 }
 
 /// What a machine does.
@@ -201,6 +210,51 @@ pub struct Load {
     pub net_received_bytes_per_s: f64,
     /// Bytes sent a second.
     pub net_sent_bytes_per_s: f64,
+    /// Packets lost or broken a second, both ways.
+    pub net_errors_per_s: f64,
+}
+
+/// What a machine used since it was started.
+#[derive(Clone, Copy, PartialEq, Debug, Default, Serialize)]
+pub struct Totals {
+    /// Seconds of processor time, of all its virtual processors together.
+    pub cpu_s: f64,
+    /// Bytes read from its disks.
+    pub disk_read_bytes: u64,
+    /// Bytes written to its disks.
+    pub disk_written_bytes: u64,
+    /// Reads.
+    pub disk_reads: u64,
+    /// Writes.
+    pub disk_writes: u64,
+    /// Seconds that reads and writes took, all together.
+    pub disk_busy_s: f64,
+    /// Bytes that its disks take on the host.
+    pub disk_allocated_bytes: u64,
+    /// Bytes received.
+    pub net_received_bytes: u64,
+    /// Bytes sent.
+    pub net_sent_bytes: u64,
+    /// Packets lost or broken, both ways.
+    pub net_errors: u64,
+}
+
+impl From<&RawDomain> for Totals {
+    fn from(domain: &RawDomain) -> Totals {
+        let RawDomain { disk, net, .. } = domain;
+        Totals {
+            cpu_s: domain.cpu_time_ns.unwrap_or(0) as f64 / 1e9,
+            disk_read_bytes: disk.read_bytes,
+            disk_written_bytes: disk.written_bytes,
+            disk_reads: disk.reads,
+            disk_writes: disk.writes,
+            disk_busy_s: disk.busy_ns as f64 / 1e9,
+            disk_allocated_bytes: disk.allocation,
+            net_received_bytes: net.received_bytes,
+            net_sent_bytes: net.sent_bytes,
+            net_errors: net.errors,
+        }
+    }
 }
 
 /// Use of a host between the last two looks.
@@ -216,6 +270,8 @@ pub struct HostLoad {
     pub memory_free_bytes: Option<u64>,
     /// Bytes of its storage pool that are free, when that was last read.
     pub storage_available_bytes: Option<u64>,
+    /// How much its tasks wait for what they lack, when that was last read; absent: its kernel does not say.
+    pub pressure: Option<Pressure>,
 }
 
 /// Counters of one look, with their time.
@@ -249,6 +305,7 @@ pub(crate) fn load(before: &Counted<RawDomain>, now: &Counted<RawDomain>) -> Opt
         disk_latency_s: (operations > 0.0).then(|| grown(a.disk.busy_ns, b.disk.busy_ns) / 1e9 / operations),
         net_received_bytes_per_s: rate(a.net.received_bytes, b.net.received_bytes),
         net_sent_bytes_per_s: rate(a.net.sent_bytes, b.net.sent_bytes),
+        net_errors_per_s: rate(a.net.errors, b.net.errors),
     })
 }
 

@@ -3,11 +3,13 @@
 //! One table, [`FAMILIES`], says what there is: it renders the metrics and `docs/metrics.md`. Label values come from the file, or from
 //! lists fixed here; a client can add no series.
 
+mod machines;
 mod udp;
 mod vip;
 
 use std::fmt::{Display, Write};
 
+use weir_hypervisor::{HostView, Hypervisor, MachineView, TemplateView};
 use weir_lb::cause::Cause;
 use weir_lb::histogram::Distribution;
 use weir_lb::shell::DrainProgress;
@@ -73,6 +75,8 @@ pub(crate) struct Source<'a> {
     pub drain: DrainProgress,
     /// The virtual routers.
     pub vips: &'a [weir_vrrp::shell::RouterStatus],
+    /// Hosts, machines and templates.
+    pub machines: &'a dyn Hypervisor,
     /// Lines of the access log that were dropped.
     pub access_log_dropped: u64,
     /// Certificates in use.
@@ -134,6 +138,12 @@ struct Prepared<'a> {
     pools: Vec<(String, &'a PoolStatus, Distribution)>,
     /// Each endpoint with its labels.
     endpoints: Vec<(String, &'a EndpointStatus)>,
+    /// Each host with its label.
+    hosts: Vec<(String, HostView)>,
+    /// Each machine of ours with its labels.
+    machines: Vec<(String, MachineView)>,
+    /// Each template with its label.
+    templates: Vec<(String, TemplateView)>,
 }
 
 impl<'a> Prepared<'a> {
@@ -144,7 +154,15 @@ impl<'a> Prepared<'a> {
             .iter()
             .flat_map(|(labels, pool, _)| pool.endpoints.iter().map(move |e| (format!("{labels},{}", label("endpoint", &e.address)), e)))
             .collect();
-        Prepared { source, listeners: status.listeners.iter().map(|l| (label("listener", &l.name), l)).collect(), pools, endpoints }
+        Prepared {
+            source,
+            listeners: status.listeners.iter().map(|l| (label("listener", &l.name), l)).collect(),
+            pools,
+            endpoints,
+            hosts: source.machines.hosts().into_iter().map(|host| (label("host", &host.name), host)).collect(),
+            machines: source.machines.machines().into_iter().filter_map(machines::labelled).collect(),
+            templates: source.machines.templates().into_iter().map(|template| (label("template", &template.name), template)).collect(),
+        }
     }
 }
 
@@ -241,7 +259,7 @@ macro_rules! per_endpoint {
 
 /// Everything there is, in the order in which it is written.
 fn families() -> impl Iterator<Item = &'static Family> {
-    FAMILIES.iter().chain(udp::FAMILIES).chain(vip::FAMILIES)
+    FAMILIES.iter().chain(udp::FAMILIES).chain(vip::FAMILIES).chain(machines::FAMILIES)
 }
 
 /// Node and data plane.
@@ -616,12 +634,22 @@ const FAMILIES: &[Family] = &[
 ];
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::view::tests::{sample_endpoint, sample_info, sample_status};
     use super::*;
     use std::collections::HashSet;
 
     fn text(status: &Status) -> String {
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(async { text_with(status, &no_machines()) })
+    }
+
+    /// Without hosts, and without a process.
+    fn no_machines() -> weir_hypervisor::Fleet {
+        let config = weir_config::parse("", "f").unwrap_or_else(|errors| panic!("{}", errors.render(false)));
+        weir_hypervisor::Fleet::with_drivers(&config, Box::new(|_| unreachable!("there are no hosts")))
+    }
+
+    pub(in super::super) fn text_with(status: &Status, machines: &dyn Hypervisor) -> String {
         let info = sample_info();
         let process = ProcessUse { resident_bytes: Some(1024), open_fds: Some(9) };
         render(&Source {
@@ -629,6 +657,7 @@ mod tests {
             status,
             drain: DrainProgress::default(),
             vips: &[],
+            machines,
             access_log_dropped: 2,
             certificates: &[],
             process,

@@ -1,14 +1,17 @@
 //! The REST API: what the node shows and lets change.
 //!
 //! - [`model`]: what is said, shared with the client. [`view`]: how it is made from the node's state (pure).
-//! - [`read`] and [`change`]: the requests; [`vip`]: those of virtual IPs. [`extract`]: reading them. [`problem`]: refusing them.
+//! - [`read`] and [`change`]: the requests; [`vip`]: those of virtual IPs; [`fleet`] and [`machines`]: those of hosts and machines.
+//!   [`extract`]: reading them. [`caller`]: who asks. [`problem`]: refusing them.
 //! - [`guard`]: who may ask. [`metrics`]: the Prometheus text. [`openapi`]: the description.
 //!
 //! What is deliberately not here: decisions. Every change is the node's. There is no TLS either: bind to loopback, or to a network you
 //! trust, with a token.
 
+mod caller;
 mod change;
 mod extract;
+mod fleet;
 mod guard;
 mod machines;
 mod metrics;
@@ -24,12 +27,12 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -37,6 +40,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use weir_config::EndpointAddress;
 
+pub(crate) use caller::USER_HEADER;
 pub(crate) use guard::{Token, read_token};
 use problem::Problem;
 
@@ -105,8 +109,9 @@ pub(crate) async fn serve(
             accepted = accept => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                let connection = connection(stream, router.clone(), stop.clone());
+            Ok((stream, peer)) => {
+                let router = router.clone().layer(Extension(caller::Peer(peer.ip())));
+                let connection = connection(stream, router, stop.clone());
                 tokio::spawn(async move {
                     connection.await;
                     drop(slot);
@@ -160,14 +165,18 @@ fn router(api: Arc<Api>) -> Router {
         .route("/v1/reload", post(change::reload))
         .route("/v1/upgrade", post(change::upgrade))
         .route("/v1/events", get(read::events))
-        .route("/v1/hosts", get(machines::hosts))
-        .route("/v1/templates", get(machines::templates))
-        .route("/v1/machines", get(machines::machines).post(machines::add))
+        .route("/v1/fleet", get(fleet::fleet))
+        .route("/v1/hosts", get(fleet::hosts))
+        .route("/v1/hosts/{host}/points", get(fleet::host_points))
+        .route("/v1/templates", get(fleet::templates))
+        .route("/v1/templates/{template}/prefetch", post(machines::prefetch))
+        .route("/v1/machines", get(fleet::machines).post(machines::add))
         .route("/v1/machines/actions", post(machines::act))
         .route("/v1/machines/garbage", post(machines::garbage))
-        .route("/v1/machines/{machine}/points", get(machines::points))
-        .route("/v1/machines/{machine}/console", get(machines::console))
-        .route("/v1/machines/{machine}/screenshot", get(machines::screenshot))
+        .route("/v1/machines/{machine}", get(fleet::machine))
+        .route("/v1/machines/{machine}/points", get(fleet::points))
+        .route("/v1/machines/{machine}/console", get(fleet::console))
+        .route("/v1/machines/{machine}/screenshot", get(fleet::screenshot))
         .route("/v1/operations/{id}", get(machines::operation))
         .route("/v1/openapi.json", get(read::openapi))
         .route("/metrics", get(read::metrics))

@@ -372,6 +372,9 @@ pub(crate) struct NewMachine {
     /// Only say where it would go.
     #[serde(default)]
     pub dry_run: bool,
+    /// Although this node does not lead.
+    #[serde(default)]
+    pub anyway: bool,
 }
 
 /// Where a machine would go.
@@ -403,11 +406,14 @@ pub(crate) struct MachineAct {
     pub force: bool,
     /// `migrate`: where to.
     pub to: Option<String>,
-    /// How many at once; `null`: 4.
+    /// How many at once, 1 to 64; `null`: 4.
     pub parallel: Option<u32>,
     /// Only say which machines it would be.
     #[serde(default)]
     pub dry_run: bool,
+    /// Although this node does not lead.
+    #[serde(default)]
+    pub anyway: bool,
 }
 
 /// Something that takes a while.

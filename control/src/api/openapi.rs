@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{change, machines, read, vip};
+use super::{change, fleet, machines, read, vip};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -34,12 +34,16 @@ use super::{change, machines, read, vip};
         change::patch_endpoint,
         change::reload,
         change::upgrade,
-        machines::hosts,
-        machines::templates,
-        machines::machines,
-        machines::points,
-        machines::console,
-        machines::screenshot,
+        fleet::fleet,
+        fleet::hosts,
+        fleet::host_points,
+        fleet::templates,
+        fleet::machines,
+        fleet::machine,
+        fleet::points,
+        fleet::console,
+        fleet::screenshot,
+        machines::prefetch,
         machines::add,
         machines::act,
         machines::operation,

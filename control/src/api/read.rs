@@ -147,6 +147,7 @@ pub(crate) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Pro
         drain: api.node.drain_progress(),
         vips: &api.node.vips().status(),
         certificates: &api.node.certificates(),
+        machines: api.node.machines().hypervisor(),
         access_log_dropped: api.node.access_log_dropped(),
         process: text::ProcessUse::read(),
     });

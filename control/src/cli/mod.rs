@@ -129,6 +129,11 @@ enum StatusOf {
     },
     /// The listeners
     Listener,
+    /// Hosts, machines and templates, or everything about one machine
+    Vm {
+        /// Name or UUID of the machine
+        name: Option<String>,
+    },
     /// The virtual IPs: who is master of which and why, or everything about one
     Vip {
         /// Name of the virtual IP
@@ -294,6 +299,8 @@ mod tests {
             ("status listener", true),
             ("status vip", true),
             ("status vip public --json", true),
+            ("status vm", true),
+            ("status vm web-1 --json", true),
             ("vip release public --timeout 5s", true),
             ("vip release", false),
             ("vip", false),
@@ -321,6 +328,13 @@ mod tests {
             ("vm shutdown web-1 web-2 --timeout 30s --force", true),
             ("vm stop --pool web --parallel 8", true),
             ("vm migrate web-1", false),
+            ("vm stop web-1 --parallel 0", false),
+            ("vm stop web-1 --parallel 65", false),
+            ("vm clone web --label tier=front --label a=b", true),
+            ("vm clone web --label tier", false),
+            ("vm stop --label tier", false),
+            ("vm prefetch web --dry-run", true),
+            ("vm gc --anyway", true),
             ("vm gc --dry-run", true),
             ("", false),
         ] {

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use serde_json::Value;
+
 use super::StatusOf;
 use super::output::Output;
 use crate::api::model::{ListenerView, PoolView, StatusView, VipView};
@@ -58,6 +60,14 @@ fn look(client: &Client, what: Option<&StatusOf>, output: &Output, before: &mut 
         Some(StatusOf::Vip { name: Some(name) }) => {
             let vip: VipView = client.get(&format!("/v1/vips/{}", segment(name)))?;
             output.either(&vip, || render::vip(&vip, screen))
+        }
+        Some(StatusOf::Vm { name: None }) => {
+            let fleet: Value = client.get("/v1/fleet")?;
+            output.either(&fleet, || render::fleet(&fleet, unix_now(), screen))
+        }
+        Some(StatusOf::Vm { name: Some(name) }) => {
+            let machine: Value = client.get(&format!("/v1/machines/{}", segment(name)))?;
+            output.either(&machine, || render::machine(&machine, unix_now(), screen))
         }
         Some(StatusOf::Listener) => {
             let listeners: Vec<ListenerView> = client.get("/v1/listeners")?;

@@ -39,6 +39,9 @@ pub(super) enum VmCommand {
         /// The host; default: where there is room
         #[arg(long)]
         host: Option<String>,
+        /// A label it gets; may be given several times
+        #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+        label: Vec<(String, String)>,
         /// Do not take a warm clone
         #[arg(long)]
         cold: bool,
@@ -48,6 +51,9 @@ pub(super) enum VmCommand {
         /// Only say where it would go
         #[arg(long)]
         dry_run: bool,
+        /// Although the node does not lead
+        #[arg(long)]
+        anyway: bool,
     },
     /// Power on, or go on from saved memory
     Start(Group),
@@ -84,11 +90,25 @@ pub(super) enum VmCommand {
         #[arg(long)]
         to: String,
     },
+    /// Bring a template's base to every host where its clones may run, before the first needs it
+    Prefetch {
+        /// Name of the template
+        template: String,
+        /// Only say to which hosts
+        #[arg(long)]
+        dry_run: bool,
+        /// Although the node does not lead
+        #[arg(long)]
+        anyway: bool,
+    },
     /// Remove what was left behind by crashes, and bases that nobody needs
     Gc {
         /// Only list it
         #[arg(long)]
         dry_run: bool,
+        /// Although the node does not lead
+        #[arg(long)]
+        anyway: bool,
     },
     /// Print the end of what a machine wrote to its console
     Console {
@@ -119,14 +139,22 @@ pub(super) struct Group {
     #[arg(long)]
     host: Option<String>,
     /// All with this label
-    #[arg(long, value_name = "KEY=VALUE")]
-    label: Option<String>,
+    #[arg(long, value_name = "KEY=VALUE", value_parser = label)]
+    label: Option<(String, String)>,
     /// So many at once
-    #[arg(long, value_name = "N", default_value_t = 4)]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
     parallel: u32,
     /// Only say which
     #[arg(long)]
     dry_run: bool,
+    /// Although the node does not lead
+    #[arg(long)]
+    anyway: bool,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').filter(|(key, value)| !key.is_empty() && !value.is_empty());
+    parts.map(|(key, value)| (key.to_owned(), value.to_owned())).ok_or_else(|| "write KEY=VALUE".into())
 }
 
 pub(super) fn vm(client: &Client, command: &VmCommand, output: &Output) -> anyhow::Result<ExitCode> {
@@ -137,7 +165,7 @@ pub(super) fn vm(client: &Client, command: &VmCommand, output: &Output) -> anyho
         }
         VmCommand::Hosts => list(client, output, "/v1/hosts", &["name", "state", "domain_type", "machines", "uri", "why"]),
         VmCommand::Templates => list(client, output, "/v1/templates", &["name", "source", "base", "machines", "warm", "error"]),
-        VmCommand::Clone { template, pool, name, host, cold, no_wait, dry_run } => {
+        VmCommand::Clone { template, pool, name, host, label, cold, no_wait, dry_run, anyway } => {
             let new = NewMachine {
                 template: template.clone(),
                 pool: pool.clone(),
@@ -146,7 +174,8 @@ pub(super) fn vm(client: &Client, command: &VmCommand, output: &Output) -> anyho
                 cold: *cold,
                 no_wait: *no_wait,
                 dry_run: *dry_run,
-                ..NewMachine::default()
+                labels: label.iter().cloned().collect(),
+                anyway: *anyway,
             };
             if *dry_run {
                 let plan: ClonePlan = client.change(Method::POST, "/v1/machines", Some(&new))?;
@@ -170,7 +199,11 @@ pub(super) fn vm(client: &Client, command: &VmCommand, output: &Output) -> anyho
         VmCommand::Migrate { group, to } => {
             self::act(client, output, MachineAct { verb: "migrate".into(), to: Some(to.clone()), ..group.request() })
         }
-        VmCommand::Gc { dry_run } => gc(client, output, *dry_run),
+        VmCommand::Prefetch { template, dry_run, anyway } => {
+            let path = format!("/v1/templates/{}/prefetch?dry_run={dry_run}&anyway={anyway}", segment(template));
+            follow(client, output, client.change(Method::POST, &path, None::<&()>)?)
+        }
+        VmCommand::Gc { dry_run, anyway } => gc(client, output, *dry_run, *anyway),
         VmCommand::Console { machine, bytes } => {
             let text = client.get_bytes(&format!("/v1/machines/{}/console?bytes={bytes}", segment(machine)))?;
             output.text(&render::console(&String::from_utf8_lossy(&text)))?;
@@ -189,9 +222,10 @@ impl Group {
             machines: self.machines.clone(),
             pool: self.pool.clone(),
             host: self.host.clone(),
-            label: self.label.clone(),
+            label: self.label.as_ref().map(|(key, value)| format!("{key}={value}")),
             parallel: Some(self.parallel),
             dry_run: self.dry_run,
+            anyway: self.anyway,
             ..MachineAct::default()
         }
     }
@@ -224,7 +258,9 @@ fn follow(client: &Client, output: &Output, mut operation: OperationView) -> any
         let place = item.host.as_ref().map(|host| format!(" on {host}")).unwrap_or_default();
         match &item.error {
             None if operation.id == 0 => format!("{}{place}: {}\n", item.machine, item.step),
+            Some(error) if operation.id == 0 => format!("{}{place}: cannot {}: {error}\n", item.machine, operation.what),
             None => format!("{}{place}: {} done\n", item.machine, operation.what),
+            Some(error) if item.machine.is_empty() => format!("{} failed: {error}\n", operation.what),
             Some(error) => format!("{}{place}: {} failed: {error}\n", item.machine, operation.what),
         }
     };
@@ -242,8 +278,8 @@ fn step(item: &OperationItem) -> String {
     }
 }
 
-fn gc(client: &Client, output: &Output, dry_run: bool) -> anyhow::Result<ExitCode> {
-    let path = format!("/v1/machines/garbage?dry_run={dry_run}");
+fn gc(client: &Client, output: &Output, dry_run: bool, anyway: bool) -> anyhow::Result<ExitCode> {
+    let path = format!("/v1/machines/garbage?dry_run={dry_run}&anyway={anyway}");
     let found: Vec<Value> = client.send(Method::POST, &path, None::<&()>, GARBAGE_TIMEOUT)?;
     output.either(&found, || match found.is_empty() {
         true => "nothing was left behind\n".into(),

@@ -6,9 +6,10 @@ use std::time::SystemTime;
 
 use tokio::sync::{broadcast, watch};
 use tracing::{debug, error, info, warn};
+use weir_hypervisor::RoomEvent;
 use weir_lb::event::EventKind as NodeKind;
 
-use crate::event::{Event, EventKind, VipEvent};
+use crate::event::{Event, EventKind, MachineEvent, VipEvent};
 
 /// Events kept. At a few hundred bytes each that is a few megabytes at most.
 const KEPT: usize = 10_000;
@@ -82,6 +83,17 @@ pub(crate) async fn pump(log: impl AsRef<EventLog>, mut events: broadcast::Recei
     }
 }
 
+/// Takes over what happens with hosts and machines, until they end.
+pub(crate) async fn pump_machines(log: impl AsRef<EventLog>, mut events: broadcast::Receiver<RoomEvent>) {
+    loop {
+        match events.recv().await {
+            Ok(event) => log.as_ref().record(event),
+            Err(broadcast::error::RecvError::Lagged(lost)) => warn!(lost, "events of machines came faster than they could be kept"),
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
 fn write_to_log(kind: &EventKind) {
     match kind {
         EventKind::Node(kind) => write_node(kind),
@@ -91,6 +103,32 @@ fn write_to_log(kind: &EventKind) {
         EventKind::Vip(VipEvent::VipNotice { vip, family, kind, text, warning: true }) => warn!(%vip, family, kind, "{text}"),
         EventKind::Vip(VipEvent::VipNotice { vip, family, kind, text, warning: false }) => info!(%vip, family, kind, "{text}"),
         EventKind::Vip(VipEvent::VipsUnavailable { reason }) => warn!("virtual IPs are off: {reason}"),
+        EventKind::Machines(event) => write_machines(event),
+        EventKind::Acted(MachineEvent::MachineActed { verb, machine, host, by, error, .. }) => {
+            let (machine, host) = (machine.as_deref().unwrap_or("-"), host.as_deref().unwrap_or("-"));
+            match error {
+                None => info!(machine, host, by, "{verb}: done"),
+                Some(error) => warn!(machine, host, by, "{verb}: failed: {error}"),
+            }
+        }
+    }
+}
+
+/// What the room itself writes to the log is not said twice.
+fn write_machines(event: &RoomEvent) {
+    match event {
+        RoomEvent::HostFound { host } => info!(host, "the host answers"),
+        RoomEvent::HostLost { host, why } => warn!(host, "the host does not answer: {why}"),
+        RoomEvent::HostRegained { host, after_s } => info!(host, after_s, "the host answers again"),
+        RoomEvent::BaseCopied { base, host, bytes, resumed_bytes, seconds, .. } => {
+            info!(host, base, bytes, resumed_bytes, seconds, "a base was copied");
+        }
+        RoomEvent::BaseNotCopied { base, host, why, .. } => warn!(host, base, "a base was not copied: {why}"),
+        RoomEvent::MachineNotMade { machine, template, why, .. } => {
+            warn!(machine = machine.as_deref().unwrap_or("-"), template, "a machine was not made: {why}");
+        }
+        RoomEvent::LeftoverRemoved { host, kind, name, why } => info!(host, kind, name, "removed what was left behind: {why}"),
+        RoomEvent::KvmTried { .. } | RoomEvent::MachineMade { .. } | RoomEvent::MachineRemoved { .. } => {}
     }
 }
 

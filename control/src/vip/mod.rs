@@ -33,7 +33,7 @@ use weir_vrrp::shell::{self, Handle, NodeStatus, Options, Report, ReportKind, Ro
 
 use crate::command;
 use crate::event::VipEvent;
-use crate::node::Node;
+use crate::node::{Node, Stage};
 use standings::Standings;
 
 /// How often each worker of the data plane is asked for a sign of life.
@@ -239,15 +239,17 @@ impl Vips {
         for report in reports {
             pass_on(&report, node, &notifier);
             if matches!(report.kind, ReportKind::Transition(_)) {
-                self.choose_leader(node);
+                self.choose_leader(node, &node.config());
             }
         }
     }
 
-    /// The master of the file's `leader_vip` acts for all nodes.
-    fn choose_leader(&self, node: &Node) {
-        let config = node.config();
-        let Some(cluster) = &config.cluster else { return };
+    /// The master of the file's `leader_vip` acts for all nodes; a node that is alone for itself.
+    pub(crate) fn choose_leader(&self, node: &Node, config: &Config) {
+        let Some(cluster) = &config.cluster else {
+            node.machines().lead(node.stage() == Stage::Serving);
+            return;
+        };
         let routers = self.status();
         let mut states = routers.iter().filter(|router| *router.machine.config.name == *cluster.leader_vip.0).peekable();
         node.machines().lead(states.peek().is_some() && states.all(|router| router.machine.state == StateKind::Master));

@@ -22,6 +22,9 @@ use crate::sys;
 /// Bytes that go through a stream at a time: libvirt's own messages hold a little more.
 const CHUNK_BYTES: usize = 256 << 10;
 
+/// The storage pool over the kernel's files.
+const PRESSURE_POOL: &str = "weir-pressure";
+
 type Outcome = Result<(Answer, Vec<u8>), Fault>;
 
 /// Carries out one request.
@@ -39,6 +42,7 @@ pub(crate) fn carry_out(connection: &Connection, request: Request, payload: &[u8
             Answer::Descriptions(found.map(|domain| description(&domain)).transpose()?.into_iter().collect())
         }
         Request::Storage { storage } => storage_info(connection, &storage)?,
+        Request::Pressure => pressure(connection)?,
         Request::Volumes { storage } => {
             let pool = connection.storage(&storage)?;
             let _ = pool.refresh(0);
@@ -180,6 +184,30 @@ fn storage_info(connection: &Connection, storage: &str) -> Result<Answer, Fault>
     let xml = pool.xml_desc(0).map_err(fault)?;
     let path = parsed(&xml)?.at(&["target", "path"]).map(Element::text).unwrap_or_default();
     Ok(Answer::Storage(StorageInfo { path, capacity: info.capacity, available: info.available }))
+}
+
+/// libvirt has no call for it. But it reads any folder as a storage pool, also on a host far away; this one is transient and holds nothing.
+fn pressure(connection: &Connection) -> Result<Answer, Fault> {
+    let connect = connection.get()?;
+    let pool = match gone_is_none(connect.lookup_storage_pool_by_name(PRESSURE_POOL).map_err(fault))? {
+        Some(pool) => pool,
+        None => {
+            let target = Element::new("target").text_child("path", "/proc/pressure");
+            let xml = Element::new("pool").with("type", "dir").text_child("name", PRESSURE_POOL).child(target);
+            connect.create_storage_pool_xml(&xml.to_string(), 0).map_err(fault)?
+        }
+    };
+    let read = |name: &str| {
+        let volume = pool.lookup_storage_vol_by_name(name).map_err(fault)?;
+        let mut bytes = Vec::new();
+        // The kernel says that these files are empty; no length means to their end.
+        download(connection, &volume, 0, 0, |piece| {
+            bytes.extend_from_slice(piece);
+            bounded(&bytes)
+        })?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    Ok(Answer::Pressure { cpu: read("cpu")?, memory: read("memory")?, io: read("io")? })
 }
 
 fn parsed(xml: &str) -> Result<Element, Fault> {

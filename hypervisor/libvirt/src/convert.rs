@@ -90,7 +90,8 @@ fn put_device(disk: &mut RawDisk, net: &mut RawNet, field: &str, count: u64) {
         ("block", "rd.reqs") => &mut disk.reads,
         ("block", "wr.reqs") => &mut disk.writes,
         ("block", "rd.times" | "wr.times") => &mut disk.busy_ns,
-        ("block", "allocation") => &mut disk.allocation,
+        // What libvirt calls allocation is how far a guest has written.
+        ("block", "physical") => &mut disk.allocation,
         // libvirt counts as the host sees it, but names the directions as the guest does.
         ("net", "rx.bytes") => &mut net.received_bytes,
         ("net", "tx.bytes") => &mut net.sent_bytes,

@@ -3,6 +3,7 @@
 mod daemon;
 #[path = "../../../tests/support/mod.rs"]
 mod support;
+mod watched;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
