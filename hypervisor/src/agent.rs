@@ -136,7 +136,7 @@ async fn supervise(program: PathBuf, uri: String, connect: Duration, mut queue: 
                     }
                     Err(why) => {
                         session.end(&why).await;
-                        (why, Duration::ZERO)
+                        (with_advice(why), Duration::ZERO)
                     }
                 }
             }
@@ -153,6 +153,27 @@ async fn supervise(program: PathBuf, uri: String, connect: Duration, mut queue: 
         let _ = state.send_replace(Err(why));
         backoff = if lived >= GOOD_LIFE { BACKOFF_MIN } else { (backoff * 2).min(BACKOFF_MAX) };
         wait(backoff.mul_f64(0.75 + 0.5 * fastrand::f64()), &mut queue, &state).await;
+    }
+}
+
+/// What libvirt says when there is no connection, in lower case, and what to do about it.
+const ADVICE: [(&str, &str); 9] = [
+    ("no connection driver available", "is the URI right? Such as qemu:///system or qemu+ssh://root@HOST/system"),
+    ("unable to find requested transport", "is the URI right? Such as qemu+ssh:// or qemu+tls://"),
+    ("failed to connect socket", "is libvirtd running there, and is the socket's path right?"),
+    ("connection refused", "is libvirtd running there, and does it listen for this transport?"),
+    ("unable to resolve", "is the host's name right?"),
+    ("host key verification failed", "connect once by hand as the user that runs weir: ssh HOST"),
+    ("permission denied", "may the user that runs weir connect? Add it to the group libvirt, or its key to the host"),
+    ("authentication failed", "may the user that runs weir connect? Look at the host's libvirtd.conf"),
+    ("certificate", "look at the certificates in /etc/pki/libvirt and /etc/pki/CA"),
+];
+
+fn with_advice(why: String) -> String {
+    let lower = why.to_ascii_lowercase();
+    match ADVICE.iter().find(|(words, _)| lower.contains(words)) {
+        Some((_, advice)) => format!("{why}; {advice}"),
+        None => why,
     }
 }
 
@@ -357,5 +378,17 @@ async fn listen(mut stderr: impl AsyncRead + Unpin) {
         for line in String::from_utf8_lossy(&buffer[..length]).lines().filter(|line| !line.trim().is_empty()) {
             debug!(target: "weir_libvirt", "{}", line.trim());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_connection_says_what_to_do() {
+        let advised = with_advice("Failed to connect socket to '/run/x': No such file or directory".into());
+        assert!(advised.starts_with("Failed to connect") && advised.ends_with("is the socket's path right?"), "{advised}");
+        assert_eq!(with_advice("something new".into()), "something new");
     }
 }

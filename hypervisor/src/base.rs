@@ -381,7 +381,7 @@ async fn copy(host: &Host, source: &Source, progress: &Progress) -> Result<Copie
     let mut resumed = matches!(there, Answer::Volume(Some(_)));
     if !resumed {
         let xml = plain_volume(&volume, length, "0444").to_string();
-        host.call(Request::CreateVolume { storage: storage.clone(), volume: volume.clone(), xml, content_of: None }).await?;
+        host.call(Request::CreateVolume { storage: storage.clone(), volume: volume.clone(), xml, content_of: None, fresh: false }).await?;
     }
     info!(host = %host.name, %base, bytes = length, resumed, "copying a base");
     let path = file.display().to_string();
@@ -417,7 +417,7 @@ async fn copy(host: &Host, source: &Source, progress: &Progress) -> Result<Copie
     }
     let seal = format!("{base} {length}\n").into_bytes();
     let xml = plain_volume(&base.seal(), seal.len() as u64, "0444").to_string();
-    host.call(Request::CreateVolume { storage: storage.clone(), volume: base.seal(), xml, content_of: None }).await?;
+    host.call(Request::CreateVolume { storage: storage.clone(), volume: base.seal(), xml, content_of: None, fresh: false }).await?;
     host.call_with(Request::Write { storage, volume: base.seal() }, seal, host.config().timeout).await?;
     Ok(Copied { bytes: length, resumed_bytes })
 }

@@ -84,7 +84,7 @@ async fn try_kvm(host: &Arc<Host>) -> Result<bool, HypervisorError> {
     let storage = || host.config().storage_pool.clone();
     let sector = boot_sector();
     let xml = plain_volume(VOLUME, sector.len() as u64, "0644").to_string();
-    host.call(Request::CreateVolume { storage: storage(), volume: VOLUME.into(), xml, content_of: None }).await?;
+    host.call(Request::CreateVolume { storage: storage(), volume: VOLUME.into(), xml, content_of: None, fresh: false }).await?;
     host.call_with(Request::Write { storage: storage(), volume: VOLUME.into() }, sector, host.config().timeout).await?;
     let id = MachineId::random(&mut fastrand::Rng::new());
     let start = Request::StartTransient { xml: domain(&id, &format!("{folder}/{VOLUME}")).to_string() };

@@ -370,6 +370,12 @@ impl Shared {
         counts.into_iter().map(view).collect()
     }
 
+    /// Another machine that has this file as a disk, on whatever host: a folder may be shared.
+    pub(crate) fn disk_user(&self, path: &str, except: &MachineId) -> Option<String> {
+        let others = self.hosts().into_iter().flat_map(|host| host.found()).filter(|found| found.id != *except);
+        others.filter(|found| found.definition.facts.disks.iter().any(|disk| disk == path)).map(|found| found.name).next()
+    }
+
     /// The base that new clones of a template get, as far as it is known.
     pub(crate) fn current_base(&self, template: &TemplateName) -> Option<BaseName> {
         let fact = self.memo.read(|facts| facts.bases.get(&template.to_string()).cloned())?;

@@ -331,9 +331,9 @@ impl Job<'_> {
         progress.step(format!("defining {name} on {}", host.name));
         host.call(Request::Define { xml: plan.domain().to_string() }).await?;
         progress.step(format!("making the disk of {name}"));
-        self.disk(&storage()).await?;
+        self.disk().await?;
         let xml = plain_volume(&name.seed(), seed.len() as u64, "0600").to_string();
-        host.call(Request::CreateVolume { storage: storage(), volume: name.seed(), xml, content_of: None }).await?;
+        self.create(name.seed(), xml, None, host.config().timeout).await?;
         host.call_with(Request::Write { storage: storage(), volume: name.seed() }, seed, host.config().timeout).await?;
         progress.step(format!("starting {name}"));
         let power = Request::Power { uuid: id.0.to_string(), act: PowerAct::Start };
@@ -353,19 +353,42 @@ impl Job<'_> {
         Ok(())
     }
 
-    async fn disk(&self, storage: &str) -> Result<(), HypervisorError> {
+    /// Makes a volume that is this machine's alone. One of its name that no machine has was left behind, and goes.
+    async fn create(&self, volume: String, xml: String, content_of: Option<String>, limit: Duration) -> Result<(), HypervisorError> {
+        let Job { shared, host, id, .. } = self;
+        let storage = host.config().storage_pool.clone();
+        let (storage, volume) = (|| storage.clone(), || volume.clone());
+        let request = || Request::CreateVolume {
+            storage: storage(),
+            volume: volume(),
+            xml: xml.clone(),
+            content_of: content_of.clone(),
+            fresh: true,
+        };
+        match host.call_within(request(), limit).await {
+            Err(HypervisorError::Host { source: CallError::Fault(fault), .. }) if fault.kind == FaultKind::Exists => {}
+            other => return other.map(|_| ()),
+        }
+        // Who has it may have been defined a moment ago.
+        host.look().await?;
+        let folder = host.storage().map(|storage| storage.path).unwrap_or_default();
+        if let Some(user) = shared.disk_user(&format!("{folder}/{}", volume()), id) {
+            let why = format!("the volume {} on {} belongs to {user}; choose another name for the clone", volume(), host.name);
+            return Err(HypervisorError::Conflict(why));
+        }
+        warn!(volume = volume(), host = %host.name, "a volume that was left behind is replaced");
+        host.call_within(Request::DeleteVolume { storage: storage(), volume: volume() }, remove::SLOW_STEP_MAX).await?;
+        host.call_within(request(), limit).await.map(|_| ())
+    }
+
+    async fn disk(&self) -> Result<(), HypervisorError> {
         let Job { host, template, source, name, .. } = self;
         let capacity = template.disk.unwrap_or(source.capacity);
-        let (volume, create) = (name.disk(), |xml: String, content_of| Request::CreateVolume {
-            storage: storage.to_owned(),
-            volume: name.disk(),
-            xml,
-            content_of,
-        });
+        let volume = name.disk();
         match template.clone {
             CloneMode::Linked => {
                 let xml = disk_volume(&volume, capacity, Some((self.base_path, source.format))).to_string();
-                let made = host.call(create(xml, None)).await;
+                let made = self.create(volume, xml, None, host.config().timeout).await;
                 if made.is_err() {
                     // Perhaps somebody removed the base; then the next clone looks again.
                     self.shared.forget_base(&host.name, &source.base);
@@ -374,7 +397,7 @@ impl Job<'_> {
             }
             CloneMode::Full => {
                 let xml = disk_volume(&volume, capacity, None).to_string();
-                host.call_within(create(xml, Some(source.base.volume())), FULL_COPY_MAX).await?;
+                self.create(volume, xml, Some(source.base.volume()), FULL_COPY_MAX).await?;
             }
         }
         Ok(())

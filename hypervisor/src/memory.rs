@@ -217,6 +217,9 @@ impl Inner {
                 let name = path.rsplit('/').next().unwrap_or("").to_owned();
                 Answer::Volume(self.volumes.get(&name).map(|found| volume_info(&name, found)))
             }
+            Request::CreateVolume { volume, fresh: true, .. } if self.volumes.contains_key(&volume) => {
+                return fault(FaultKind::Exists, format!("storage volume '{volume}' exists already"));
+            }
             Request::CreateVolume { volume, xml, content_of, .. } => self.create_volume(&volume, &xml, content_of)?,
             Request::DeleteVolume { volume, .. } => {
                 self.volumes.remove(&volume);

@@ -118,7 +118,8 @@ pub enum Request {
         /// Path on the host.
         path: String,
     },
-    /// Makes a volume; one that is there already is a success. Answered with [`Answer::Done`].
+    /// Makes a volume. One that is there already is a success, unless it must be new: then it is [`FaultKind::Exists`]. Answered with
+    /// [`Answer::Done`].
     CreateVolume {
         /// Name of the storage pool.
         storage: String,
@@ -128,6 +129,8 @@ pub enum Request {
         xml: String,
         /// A volume whose content is copied into it, flattened.
         content_of: Option<String>,
+        /// It must not be there yet.
+        fresh: bool,
     },
     /// Deletes a volume; one that is gone already is a success. Answered with [`Answer::Done`].
     DeleteVolume {

@@ -47,8 +47,13 @@ pub(crate) async fn remove(shared: &Arc<Shared>, host: &Arc<Host>, id: &MachineI
     let power_off = Request::Power { uuid: id.0.to_string(), act: PowerAct::PowerOff };
     host.call_within(power_off, host.config().timeout.max(SLOW_STEP_MAX)).await?;
     let storage = host.config().storage_pool.clone();
+    let folder = host.storage().map(|storage| storage.path).unwrap_or_default();
     if let Answer::Names(volumes) = host.call(Request::Volumes { storage: storage.clone() }).await? {
         for volume in volumes.into_iter().filter(|volume| name.owns(volume)) {
+            if let Some(user) = shared.disk_user(&format!("{folder}/{volume}"), id) {
+                warn!(volume, host = %host.name, "left alone, for it belongs to {user}");
+                continue;
+            }
             host.call_within(Request::DeleteVolume { storage: storage.clone(), volume }, SLOW_STEP_MAX).await?;
         }
     }

@@ -202,7 +202,7 @@ async fn prepare_disks(from: &Arc<Host>, target: &Arc<Host>, found: &crate::host
     let (bytes, limit) = (4 << 20, from.config().timeout);
     let (_, seed) = from.call_with(Request::Tail { storage: here, volume: name.seed(), bytes_max: bytes }, Vec::new(), limit).await?;
     let xml = crate::domain::plain_volume(&name.seed(), seed.len() as u64, "0600").to_string();
-    target.call(Request::CreateVolume { storage: there.clone(), volume: name.seed(), xml, content_of: None }).await?;
+    target.call(Request::CreateVolume { storage: there.clone(), volume: name.seed(), xml, content_of: None, fresh: false }).await?;
     target.call_with(Request::Write { storage: there, volume: name.seed() }, seed, target.config().timeout).await?;
     Ok(())
 }

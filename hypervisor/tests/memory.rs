@@ -182,6 +182,27 @@ fn orphans_are_found_and_strangers_are_not() {
 }
 
 #[test]
+fn a_volume_of_the_same_name_is_replaced_or_left_to_its_machine() {
+    run(async {
+        let world = World::new(1, "");
+        world.hosts[0].put_volume("weir-web-1.disk.img", b"left behind");
+        world.hosts[0].put_volume("weir-web-2.disk.img", b"somebody's");
+        let xml = FOREIGN.replace("web-foreign", "weir-web-2").replace("000001", "000002").replace(
+            "</domain>",
+            "<devices><disk type='file' device='disk'><source file='/memory/weir-web-2.disk.img'/><target dev='vda'/></disk></devices></domain>",
+        );
+        world.hosts[0].define_foreign(&xml);
+        let fleet = world.fleet().await;
+        fleet.clone_machine(spec("web-1"), Progress::default()).await.expect("nobody has that volume");
+        assert_ne!(world.hosts[0].volume("weir-web-1.disk.img").as_deref(), Some(&b"left behind"[..]));
+        let refused = fleet.clone_machine(spec("web-2"), Progress::default()).await.expect_err("somebody has it");
+        assert_eq!(refused.to_string(), "the volume weir-web-2.disk.img on h0 belongs to weir-web-2; choose another name for the clone");
+        assert_eq!(world.hosts[0].volume("weir-web-2.disk.img").as_deref(), Some(&b"somebody's"[..]));
+        assert_eq!(ours(&fleet).len(), 1);
+    });
+}
+
+#[test]
 fn refusals_name_host_and_constraint() {
     run(async {
         let world = World::new(2, "");

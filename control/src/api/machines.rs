@@ -199,7 +199,9 @@ fn choose(api: &Api, all: Vec<MachineView>, act: &MachineAct) -> Result<Vec<Mach
             && act.host.as_ref().is_none_or(|host| machine.host == *host)
             && act.label.as_ref().is_none_or(label)
     };
-    Ok(all.into_iter().filter(|machine| named.contains(&machine.id) || in_group(machine)).collect())
+    let mut chosen: Vec<MachineView> = all.into_iter().filter(|machine| named.contains(&machine.id) || in_group(machine)).collect();
+    chosen.sort_by(|a, b| (&a.name, &a.host).cmp(&(&b.name, &b.host)));
+    Ok(chosen)
 }
 
 /// A pool of the file may have no machines yet; one that is neither there nor has machines is a slip of the pen.

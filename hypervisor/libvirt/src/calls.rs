@@ -56,7 +56,12 @@ pub(crate) fn carry_out(connection: &Connection, request: Request, payload: &[u8
             let found = gone_is_none(connection.get()?.lookup_storage_vol_by_path(&path).map_err(fault))?;
             Answer::Volume(found.map(|volume| volume_info(&volume)).transpose()?)
         }
-        Request::CreateVolume { storage, volume, xml, content_of } => create_volume(connection, &storage, &volume, &xml, content_of)?,
+        Request::CreateVolume { storage, volume, xml, content_of, fresh } => {
+            match (create_volume(connection, &storage, &xml, content_of), fresh) {
+                (Err(fault), false) if fault.kind == FaultKind::Exists && is_there(connection, &storage, &volume)? => Answer::Done,
+                (outcome, _) => outcome?,
+            }
+        }
         Request::DeleteVolume { storage, volume } => {
             if let Some(volume) = gone_is_none(connection.volume(&storage, &volume))? {
                 gone_is_none(volume.delete(0).map_err(fault))?;
@@ -189,12 +194,17 @@ fn storage_info(connection: &Connection, storage: &str) -> Result<Answer, Fault>
 /// libvirt has no call for it. But it reads any folder as a storage pool, also on a host far away; this one is transient and holds nothing.
 fn pressure(connection: &Connection) -> Result<Answer, Fault> {
     let connect = connection.get()?;
-    let pool = match gone_is_none(connect.lookup_storage_pool_by_name(PRESSURE_POOL).map_err(fault))? {
+    let find = || gone_is_none(connect.lookup_storage_pool_by_name(PRESSURE_POOL).map_err(fault));
+    let pool = match find()? {
         Some(pool) => pool,
         None => {
             let target = Element::new("target").text_child("path", "/proc/pressure");
             let xml = Element::new("pool").with("type", "dir").text_child("name", PRESSURE_POOL).child(target);
-            connect.create_storage_pool_xml(&xml.to_string(), 0).map_err(fault)?
+            match connect.create_storage_pool_xml(&xml.to_string(), 0).map_err(fault) {
+                Ok(pool) => pool,
+                // Another node may have been faster.
+                Err(error) => find()?.ok_or(error)?,
+            }
         }
     };
     let read = |name: &str| {
@@ -229,17 +239,17 @@ fn volume_info(volume: &StorageVol) -> Result<VolumeInfo, Fault> {
     })
 }
 
-fn create_volume(connection: &Connection, storage: &str, volume: &str, xml: &str, content_of: Option<String>) -> Result<Answer, Fault> {
+fn is_there(connection: &Connection, storage: &str, volume: &str) -> Result<bool, Fault> {
+    gone_is_none(connection.volume(storage, volume)).map(|found| found.is_some())
+}
+
+fn create_volume(connection: &Connection, storage: &str, xml: &str, content_of: Option<String>) -> Result<Answer, Fault> {
     let pool = connection.storage(storage)?;
     let made = match content_of {
         Some(source) => StorageVol::create_xml_from(&pool, xml, &connection.volume(storage, &source)?, 0),
         None => StorageVol::create_xml(&pool, xml, 0),
     };
-    match made.map_err(fault) {
-        Ok(_) => Ok(Answer::Done),
-        Err(fault) if gone_is_none(connection.volume(storage, volume))?.is_some() && fault.kind == FaultKind::Exists => Ok(Answer::Done),
-        Err(fault) => Err(fault),
-    }
+    made.map_err(fault).map(|_| Answer::Done)
 }
 
 fn send(stream: &Stream, mut bytes: &[u8]) -> Result<(), Fault> {

@@ -45,7 +45,11 @@ impl Connection {
     pub(crate) fn storage(&self, name: &str) -> Result<StoragePool, Fault> {
         let pool = self.get()?.lookup_storage_pool_by_name(name).map_err(fault)?;
         if !pool.is_active().map_err(fault)? {
-            pool.create(0).map_err(fault)?;
+            let started = pool.create(0).map_err(fault);
+            // Another node may have been faster.
+            if !pool.is_active().map_err(fault)? {
+                started?;
+            }
         }
         Ok(pool)
     }

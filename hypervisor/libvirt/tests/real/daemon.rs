@@ -27,8 +27,12 @@ ip link add weirbr0 type bridge
 ip link set weirbr0 up
 virtlogd --daemon --pid-file /run/libvirt/virtlogd.pid
 # Not as the first process, which is everybody's parent: libvirtd would miss its own children among strangers.
-libvirtd --pid-file /run/libvirt/libvirtd.pid &
-wait
+# Started again when it ends, unless there is a file that says no.
+while :; do
+    libvirtd --pid-file /run/libvirt/libvirtd.pid &
+    wait $! || true
+    while [ -e stopped ]; do sleep 0.05; done
+done
 "#;
 
 impl Daemon {
@@ -79,6 +83,19 @@ impl Daemon {
         let libvirtd = inside.iter().find(|pid| name(pid).trim() == "libvirtd").expect("libvirtd runs").to_string();
         let status = Command::new("kill").args([&format!("-{signal}"), &libvirtd]).status().expect("kill is there");
         assert!(status.success());
+    }
+
+    /// Ends libvirtd; it stays away. What it runs goes on.
+    #[allow(dead_code)] // not every test that starts one stops it
+    pub(crate) fn stop(&self) {
+        std::fs::write(self.folder.path().join("stopped"), "").expect("writable");
+        self.signal("KILL");
+    }
+
+    /// Lets it start again.
+    #[allow(dead_code)] // the same
+    pub(crate) fn go_on(&self) {
+        std::fs::remove_file(self.folder.path().join("stopped")).expect("it was stopped");
     }
 
     pub(crate) fn files(&self) -> Vec<String> {
