@@ -65,6 +65,7 @@ async fn address(
         AddressSource::Arp => AddressFrom::Arp,
         AddressSource::Lease | AddressSource::Static(_) => AddressFrom::Lease,
     };
+    let mut last = String::new();
     loop {
         match host.call(Request::Addresses { uuid: id.0.to_string(), source }).await {
             Ok(Answer::Addresses(found)) => {
@@ -76,12 +77,18 @@ async fn address(
             Ok(other) => return Err(host.odd(&other)),
             // The agent answers when the guest has booted.
             Err(HypervisorError::Host { source: CallError::Fault(fault), .. })
-                if fault.kind != FaultKind::NotFound && fault.kind != FaultKind::Unsupported => {}
+                if fault.kind != FaultKind::NotFound && fault.kind != FaultKind::Unsupported =>
+            {
+                last = format!(": {}", fault.message);
+            }
             Err(error) => return Err(error),
         }
         if Instant::now() >= until {
             let (word, after) = (template.address.word(), template.boot_timeout.as_secs());
-            return Err(HypervisorError::Timeout(format!("{name} on {} has no address after {after} s, asking by {word}", host.name)));
+            return Err(HypervisorError::Timeout(format!(
+                "{name} on {} has no address after {after} s, asking by {word}{last}",
+                host.name
+            )));
         }
         sleep(LOOK_EVERY).await;
     }

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tracing::info;
-use weir_config::HostName;
+use weir_config::{HostName, TemplateName};
 
 use crate::capacity::{Want, place};
+use crate::domain::{disk_volume, plain_volume};
 use crate::error::{CallError, HypervisorError};
 use crate::fleet::Shared;
 use crate::host::Host;
 use crate::make::write_metadata;
-use crate::names::{BaseName, MachineId};
+use crate::names::{BaseName, MachineId, MachineName};
 use crate::protocol::{Answer, FaultKind, PowerAct, Request};
 use crate::remove::{self, SLOW_STEP_MAX};
 use crate::spec::{Progress, Verb};
@@ -161,17 +162,19 @@ pub(crate) async fn migrate(shared: &Arc<Shared>, id: &MachineId, to: &HostName,
     let template = shared.template(&metadata.template.as_str().into())?;
     let want = Want { memory: found.definition.facts.memory, vcpus: found.definition.facts.vcpus, disk: 0 };
     place(&[shared.room(&target, |_| false)], want).map_err(HypervisorError::NoCapacity)?;
-    if let Some(base) = metadata.base.as_ref().filter(|_| !template.shared_storage).and_then(|base| base.parse::<BaseName>().ok()) {
-        let there = crate::base::bases_on(&target).await?;
-        if !there.contains(&base) {
-            let why = format!("{} does not have {base}, on which {} lies; flatten the machine first", target.name, found.name);
-            return Err(HypervisorError::Template { template: template.name.clone(), why });
-        }
-    }
+    let name: MachineName = found.name.parse().map_err(HypervisorError::Conflict)?;
     if !template.shared_storage {
-        prepare_disks(&from, &target, &found).await?;
+        let base = metadata.base.as_ref().and_then(|base| base.parse::<BaseName>().ok());
+        let prepared = prepare_disks(&from, &target, &name, &template.name, base.as_ref()).await;
+        // A volume that was there before belongs to somebody.
+        let is_taken =
+            matches!(&prepared, Err(HypervisorError::Host { source: CallError::Fault(fault), .. }) if fault.kind == FaultKind::Exists);
+        if prepared.is_err() && !is_taken {
+            let _ = clear(&target, &name).await;
+        }
+        prepared?;
     }
-    progress.step(format!("moving {} from {} to {}", found.name, from.name, target.name));
+    progress.step(format!("moving {name} from {} to {}", from.name, target.name));
     let target_config = target.config();
     let request = Request::Migrate {
         uuid: id.0.to_string(),
@@ -180,29 +183,69 @@ pub(crate) async fn migrate(shared: &Arc<Shared>, id: &MachineId, to: &HostName,
         bandwidth_mib: 0,
     };
     let outcome = from.call_within(request, LONG_STEP_MAX).await;
-    let (_, _) = tokio::join!(from.look(), target.look());
-    outcome?;
-    if !template.shared_storage {
-        // The copies at the old place have no machine any more.
-        let storage = from.config().storage_pool.clone();
-        let name: crate::names::MachineName = found.name.parse().map_err(HypervisorError::Conflict)?;
-        if let Answer::Names(volumes) = from.call(Request::Volumes { storage: storage.clone() }).await? {
-            for volume in volumes.into_iter().filter(|volume| name.owns(volume)) {
-                from.call_within(Request::DeleteVolume { storage: storage.clone(), volume }, SLOW_STEP_MAX).await?;
-            }
-        }
+    let (_, seen) = tokio::join!(from.look(), target.look());
+    if template.shared_storage {
+        return outcome.map(|_| ());
     }
+    if let Err(error) = outcome {
+        // Where it is not, as far as that is known.
+        if seen.is_ok() && !target.found().iter().any(|found| found.id == *id) {
+            let _ = clear(&target, &name).await;
+        }
+        return Err(error);
+    }
+    clear(&from, &name).await
+}
+
+/// The disk, empty over its base, and the seed: libvirt copies into the first, and knows nothing of the second.
+async fn prepare_disks(
+    from: &Arc<Host>,
+    target: &Arc<Host>,
+    name: &MachineName,
+    template: &TemplateName,
+    base: Option<&BaseName>,
+) -> Result<(), HypervisorError> {
+    let folder = |host: &Host| host.storage().map(|storage| storage.path);
+    let wrong = |why| HypervisorError::Template { template: template.clone(), why };
+    let (one, other) = (folder(from).map_err(wrong)?, folder(target).map_err(wrong)?);
+    if one != other {
+        let why = format!(
+            "the storage pools of {} and {} lie in different folders ({one}, {other}), so no disk can move",
+            from.name, target.name
+        );
+        return Err(wrong(why));
+    }
+    let (here, there) = (from.config().storage_pool.clone(), target.config().storage_pool.clone());
+    let volume = |storage: &str, volume: String| Request::Volume { storage: storage.to_owned(), volume };
+    let Answer::Volume(Some(disk)) = from.call(volume(&here, name.disk())).await? else {
+        return Err(HypervisorError::NotFound(format!("{name} has no disk on {}", from.name)));
+    };
+    let base = match base {
+        None => None,
+        Some(base) => match target.call(volume(&there, base.volume())).await? {
+            Answer::Volume(Some(base)) => Some(base),
+            _ => return Err(wrong(format!("{} does not have {base}; flatten the machine first", target.name))),
+        },
+    };
+    let backing = base.as_ref().map(|base| (base.path.as_str(), base.format.as_str()));
+    let xml = disk_volume(&name.disk(), disk.capacity, backing).to_string();
+    let create = |volume: String, xml: String| Request::CreateVolume { storage: there.clone(), volume, xml, content_of: None, fresh: true };
+    target.call(create(name.disk(), xml)).await?;
+    let (bytes, limit) = (4 << 20, from.config().timeout);
+    let (_, seed) = from.call_with(Request::Tail { storage: here, volume: name.seed(), bytes_max: bytes }, Vec::new(), limit).await?;
+    let xml = plain_volume(&name.seed(), seed.len() as u64, "0600").to_string();
+    target.call(create(name.seed(), xml)).await?;
+    target.call_with(Request::Write { storage: there.clone(), volume: name.seed() }, seed, target.config().timeout).await?;
     Ok(())
 }
 
-/// libvirt makes missing disks at the target itself, but neither in our names' modes nor the seed.
-async fn prepare_disks(from: &Arc<Host>, target: &Arc<Host>, found: &crate::host::Found) -> Result<(), HypervisorError> {
-    let name: crate::names::MachineName = found.name.parse().map_err(HypervisorError::Conflict)?;
-    let (here, there) = (from.config().storage_pool.clone(), target.config().storage_pool.clone());
-    let (bytes, limit) = (4 << 20, from.config().timeout);
-    let (_, seed) = from.call_with(Request::Tail { storage: here, volume: name.seed(), bytes_max: bytes }, Vec::new(), limit).await?;
-    let xml = crate::domain::plain_volume(&name.seed(), seed.len() as u64, "0600").to_string();
-    target.call(Request::CreateVolume { storage: there.clone(), volume: name.seed(), xml, content_of: None, fresh: false }).await?;
-    target.call_with(Request::Write { storage: there, volume: name.seed() }, seed, target.config().timeout).await?;
+/// Takes a machine's volumes away where it is not.
+async fn clear(host: &Host, name: &MachineName) -> Result<(), HypervisorError> {
+    let storage = host.config().storage_pool.clone();
+    if let Answer::Names(volumes) = host.call(Request::Volumes { storage: storage.clone() }).await? {
+        for volume in volumes.into_iter().filter(|volume| name.owns(volume)) {
+            host.call_within(Request::DeleteVolume { storage: storage.clone(), volume }, SLOW_STEP_MAX).await?;
+        }
+    }
     Ok(())
 }

@@ -402,7 +402,36 @@ fn migrate(domain: &Domain, target: &str, copy_storage: bool, bandwidth_mib: u64
         false => virt_sys::VIR_MIGRATE_UNSAFE,
     };
     let bandwidth = (bandwidth_mib > 0).then_some(bandwidth_mib);
-    let parameters = MigrateParameters { bandwidth, ..MigrateParameters::default() };
+    // Memory and disks go where the connection goes: what the host calls itself may mean nothing elsewhere.
+    let uri = host_of(target).map(|host| format!("tcp://{host}"));
+    let parameters = MigrateParameters { bandwidth, uri, ..MigrateParameters::default() };
     domain.migrate_to_uri3(Some(target), parameters, flags).map_err(fault)?;
     Ok(Answer::Done)
+}
+
+/// The host of `driver+transport://user@host:port/path`, with its brackets; `None`: there is none.
+fn host_of(uri: &str) -> Option<&str> {
+    let authority = uri.split_once("://")?.1.split(['/', '?']).next()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let end = if host.starts_with('[') { host.find(']')? + 1 } else { host.find(':').unwrap_or(host.len()) };
+    Some(&host[..end]).filter(|host| !host.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_of_a_uri() {
+        for (uri, expected) in [
+            ("qemu+tcp://10.0.0.1/system", Some("10.0.0.1")),
+            ("qemu+ssh://root@kvm-a:22/system", Some("kvm-a")),
+            ("qemu+tls://[2001:db8::1]:16514/system", Some("[2001:db8::1]")),
+            ("qemu:///system", None),
+            ("qemu+unix:///system?socket=/a@b", None),
+            ("nonsense", None),
+        ] {
+            assert_eq!(host_of(uri), expected, "{uri}");
+        }
+    }
 }

@@ -6,6 +6,7 @@ mod support;
 
 mod crash;
 mod life;
+mod placed;
 mod trouble;
 
 use std::collections::BTreeSet;

@@ -74,15 +74,34 @@ impl Daemon {
         command.status().expect("virsh is there (package libvirt-clients)").success()
     }
 
-    /// Sends libvirtd itself a signal.
-    pub(crate) fn signal(&self, signal: &str) {
+    /// libvirtd itself, by its process id.
+    fn libvirtd(&self) -> String {
         let children = |parent: u32| std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
         let pids = |text: String| text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>();
         let inside: Vec<u32> = pids(children(self.child.id())).into_iter().flat_map(|shell| pids(children(shell))).collect();
         let name = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        let libvirtd = inside.iter().find(|pid| name(pid).trim() == "libvirtd").expect("libvirtd runs").to_string();
-        let status = Command::new("kill").args([&format!("-{signal}"), &libvirtd]).status().expect("kill is there");
+        inside.iter().find(|pid| name(pid).trim() == "libvirtd").expect("libvirtd runs").to_string()
+    }
+
+    /// Sends libvirtd itself a signal.
+    pub(crate) fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([&format!("-{signal}"), &self.libvirtd()]).status().expect("kill is there");
         assert!(status.success());
+    }
+
+    /// Runs a command, of words between spaces, in its network.
+    #[allow(dead_code)] // not every test that starts one looks inside
+    pub(crate) fn inside(&self, command: &str) {
+        let mut words = Command::new("timeout");
+        words.args(["30", "nsenter", "--target", &self.libvirtd(), "--net"]).args(command.split(' ')).stdin(Stdio::null());
+        let output = words.output().expect("nsenter is there (package util-linux)");
+        assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// What it and its helpers wrote.
+    #[allow(dead_code)] // the same
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("daemon.log")).unwrap_or_default()
     }
 
     /// Ends libvirtd; it stays away. What it runs goes on.

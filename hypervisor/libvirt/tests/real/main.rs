@@ -1,5 +1,6 @@
 //! `weir-libvirt` for real: against libvirt's test driver, and against a libvirtd of its own with QEMU.
 
+mod addresses;
 mod daemon;
 #[path = "../../../tests/support/mod.rs"]
 mod support;
@@ -165,6 +166,16 @@ fn whether_kvm_works_is_tried_and_remembered() {
         let remembered = std::fs::read_to_string(daemon.folder.path().join("state/hypervisor.json")).expect("it is written down");
         assert!(remembered.contains(&format!("\"{found}\"")), "{remembered}");
         assert!(!daemon.files().iter().any(|name| name.contains("kvm-try")), "{:?}", daemon.files());
+        // After a restart it is not tried again.
+        drop(fleet);
+        let fleet = self::fleet(&text);
+        assert_eq!(fleet.hosts()[0].domain_type, Some(found));
+        let mut events = fleet.events();
+        assert!(fleet.settled(Duration::from_secs(20)).await, "{:?}", fleet.hosts());
+        fleet.clone_machine(spec("web-2"), Progress::default()).await.unwrap_or_else(|error| panic!("{}", error.chain()));
+        while let Ok(event) = events.try_recv() {
+            assert!(!matches!(event, weir_hypervisor::RoomEvent::KvmTried { .. }), "{event:?}");
+        }
         fleet.act("web-1", Verb::Delete, Progress::default()).await.unwrap_or_else(|error| panic!("{}", error.chain()));
     });
 }
