@@ -340,9 +340,10 @@ impl Node {
         &self,
         interval: std::time::Duration,
         limit: std::time::Duration,
+        prepare: impl FnOnce() + Send + 'static,
         tell: impl FnMut(Vitality) + Send + 'static,
     ) -> Option<Watch> {
-        let watch = self.inner.with_plane(|plane| plane.watch(interval, limit, tell))?;
+        let watch = self.inner.with_plane(|plane| plane.watch(interval, limit, prepare, tell))?;
         watch.inspect_err(|error| warn!(%error, "the data plane cannot be watched")).ok()
     }
 

@@ -13,8 +13,10 @@ use std::process::Output;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use link::hang::{Hang, hang, thread_named};
 use link::net::{Lab, until};
 use link::node::Program;
+use link::sniff::Sniffer;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -221,6 +223,36 @@ fn a_dead_master_takes_its_address_with_it() {
     let answered = Lab::inside(&site.lab.space("c"), || ask(VIP.parse().expect("an address")));
     assert_eq!(answered, Ok(()));
     assert!(site.router("b")["why"].as_str().is_some_and(|why| !why.is_empty()));
+}
+
+/// Half a second is what a question to a worker may take unanswered; what is stuck is found long before.
+#[test]
+fn a_worker_that_hangs_is_not_waited_for() {
+    for how in [Hang::Stopped, Hang::Spinning] {
+        let site = Site::pair("advertisement_interval = \"1s\"");
+        let port = Sniffer::new(&site.lab, "b");
+        let worker = thread_named(site.nodes["a"].pid(), "weir-worker-0").expect("it has one worker");
+        let mut taken = Duration::MAX;
+        let load = || {
+            let hanging = hang(worker, how);
+            let new = port.wait_advert("b takes over", hanging.since, PATIENCE, |advert| {
+                advert.source == std::net::IpAddr::from([10, 9, 0, 2]) && advert.priority > 0
+            });
+            taken = new.at - hanging.since;
+            if how == Hang::Stopped {
+                site.wait_master("b");
+                drop(hanging);
+                // It is well again, and ranks above.
+                site.wait_master("a");
+            }
+        };
+        // Who was connected to it may fail.
+        site.under_load(load);
+        println!("{how:?}: the new master's first advertisement {taken:?} after the hang");
+        assert!(taken < Duration::from_millis(250), "{how:?}: {taken:?}");
+        let why = site.ok("a", &["events"]);
+        assert!(why.contains("worker 0 of the data plane does not answer"), "{why}");
+    }
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn run() -> Result<(), Failure> {
     if words.iter().any(|word| word == "no-real-time") {
         options.real_time = false;
     }
-    let mut handle = start(options)?;
+    let handle = start(options)?;
     let reports = handle.reports().ok_or("the reports were taken")?;
     let said = Arc::new(Mutex::new(()));
     let printing = said.clone();

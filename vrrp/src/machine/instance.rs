@@ -426,12 +426,15 @@ impl Instance {
         }
     }
 
-    /// A master that cannot be it any more. Says so where it still can.
+    /// A master that cannot be it any more. Says so where it still can; where a node of ours was asked to take over, what is in flight ends
+    /// first: perhaps not all of this node is ill.
     fn fail(&mut self, why: &str, now: Instant) {
-        if self.interface_up && self.primary.is_some() {
+        let heard = self.interface_up && self.primary.is_some();
+        if heard {
             self.say_farewell(now);
         }
-        self.let_go(None, now);
+        let linger = self.best_peer(now, &[]).filter(|_| heard && self.fault.is_none()).map(|_| LINGER);
+        self.let_go(linger, now);
         self.become_idle(why, now);
     }
 

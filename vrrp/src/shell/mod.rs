@@ -33,3 +33,4 @@ mod sys;
 pub use device::Mode;
 pub use guardian::{GUARDIAN_ARGUMENT, guardian};
 pub use handle::{Handle, LinkCounters, NodeStatus, Options, Report, ReportKind, RouterSpec, RouterStatus, StartError, start};
+pub use sys::be_urgent;
