@@ -213,7 +213,8 @@ impl Vips {
         if self.inner.stopping.load(Ordering::Acquire) {
             return;
         }
-        let handle = match shell::start(Options::default()) {
+        let settings = Some(node.config().node.state_dir.join("vips.settings"));
+        let handle = match shell::start(Options { settings, ..Options::default() }) {
             Ok(handle) => handle,
             Err(error) => {
                 let reason = crate::node::chain(&error);

@@ -32,11 +32,14 @@ pub struct Options {
     pub guardian: Option<PathBuf>,
     /// Real-time scheduling and locked memory, where this process may; a warning where not.
     pub real_time: bool,
+    /// A file in which is written down which settings of interfaces may be changed, so that the next start puts them back if this process
+    /// is killed; `None`: they stay as they are then.
+    pub settings: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { guardian: Some("/proc/self/exe".into()), real_time: true }
+        Options { guardian: Some("/proc/self/exe".into()), real_time: true, settings: None }
     }
 }
 

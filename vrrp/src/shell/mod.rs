@@ -27,6 +27,7 @@ mod kernel;
 mod link;
 mod netlink;
 mod send;
+mod settings;
 mod strays;
 mod sys;
 
