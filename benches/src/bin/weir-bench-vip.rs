@@ -561,6 +561,7 @@ fn soak(length: Duration, verdicts: &mut Verdicts) -> Result<()> {
     let nodes = whole(&lab, &folder, "10ms")?;
     port.wait_advert("a is master", Instant::now(), PATIENCE, |advert| advert.source == address(0) && advert.priority > 0);
     nodes[0].wait_line("is a node of ours", 0, PATIENCE);
+    nodes[1].wait_line("initialize became backup", 0, PATIENCE);
     let moves = || -> usize { nodes.iter().map(|node| node.lines().iter().filter(|line| line.contains(" became ")).count()).sum() };
     let (end, before, since) = (Arc::new(AtomicBool::new(false)), moves(), Instant::now());
     let prober = Prober::start(&lab, "c");

@@ -49,11 +49,13 @@ pub fn thread_named(process: Pid, name: &str) -> Option<i32> {
     })
 }
 
-/// Whether a stopped thread was waiting for work: a thread that hangs there has nothing to do.
+/// Whether a stopped thread was waiting for work: a thread that hangs there has nothing to do. A look for work that does not wait is work.
 fn waits(thread: i32) -> bool {
     let call = fs::read_to_string(format!("/proc/{thread}/syscall")).unwrap_or_default();
-    let number = call.split_whitespace().next().and_then(|word| word.parse::<libc::c_long>().ok());
-    [libc::SYS_epoll_pwait, EPOLL_WAIT].into_iter().any(|wait| number == Some(wait))
+    let mut words = call.split_whitespace();
+    let number = words.next().and_then(|word| word.parse::<libc::c_long>().ok());
+    let timeout = words.nth(3);
+    [libc::SYS_epoll_pwait, EPOLL_WAIT].into_iter().any(|wait| number == Some(wait)) && timeout != Some("0x0")
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -65,16 +67,17 @@ const EPOLL_WAIT: libc::c_long = libc::SYS_epoll_pwait;
 pub fn hang(thread: i32, how: Hang) -> Hanging {
     let deadline = Instant::now() + Duration::from_secs(20);
     ptrace(libc::PTRACE_SEIZE, thread, 0, 0).expect("a thread of a child, as root");
-    loop {
-        assert!(Instant::now() < deadline, "it has no work");
+    let since = loop {
+        // Before it is stopped: this thread may be kept from running afterwards.
+        let since = Instant::now();
+        assert!(since < deadline, "it has no work");
         stop(thread).expect("it can be stopped");
         if !waits(thread) {
-            break;
+            break since;
         }
         ptrace(libc::PTRACE_CONT, thread, 0, 0).expect("it goes on");
         std::thread::yield_now();
-    }
-    let since = Instant::now();
+    };
     let is_running = how == Hang::Spinning && cfg!(target_arch = "x86_64");
     #[cfg(target_arch = "x86_64")]
     if is_running {
