@@ -214,6 +214,26 @@ fn a_stop_and_an_upgrade_are_not_noticed() {
 }
 
 #[test]
+fn an_upgraded_node_stops_unnoticed() {
+    let mut site = Site::pair("");
+    site.ok("a", &["upgrade"]);
+    until("the new process is master", PATIENCE, || site.router("a")["state"] == "master" && site.transitions("a") == 2);
+    until("it knows the other node", PATIENCE, || site.router("a")["peers"].as_array().is_some_and(|peers| !peers.is_empty()));
+    // The process that was started here is gone; its successor is found by where it lives.
+    let stop = || {
+        let pids = link::net::run(&format!("ip netns pids {}", site.lab.space("a")));
+        let of_weir = |pid: &&str| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("run\0--config"));
+        for pid in pids.split_whitespace().filter(of_weir).filter_map(|pid| pid.parse().ok()).filter_map(rustix::process::Pid::from_raw) {
+            rustix::process::kill_process(pid, Signal::TERM).expect("it runs");
+        }
+        site.wait_master("b");
+        until("a ends", PATIENCE, || !site.weir("a", &["status"]).status.success());
+    };
+    site.unnoticed(stop);
+    site.nodes.remove("a");
+}
+
+#[test]
 fn a_dead_master_takes_its_address_with_it() {
     let mut site = Site::pair("");
     assert!(site.lab.has("a", "10.9.0.100"));
