@@ -230,7 +230,8 @@ fn life(protocol: Protocol, high: Kind, low: Kind) {
 
     // kill -9 of everything: three intervals and the skew time.
     let at = scene.kill(first);
-    let last = scene.ports[first].last_advert().expect("it has spoken").at;
+    let spoken = scene.ports[first].adverts(at - 5 * interval).into_iter().rfind(|advert| advert.source == scene.address(first));
+    let last = spoken.expect("it has spoken").at;
     let taken = scene.wait_master(second, at, protocol.down(down));
     assert!(taken - last >= 2 * interval, "takeover {:?} after the last advertisement", taken - last);
 
@@ -323,6 +324,16 @@ fn v3_ipv4_frr_is_backup() {
 #[test]
 fn v3_ipv4_frr_is_master() {
     life(Protocol::V3, Kind::Frr, Kind::Weir);
+}
+
+#[test]
+fn v3_ipv6_frr_is_backup() {
+    life(Protocol::V6, Kind::Weir, Kind::Frr);
+}
+
+#[test]
+fn v3_ipv6_frr_is_master() {
+    life(Protocol::V6, Kind::Frr, Kind::Weir);
 }
 
 #[test]
