@@ -9,9 +9,9 @@ mod vip;
 use std::fmt::{Display, Write};
 
 use weir_lb::cause::Cause;
+use weir_lb::h2::flood::Flood;
 use weir_lb::histogram::Distribution;
 use weir_lb::shell::DrainProgress;
-use weir_lb::h2::flood::Flood;
 use weir_lb::stats::Handshake;
 use weir_lb::status::{EndpointStatus, ListenerStatus, PoolStatus, Status};
 use weir_lb::tls::CertificateStatus;

@@ -75,6 +75,11 @@ impl Answer {
         self.state != State::Head
     }
 
+    /// Nothing more comes, whatever was said: the end of another protocol's bytes.
+    pub fn finish(&mut self) {
+        self.state = State::Done;
+    }
+
     /// So many of the next `len` bytes are the body's; 0: framing comes first.
     pub fn data(&self, len: usize) -> usize {
         match self.state {

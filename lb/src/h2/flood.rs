@@ -74,6 +74,7 @@ pub struct Watch {
     began: bool,
     window_ms: u64,
     opened: u32,
+    continuations: u32,
     resets: u32,
     settings: u32,
     pings: u32,
@@ -120,9 +121,17 @@ impl Watch {
         Ok(())
     }
 
+    /// What there was most of, for who found only that it was too much.
+    pub fn suspect(&self) -> Flood {
+        let most = [(self.resets, Flood::Resets), (self.continuations, Flood::Continuations), (self.empty_data, Flood::EmptyData)];
+        most.into_iter().max_by_key(|(count, _)| *count).map_or(Flood::Protocol, |(_, flood)| flood)
+    }
+
     /// Counts a frame (RFC 9113 section 6 has the types).
     fn frame(&mut self, kind: u8, flags: u8) -> Result<(), Flood> {
         let (counter, most, flood) = match kind {
+            // How many make a head too long is known to who reads it.
+            9 => (&mut self.continuations, u32::MAX, Flood::Continuations),
             0 if self.skip == 0 && flags & 1 == 0 => (&mut self.empty_data, EMPTY_DATA_MAX, Flood::EmptyData),
             1 => {
                 self.opened = self.opened.saturating_add(1);
@@ -135,7 +144,7 @@ impl Watch {
             6 if flags & 1 == 0 => (&mut self.pings, PINGS_MAX, Flood::Pings),
             _ => return Ok(()),
         };
-        *counter += 1;
+        *counter = counter.saturating_add(1);
         if *counter > most { Err(flood) } else { Ok(()) }
     }
 }

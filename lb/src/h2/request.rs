@@ -148,7 +148,10 @@ mod tests {
         let post = Request::post("https://example.com/").header("content-length", "5");
         assert_eq!(head(post, false, None).expect("a head").1, Carried::Plain);
         let (text, carried) = head(Request::post("https://example.com/"), false, None).expect("a head");
-        assert_eq!((text.as_str(), carried), ("POST / HTTP/1.1\r\nhost: example.com\r\ntransfer-encoding: chunked\r\n\r\n", Carried::Chunks));
+        assert_eq!(
+            (text.as_str(), carried),
+            ("POST / HTTP/1.1\r\nhost: example.com\r\ntransfer-encoding: chunked\r\n\r\n", Carried::Chunks)
+        );
         let same = Request::get("https://example.com/").header("host", "EXAMPLE.com");
         assert!(head(same, true, None).expect("a head").0.contains("host: example.com\r\n"));
     }

@@ -69,7 +69,8 @@ pub(super) async fn serve<S: Stream>(stream: S, first: Option<Buf>, peer: Socket
         Poll::Pending => timer.poll_expired(cx).map(|()| None),
     });
     if let Some(connection) = shaken.await {
-        let mut client = Client { peer, listener, timer, worker, secure, streams: Rc::default(), served: 0, idle_since_ms: 0, leaving: false };
+        let mut client =
+            Client { peer, listener, timer, worker, secure, streams: Rc::default(), served: 0, idle_since_ms: 0, leaving: false };
         let end = client.run(connection, &watch).await;
         if let Some(flood) = end {
             stats::add(&client.listener.stats.shard(client.worker.id).http2_given_up[flood as usize], 1);
@@ -130,7 +131,8 @@ impl Client {
                 }
                 Event::Look => {
                     let now_ms = self.worker.timers.now_us() / 1000;
-                    if watch.stalled_since_ms().is_some_and(|since| now_ms >= since + self.listener.config.timeouts.idle.as_millis() as u64) {
+                    if watch.stalled_since_ms().is_some_and(|since| now_ms >= since + self.listener.config.timeouts.idle.as_millis() as u64)
+                    {
                         return Some(Flood::Stalled);
                     }
                     if !self.leaving && self.must_leave() {
@@ -148,7 +150,8 @@ impl Client {
                     }
                 }
                 Event::Broken(error) => {
-                    let flood = watch.flood.get().or_else(|| flood_of(&error));
+                    tracing::debug!(listener = %self.listener.name(), %error, "a connection over HTTP/2 broke");
+                    let flood = watch.flood.get().or_else(|| flood_of(&error, watch));
                     // The streams' tasks find out by themselves; the peer hears why.
                     let _ = poll_fn(|cx| match connection.poll_closed(cx) {
                         Poll::Ready(_) => Poll::Ready(()),
@@ -218,19 +221,8 @@ impl Client {
 }
 
 /// What an error of the connection says about the client; `None`: it only went away.
-fn flood_of(error: &::h2::Error) -> Option<Flood> {
-    if error.is_io() || error.reason().is_none_or(|reason| reason == Reason::NO_ERROR) || error.is_remote() {
-        return None;
-    }
-    // The library tells its reasons apart by the text it sends along.
-    let text = error.to_string();
-    Some(if text.contains("too_many_resets") || text.contains("too_many_internal_resets") {
-        Flood::Resets
-    } else if text.contains("too_many_continuations") {
-        Flood::Continuations
-    } else if text.contains("too_many_data_frames") {
-        Flood::EmptyData
-    } else {
-        Flood::Protocol
-    })
+fn flood_of(error: &::h2::Error, watch: &wire::State) -> Option<Flood> {
+    let reason = error.reason().filter(|reason| *reason != Reason::NO_ERROR && !error.is_io() && !error.is_remote())?;
+    // The library has bounds of its own, and says no more than that one was passed.
+    Some(if reason == Reason::ENHANCE_YOUR_CALM { watch.suspect() } else { Flood::Protocol })
 }

@@ -241,10 +241,11 @@ impl Stream for VirtualStream {
     }
 
     fn shutdown_write(&self) {
-        if let Some(body) = &mut self.answer.borrow_mut().body {
-            // One that was reset has no end to tell.
-            let _ = body.send_data(Bytes::new(), true);
-        }
+        let mut out = self.answer.borrow_mut();
+        let Outgoing { body: Some(body), answer, .. } = &mut *out else { return };
+        answer.finish();
+        // One that was reset has no end to tell.
+        let _ = body.send_data(Bytes::new(), true);
     }
 
     fn farewell(&self) {}

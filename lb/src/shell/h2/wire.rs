@@ -1,6 +1,6 @@
 //! A client's connection as the frames' library reads and writes it, with an eye on what passes.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -18,11 +18,17 @@ use crate::shell::timer::Timers;
 pub(super) struct State {
     /// Why it was cut.
     pub(super) flood: Cell<Option<Flood>>,
+    watch: RefCell<Watch>,
     /// Since when the client takes nothing, plus one; 0: it does, or nothing is there to take.
     stalled_ms: Cell<u64>,
 }
 
 impl State {
+    /// What the client sent most of that it should not.
+    pub(super) fn suspect(&self) -> Flood {
+        self.watch.borrow().suspect()
+    }
+
     pub(super) fn stalled_since_ms(&self) -> Option<u64> {
         self.stalled_ms.get().checked_sub(1)
     }
@@ -32,7 +38,6 @@ pub(super) struct Wire<S> {
     stream: S,
     /// Read before it was known what is spoken here.
     first: Option<Buf>,
-    watch: Watch,
     state: Rc<State>,
     timers: Rc<Timers>,
 }
@@ -40,11 +45,11 @@ pub(super) struct Wire<S> {
 impl<S: Stream> Wire<S> {
     pub(super) fn new(stream: S, first: Option<Buf>, timers: Rc<Timers>) -> (Wire<S>, Rc<State>) {
         let state = Rc::new(State::default());
-        (Wire { stream, first, watch: Watch::default(), state: Rc::clone(&state), timers }, state)
+        (Wire { stream, first, state: Rc::clone(&state), timers }, state)
     }
 
     fn look(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.watch.look(bytes, self.timers.recent_ms()).map_err(|flood| {
+        self.state.watch.borrow_mut().look(bytes, self.timers.recent_ms()).map_err(|flood| {
             self.state.flood.set(Some(flood));
             io::Error::new(io::ErrorKind::InvalidData, flood.word())
         })
