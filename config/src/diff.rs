@@ -217,7 +217,9 @@ fn diff_listener(changes: &mut Vec<Change>, old: &Listener, new: &Listener) {
     diff_settings(changes, &place, settings::of_listener(old), settings::of_listener(new));
     if let (Protocol::Http(old), Protocol::Http(new)) = (&old.protocol, &new.protocol) {
         diff_settings(changes, &place, settings::of_http(&old.limits, &old.headers), settings::of_http(&new.limits, &new.headers));
-        let port = |http: &HttpListener| vec![("redirect_https", http.redirect_https.map_or(NONE.into(), |port| port.to_string()))];
+        let port = |http: &HttpListener| {
+            vec![("redirect_https", http.redirect_https.map_or(NONE.into(), |port| port.to_string())), ("http2", http.http2.to_string())]
+        };
         diff_settings(changes, &place, port(old), port(new));
         diff_optional(changes, &place, ("tls", |_| "on".into()), old.tls.as_deref(), new.tls.as_deref(), settings::of_listener_tls);
         diff_routes(changes, name, &old.routes, &new.routes);

@@ -96,6 +96,11 @@ static LISTENER: Keys = Keys {
         )
         .default("100000"),
         Key::new("timeouts", Kind::Table(&LISTENER_TIMEOUTS), "How long we wait for a client."),
+        Key::flag(
+            "http2",
+            "true",
+            "Clients may speak HTTP/2: agreed on under TLS, and without TLS by clients that begin with it. Only for http.",
+        ),
         Key::new("limits", Kind::Table(&HTTP_LIMITS), "Bounds on what a client may send before it is refused. Only for http."),
         Key::new("headers", Kind::Table(&FORWARD_HEADERS), "What we tell the endpoint about the client. Only for http."),
         Key::new("tls", Kind::Table(&tls::LISTENER_TLS), "TLS, which ends here. Without this table there is none. Only for http."),
@@ -150,6 +155,7 @@ static HTTP_LIMITS: Keys = Keys {
         Key::count("requests_per_connection_max", 1, U32_MAX, "1000", "After so many requests the connection is closed in order.")
             .zero("no bound")
             .default("0"),
+        Key::count("streams_max", 1, 10_000, "128", "Requests at once on one connection over HTTP/2; the client is told.").default("128"),
     ],
 };
 

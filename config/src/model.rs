@@ -163,6 +163,8 @@ pub struct HttpListener {
     pub limits: HttpLimits,
     /// `[listener.NAME.headers]`
     pub headers: ForwardHeaders,
+    /// `http2`: clients may speak HTTP/2, agreed on under TLS or with prior knowledge without. Default true.
+    pub http2: bool,
     /// `[listener.NAME.tls]`; absent: HTTP without TLS.
     pub tls: Option<Box<ListenerTls>>,
     /// `redirect_https`: no pool and no route, but every request is sent to the same host on this port by HTTPS.
@@ -195,6 +197,8 @@ pub struct HttpLimits {
     pub retry_bytes_max: usize,
     /// `requests_per_connection_max`: after so many the connection is closed in order; `None` (written 0): no bound. Default none.
     pub requests_per_connection_max: Option<NonZeroU32>,
+    /// `streams_max`: requests at once on one connection over HTTP/2. Default 128, 1 to 10,000.
+    pub streams_max: NonZeroU32,
 }
 
 impl Default for HttpLimits {
@@ -206,6 +210,7 @@ impl Default for HttpLimits {
             body_bytes_max: None,
             retry_bytes_max: 16 * 1024,
             requests_per_connection_max: None,
+            streams_max: NonZeroU32::new(128).expect("not 0"),
         }
     }
 }

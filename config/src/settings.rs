@@ -67,7 +67,15 @@ pub(crate) fn of_listener(listener: &Listener) -> Vec<Setting> {
 }
 
 pub(crate) fn of_http(limits: &HttpLimits, headers: &ForwardHeaders) -> Vec<Setting> {
-    let HttpLimits { head_bytes_max, headers_max, line_bytes_max, body_bytes_max, retry_bytes_max, requests_per_connection_max } = limits;
+    let HttpLimits {
+        head_bytes_max,
+        headers_max,
+        line_bytes_max,
+        body_bytes_max,
+        retry_bytes_max,
+        requests_per_connection_max,
+        streams_max,
+    } = limits;
     let ForwardHeaders { x_forwarded, forwarded, via, request_id } = headers;
     vec![
         ("limits.head_bytes_max", format_size(*head_bytes_max as u64)),
@@ -76,6 +84,7 @@ pub(crate) fn of_http(limits: &HttpLimits, headers: &ForwardHeaders) -> Vec<Sett
         ("limits.body_bytes_max", body_bytes_max.map_or(NONE.into(), format_size)),
         ("limits.retry_bytes_max", format_size(*retry_bytes_max as u64)),
         ("limits.requests_per_connection_max", or_none(*requests_per_connection_max)),
+        ("limits.streams_max", streams_max.to_string()),
         ("headers.x_forwarded", x_forwarded.to_string()),
         ("headers.forwarded", forwarded.to_string()),
         ("headers.via", via.to_string()),

@@ -10,6 +10,7 @@
 //! - [`health`]: verdicts, ejection, probe schedule (pure) and the prober (shell).
 //! - [`http1`]: HTTP/1.1 framing (pure): heads, bodies, forwarding.
 //! - [`snapshot`]: what the workers read. [`endpoint`]: what outlives a snapshot.
+//! - [`h2`]: HTTP/2 in terms of HTTP/1.1 (pure).
 //! - `route`: which pool takes a request (pure). [`udp`]: flows of datagrams (pure).
 //! - [`director`]: the one writer. [`shell`]: threads, sockets, bytes.
 //! - [`tls`]: certificates, tickets.
@@ -23,6 +24,7 @@ pub mod cause;
 pub mod director;
 pub mod endpoint;
 pub mod event;
+pub mod h2;
 pub mod health;
 pub mod histogram;
 pub mod http1;

@@ -60,7 +60,7 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
     let raw = table.choice("protocol").filter(|protocol| *protocol != "http");
     let protocol = if let Some(raw) = raw {
         let what = if raw == "tcp" { "bytes" } else { "datagrams" };
-        let refused = ["route", "limits", "headers", "tls", "redirect_https"];
+        let refused = ["route", "limits", "headers", "tls", "redirect_https", "http2"];
         table.refuse(&refused, &format!("on a {raw} listener, which passes {what} as they come"));
         if raw == "tcp" { Protocol::Tcp } else { Protocol::Udp }
     } else {
@@ -68,13 +68,15 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
         if table.has("redirect_https") {
             table.refuse(&["pool", "route", "tls"], "on a listener that sends every request elsewhere");
         }
+        let http2 = table.flag("http2").unwrap_or(true);
         let routes = routes(table, &mut pool_of);
         Protocol::Http(HttpListener {
             routes,
             limits: limits(&table.table_or_empty("limits")),
             headers: headers(&table.table_or_empty("headers")),
-            tls: table.table("tls").map(|table| Box::new(listener_tls(&table))),
+            tls: table.table("tls").map(|table| Box::new(listener_tls(&table, http2))),
             redirect_https,
+            http2,
         })
     };
     if !table.has("pool") && (raw.is_some() || !(table.has("route") || table.has("redirect_https"))) {
@@ -138,6 +140,7 @@ fn limits(table: &Table<'_>) -> HttpLimits {
         body_bytes_max: table.size("body_bytes_max").filter(|bytes| *bytes > 0),
         retry_bytes_max: size("retry_bytes_max").unwrap_or(default.retry_bytes_max),
         requests_per_connection_max: table.count_non_zero("requests_per_connection_max"),
+        streams_max: table.count_non_zero("streams_max").unwrap_or(default.streams_max),
     }
 }
 

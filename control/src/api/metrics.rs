@@ -9,6 +9,7 @@ mod vip;
 use std::fmt::{Display, Write};
 
 use weir_lb::cause::Cause;
+use weir_lb::h2::flood::Flood;
 use weir_lb::histogram::Distribution;
 use weir_lb::shell::DrainProgress;
 use weir_lb::stats::Handshake;
@@ -408,6 +409,21 @@ const FAMILIES: &[Family] = &[
             for (labels, listener) in &p.listeners {
                 for how in Handshake::ALL {
                     s.with_more(labels, "result", how.word(), listener.stats.sum(|shard| &shard.handshakes[how as usize]));
+                }
+            }
+        },
+    },
+    Family {
+        name: "weir_listener_http2_given_up_total",
+        kind: Kind::Counter,
+        unit: "connections",
+        labels: "listener, reason",
+        help: "Connections over HTTP/2 that were ended for what the client did: floods of resets, continuations, settings, pings, priorities \
+               or empty-data, frames against the protocol, or nothing taken for too long (stalled).",
+        samples: |p, s| {
+            for (labels, listener) in &p.listeners {
+                for flood in Flood::ALL {
+                    s.with_more(labels, "reason", flood.word(), listener.stats.sum(|shard| &shard.http2_given_up[flood as usize]));
                 }
             }
         },

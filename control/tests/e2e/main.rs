@@ -13,6 +13,7 @@ mod broken_origins;
 mod change;
 mod clients;
 mod failure;
+mod h2;
 mod refused;
 mod stop;
 mod tcp;

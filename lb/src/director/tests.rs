@@ -555,6 +555,7 @@ fn listeners_name_pool_slots() {
     let listener = |route: &str| {
         let route = Route { host: None, path: Some("/v1/".into()), pool: route.into() };
         let http = HttpListener {
+            http2: true,
             routes: vec![route],
             limits: HttpLimits::default(),
             headers: ForwardHeaders::default(),

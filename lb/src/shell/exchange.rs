@@ -9,6 +9,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -43,6 +44,8 @@ use super::worker::Worker;
 const INLINE_BODY: usize = 4 * 1024;
 /// Reads of one long body before the other connections of the worker get their turn.
 const READS_PER_TURN: u32 = 8;
+/// How a connection preface of HTTP/2 begins (RFC 9113 section 3.4): a head that no request has.
+const PRIOR_KNOWLEDGE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 /// Interim responses of one exchange.
 const INTERIM_MAX: u32 = 16;
 
@@ -57,6 +60,8 @@ pub(super) enum Next {
     Close,
     /// The response was broken off.
     Cut,
+    /// The client speaks HTTP/2, without having been asked; this is what it said.
+    Http2(Buf),
 }
 
 /// What one exchange looks at from all sides.
@@ -132,7 +137,7 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
         timer,
         peer: *peer,
         total_ms: Cell::new(u64::MAX),
-        trace: Trace::default(),
+        trace: Trace::new(S::HTTP2),
         begun: Cell::new(false),
         uploaded: Cell::new(false),
     };
@@ -151,12 +156,15 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
     let forward = request::Forward {
         headers: &http.headers,
         client: peer.ip(),
-        scheme: S::SCHEME,
+        scheme: stream.scheme(),
         node: &worker.node,
         request_id: if http.headers.request_id.is_some() { worker.random.borrow_mut().u128(..) } else { 0 },
     };
     let mut request = match request::parse(input.filled(), head_len, &forward, &mut head.bytes) {
         Ok(request) => request,
+        Err(_) if http.http2 && *served == 1 && stream.plain().is_some() && input.filled()[..head_len] == *PRIOR_KNOWLEDGE => {
+            return Next::Http2(input);
+        }
         Err(error) => return exchange.refuse(to_client, cause_of(error), &error.to_string(), None, &input).await,
     };
     exchange.trace.request_id(forward.request_id);
@@ -198,14 +206,21 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
 
     let sent = Sent { head, prefix: head_len..head_len + advance.kept, close };
     let behind = head_len + advance.consumed;
-    let done = exchange.attempts(&request, &input, sent, &mut upload, pool, from_client, to_client).await;
+    let done = {
+        let mut attempts = pin!(exchange.attempts(&request, &input, sent, &mut upload, pool, from_client, to_client));
+        poll_fn(|cx| match attempts.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(done),
+            Poll::Pending => to_client.poll_gone(cx).map(|()| Done::Failed(Cause::ClientClosed)),
+        })
+        .await
+    };
     let rest = upload.rest.take();
     match done {
         Done::Complete { close } => {
             exchange.finish(Cause::Ok, Some(&request), &input);
             if close {
                 // Closing with unread bytes would reset the connection, and could take our answer with it.
-                let all_read = exchange.uploaded.get() && rest.is_none() && input.len() == behind && is_open(stream.socket());
+                let all_read = exchange.uploaded.get() && rest.is_none() && input.len() == behind && stream.is_open();
                 return if all_read { Next::Close } else { Next::Linger };
             }
             input.consume(behind);
@@ -398,7 +413,7 @@ impl Exchange<'_> {
         place.state().requests_total.fetch_add(1, Ordering::Relaxed);
         if !fresh {
             while let Some(stream) = self.worker.upstreams.take(place.state(), self.worker.timers.recent_ms()) {
-                if method.is_idempotent() || is_open(&stream) {
+                if method.is_idempotent() || io::is_open(&stream) {
                     stats::add(&place.pool().stats.shard(self.worker.id).reused, 1);
                     self.trace.connected(true, &self.worker.timers);
                     return Ok(stream);
@@ -902,13 +917,6 @@ pub(super) fn connect_cause(error: &std::io::Error) -> Cause {
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL) => Cause::Overload,
         _ => Cause::ConnectFailed,
     }
-}
-
-/// Asks the kernel whether the peer has closed, for a request that must not be sent in vain.
-fn is_open(stream: &TcpStream) -> bool {
-    let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
-    let mut byte = [0u8; 1];
-    matches!(rustix::net::recv(stream, &mut byte, flags), Err(rustix::io::Errno::WOULDBLOCK))
 }
 
 fn push_chunk(out: &mut Vec<u8>, piece: &[u8]) {

@@ -9,6 +9,7 @@
 
 mod buffer;
 mod exchange;
+mod h2;
 mod http;
 mod io;
 mod log;
