@@ -24,6 +24,7 @@
 pub mod model;
 
 mod address;
+mod calendar;
 mod check;
 mod diff;
 mod error;
@@ -41,6 +42,7 @@ mod warnings;
 mod words;
 
 pub use address::{parse_bind_address, parse_endpoint_address};
+pub use calendar::Calendar;
 pub use diff::{Change, Place, diff, share_unchanged};
 pub use error::{ConfigError, ConfigErrors, ERRORS_MAX, Note};
 pub use metric::{Metric, Scopes, Statistic};
