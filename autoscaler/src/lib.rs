@@ -1,5 +1,6 @@
 //! Alarms and scaling: what is wrong, how many machines a pool wants, and which steps lead there.
 //!
+//! - [`alarm`]: states of alarms, and whether something is done about them.
 //! - [`readings`]: where metrics come from. [`time`]: the moment everything is decided at.
 //!
 //! Everything here is pure: metrics, the state of the machines and the time come in, decisions come out. What is deliberately not here:
@@ -7,6 +8,7 @@
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 
+pub mod alarm;
 pub mod readings;
 pub mod time;
 
