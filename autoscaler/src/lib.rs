@@ -1,6 +1,7 @@
 //! Alarms and scaling: what is wrong, how many machines a pool wants, and which steps lead there.
 //!
 //! - [`alarm`]: states of alarms, and whether something is done about them.
+//! - [`scaling`]: how many machines a pool wants, and the steps that lead there.
 //! - [`readings`]: where metrics come from. [`time`]: the moment everything is decided at.
 //!
 //! Everything here is pure: metrics, the state of the machines and the time come in, decisions come out. What is deliberately not here:
@@ -10,6 +11,7 @@
 
 pub mod alarm;
 pub mod readings;
+pub mod scaling;
 pub mod time;
 
 pub use readings::{Query, Readings, Scope};
