@@ -1,5 +1,6 @@
 //! What the commands print for people: tables, event lines, sums. Pure: values in, text out.
 
+mod scaling;
 mod vip;
 
 use std::net::{IpAddr, SocketAddr};
@@ -10,6 +11,7 @@ use serde_json::Value;
 
 use crate::api::model::*;
 
+pub(crate) use scaling::{alarm, alarms, scaled, scaling};
 pub(crate) use vip::{vip, vips};
 
 /// Where the text goes.

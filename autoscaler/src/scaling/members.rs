@@ -55,7 +55,7 @@ fn onward(policy: &Policy, member: &Member, now: UnixMs) -> Option<Step> {
     let machine = member.name.clone();
     let scaling = &policy.scaling;
     match member.state {
-        MemberState::Paused => Some(Step::Resume { machine }),
+        MemberState::Interrupted => Some(Step::Resume { machine }),
         MemberState::Booted if scaling.launch_hook.is_some() && !member.hooked => Some(Step::RunHook { machine, hook: HookKind::Launch }),
         MemberState::Booted => Some(Step::Register { machine }),
         MemberState::Leaving { draining: false, .. } if member.registered => Some(Step::Drain { machine }),

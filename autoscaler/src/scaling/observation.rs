@@ -52,8 +52,8 @@ pub struct Member {
 pub enum MemberState {
     /// Being made, or on its way to an address.
     Launching,
-    /// Frozen, though it is a member: whoever thawed it was interrupted.
-    Paused,
+    /// Whoever made it was interrupted: it is frozen, or nobody knows its address yet.
+    Interrupted,
     /// Booted. It gets its hook and becomes an endpoint.
     Booted,
     /// An endpoint that is not healthy yet, or not for as long as it takes.
@@ -86,7 +86,7 @@ impl MemberState {
     pub fn word(&self) -> &'static str {
         match self {
             MemberState::Launching => "launching",
-            MemberState::Paused => "paused",
+            MemberState::Interrupted => "interrupted",
             MemberState::Booted => "booted",
             MemberState::Warming => "warming",
             MemberState::Serving => "serving",
@@ -99,7 +99,7 @@ impl MemberState {
 
     /// On its way to serve.
     pub fn is_coming(&self) -> bool {
-        matches!(self, MemberState::Launching | MemberState::Paused | MemberState::Booted | MemberState::Warming)
+        matches!(self, MemberState::Launching | MemberState::Interrupted | MemberState::Booted | MemberState::Warming)
     }
 
     /// On its way out.

@@ -46,7 +46,7 @@ pub enum Step {
         /// The base; `None`: the current one.
         base: Option<String>,
     },
-    /// Thaws a machine that was left frozen half way.
+    /// Goes on with a machine whose launch was interrupted: thaws it, and waits until it has booted.
     Resume {
         /// The machine.
         machine: String,
