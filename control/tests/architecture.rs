@@ -13,7 +13,8 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("weir-hypervisor", &["weir-config"]),
     ("weir-libvirt", &["weir-hypervisor", "weir-config"]),
     ("weir-autoscaler", &["weir-config"]),
-    ("weir-control", &["weir-autoscaler", "weir-hypervisor", "weir-lb", "weir-vrrp", "weir-config"]),
+    // Some of its tests are made of a lab.
+    ("weir-control", &["weir-autoscaler", "weir-hypervisor", "weir-lb", "weir-vrrp", "weir-config", "weir-lab"]),
     ("weir-benches", &["weir-control", "weir-lb", "weir-config"]),
     ("weir-hypervisor", &["weir-config"]),
     ("weir-lab", &[]),

@@ -9,6 +9,7 @@ mod check;
 mod drain;
 mod events;
 mod output;
+mod replay;
 mod scaling;
 mod status;
 mod target;
@@ -238,6 +239,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run { config } => return crate::run::run(config).report(),
         Command::Check { file } => check::check(file, &output),
         Command::Schema => output.json(&weir_config::json_schema()).map(|()| ExitCode::SUCCESS),
+        Command::Scaling(scaling::ScalingCommand::Replay(options)) => replay::run(options, &output).map(|()| ExitCode::SUCCESS),
         command => client(&cli.global).and_then(|client| ask(&client, command, &output)),
     };
     match result {
@@ -349,6 +351,8 @@ mod tests {
             ("scaling set web many", false),
             ("scaling protect web web-1 --off", true),
             ("scaling refresh", false),
+            ("scaling replay --pool web --policy weir.toml --csv load.csv --boot 1m --svg a.svg", true),
+            ("scaling replay --pool web", false),
             ("", false),
         ] {
             let words = std::iter::once("weir").chain(line.split_whitespace());

@@ -42,6 +42,10 @@ pub(super) enum ScalingCommand {
         /// Name of the pool
         pool: String,
     },
+    /// Run a policy over a load that was, and show what it would have done
+    ///
+    /// No node is needed. Machines over time, machine-hours, minutes beyond the thresholds and every decision, as tables and a picture.
+    Replay(super::replay::Replay),
     /// Protect a machine against being taken out when the pool becomes smaller
     Protect {
         /// Name of the pool
@@ -58,6 +62,7 @@ pub(super) fn scaling(client: &Client, command: &ScalingCommand, output: &Output
     let path = |pool: &str, what: &str| format!("/v1/scaling/{}/{what}", segment(pool));
     let tell = |done: ScalingDone| output.either(&done, || format!("{}: {}\n", done.pool, done.text));
     match command {
+        ScalingCommand::Replay(_) => unreachable!("it needs no node and was done before"),
         ScalingCommand::Show { pool: None } => {
             let pools: Vec<ScalingItem> = client.get("/v1/scaling")?;
             output.either(&pools, || render::scaled(&pools, output.screen))
