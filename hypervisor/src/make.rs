@@ -196,6 +196,10 @@ pub(crate) async fn make(
     progress: &Progress,
 ) -> Result<MachineView, HypervisorError> {
     let source = base::source(shared, template, progress).await?;
+    let source = match &spec.base {
+        Some(base) => base::earlier(shared, source, base).await?,
+        None => source,
+    };
     let want = want(template, Some(&source));
     if template.disk.is_some_and(|disk| disk < source.capacity) {
         let why = format!("`disk` is smaller than the base, which has {} bytes", source.capacity);

@@ -79,6 +79,8 @@ pub struct CloneSpec {
     pub generation: u64,
     /// Labels it gets.
     pub labels: BTreeMap<String, String>,
+    /// From this base, which a host still has, instead of the template's content as it is now: to go back.
+    pub base: Option<String>,
     /// Whether a warm clone is taken. It keeps its own name; the wanted one is its claim.
     pub warm: WarmUse,
     /// What is waited for.
@@ -96,6 +98,7 @@ impl CloneSpec {
             slot: None,
             generation: 0,
             labels: BTreeMap::new(),
+            base: None,
             warm: WarmUse::First,
             wait: WaitFor::Ready,
         }

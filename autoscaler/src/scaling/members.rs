@@ -69,7 +69,8 @@ fn onward(policy: &Policy, member: &Member, now: UnixMs) -> Option<Step> {
             }
             Some(if member.registered { Step::Deregister { machine } } else { Step::Remove { machine } })
         }
-        MemberState::Removing if member.registered => Some(Step::Deregister { machine }),
+        // Whoever began to remove it may have died over it.
+        MemberState::Removing => Some(if member.registered { Step::Deregister { machine } } else { Step::Remove { machine } }),
         _ => None,
     }
 }

@@ -119,8 +119,9 @@ mod tests {
             decisions: vec![(at(30), 2, 4, "4 are wished".into())],
             span: (at(0), at(60)),
         };
-        let text = replay(&report, Screen { width: Some(28), color: false });
-        for part in ["4 |          ##########", "2 |####################", "4 are wished", "MACHINE-HOURS"] {
+        let text = replay(&report, Screen { width: Some(108), color: false });
+        let (four, two) = (format!("4 |{}{}\n", " ".repeat(52), "#".repeat(48)), format!("2 |{}\n", "#".repeat(100)));
+        for part in [&*four, &*two, "4 are wished", "MACHINE-HOURS"] {
             assert!(text.contains(part), "{part} is not in:\n{text}");
         }
         let svg = replay_svg(&report);

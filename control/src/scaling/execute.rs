@@ -64,13 +64,12 @@ fn spec(order: &Order, slot: u32, warm: WarmUse) -> CloneSpec {
 }
 
 async fn launch(node: &Node, order: &Order, slot: u32, host: &str, warm: bool, base: Option<&str>) -> Result<(), String> {
-    if let Some(base) = base {
-        return Err(format!(
-            "new machines cannot be made of {base}, only of the template's current content: restore that and refresh again"
-        ));
-    }
     let hypervisor = node.machines().hypervisor();
-    let wish = CloneSpec { host: Some(host.into()), ..spec(order, slot, if warm { WarmUse::First } else { WarmUse::Never }) };
+    let wish = CloneSpec {
+        host: Some(host.into()),
+        base: base.map(str::to_owned),
+        ..spec(order, slot, if warm { WarmUse::First } else { WarmUse::Never })
+    };
     let machine = hypervisor.clone_machine(wish, Progress::default()).await.map_err(|error| error.chain())?;
     publish(node, order, &machine).await
 }

@@ -9,7 +9,7 @@
 //!
 //! - `board`: the samples that the file asks for. `observe`: machines and endpoints as the members of a pool.
 //! - `execute`: one step, from its beginning to its end. `hooks`: programs and webhooks. `saved`: what outlives the process.
-//! - `view`: what the API shows.
+//! - `pool`: one scaled pool from look to look. `wish`: what an operator asks for. `view`: what the API shows.
 //!
 //! Only the leader makes, marks and removes machines. Each node, leader or not, keeps its own list of endpoints in step with what the hosts
 //! say of the machines: so a new leader serves at once. A leader that dies leaves nothing behind that its successor needs: marks on the
@@ -19,8 +19,10 @@ mod board;
 mod execute;
 mod hooks;
 mod observe;
+mod pool;
 mod saved;
 mod view;
+mod wish;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -30,12 +32,11 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::error;
 use weir_autoscaler::UnixMs;
-use weir_autoscaler::alarm::{Acknowledgement, AlarmBook, Output};
-use weir_autoscaler::scaling::plan::{Clock, Plan, Step, plan};
-use weir_autoscaler::scaling::schedule::{Bounds, bounds};
-use weir_autoscaler::scaling::{AlarmSignal, MemberState, Memory, Observation, Policy, Signals, TargetSignal, decide, refresh};
+use weir_autoscaler::alarm::{AlarmBook, Output};
+use weir_autoscaler::scaling::plan::Step;
+use weir_autoscaler::scaling::{AlarmSignal, MemberState, Observation, Policy, Signals, TargetSignal};
 use weir_autoscaler::{Query, Readings, Scope};
-use weir_config::{AlarmName, Config, Metric, PoolName, ScalingMode, Statistic};
+use weir_config::{AlarmName, Config, Metric, PoolName, Statistic};
 use weir_hypervisor::Hypervisor;
 use weir_lb::status::Status;
 
@@ -43,20 +44,19 @@ use crate::command;
 use crate::event::ScalingEvent;
 use crate::node::{Node, Stage};
 use board::Board;
-use observe::{Seen, Sight};
+use observe::Sight;
+use pool::Scaled;
 
 pub(crate) use observe::PROTECTED;
 pub(crate) use saved::SavedScaling;
 pub(crate) use view::state_number;
+pub(crate) use wish::{Wish, WishError};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// How long a host that has never answered holds up what is made and taken away.
 const HOST_GRACE: Duration = Duration::from_secs(60);
-
-/// Between two tries of a step that failed, at first and at most.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Alarms and scaling.
 #[derive(Debug, Default)]
@@ -77,30 +77,6 @@ struct Room {
     led: bool,
     /// Something that is kept over a restart has changed.
     unsaved: bool,
-}
-
-/// One pool that is scaled.
-#[derive(Debug)]
-struct Scaled {
-    policy: Policy,
-    bounds: Option<Bounds>,
-    memory: Option<Memory>,
-    observation: Observation,
-    plan: Option<Plan>,
-    seen: Seen,
-    /// Steps under way, by machine or slot, with the slot and host of a launch.
-    jobs: BTreeMap<String, Option<(u32, String)>>,
-    /// Steps that failed: not before this moment, and how often.
-    retries: BTreeMap<String, (UnixMs, u32)>,
-    /// An operator has stopped it.
-    paused: bool,
-    /// The last refusals that were said.
-    refused: Vec<String>,
-    /// The last decision that was said, in recommend mode.
-    recommended: Option<u32>,
-    launches: u64,
-    launch_failures: u64,
-    removals: u64,
 }
 
 /// A step that is to be carried out.
@@ -383,293 +359,6 @@ fn signals(policy: &Policy, observation: &Observation, book: &AlarmBook, board: 
     });
     let forecast = policy.scaling.predict.as_ref().and_then(|predict| board.forecast(&policy.pool, predict, now));
     Signals { alarms: policy.steps.iter().filter_map(|steps| alarm(&steps.alarm)).collect(), targets: targets.collect(), forecast }
-}
-
-impl Scaled {
-    fn new(policy: Policy) -> Scaled {
-        Scaled {
-            policy,
-            bounds: None,
-            memory: None,
-            observation: Observation::default(),
-            plan: None,
-            seen: Seen::default(),
-            jobs: BTreeMap::new(),
-            retries: BTreeMap::new(),
-            paused: false,
-            refused: Vec::new(),
-            recommended: None,
-            launches: 0,
-            launch_failures: 0,
-            removals: 0,
-        }
-    }
-
-    fn plan(&mut self, leads: bool, signals: &Signals, now: UnixMs, events: &mut Vec<ScalingEvent>, orders: &mut Vec<Order>) {
-        let policy = self.policy.clone();
-        if self.bounds.is_none_or(|bounds| now >= bounds.until) {
-            self.bounds = Some(bounds(&policy.scaling, now));
-        }
-        let known = self.observation.complete.is_none();
-        let mut memory = match &self.memory {
-            Some(memory) => memory.clone(),
-            None => Memory::adopt(&policy, &self.observation, now),
-        };
-        let before = memory.desired;
-        let was_refreshing = memory.refresh.clone();
-        let plan = plan(&policy, &self.observation, signals, &mut memory, Clock { now, bounds: self.bounds });
-        let acts = leads && !self.paused && policy.scaling.mode == ScalingMode::Auto;
-        self.say(&plan, before, &memory, was_refreshing.as_ref(), leads, events);
-        if leads && known {
-            // Paused or recommending: what is wanted stays what there is, so that nothing is made up for later.
-            if !acts {
-                (memory.desired, memory.last_out, memory.last_in) = self
-                    .memory
-                    .as_ref()
-                    .map_or((before, memory.last_out, memory.last_in), |kept| (kept.desired, kept.last_out, kept.last_in));
-            }
-            self.memory = Some(memory);
-        }
-        for step in &plan.steps {
-            if (acts && known) || step.is_local() {
-                orders.extend(self.order(step, plan.generation, now));
-            }
-        }
-        self.retries.retain(|_, (at, _)| at.plus(RETRY.1) > now);
-        self.plan = Some(plan);
-    }
-
-    /// A step that is neither under way nor failed a moment ago.
-    fn order(&mut self, step: &Step, generation: u64, now: UnixMs) -> Option<Order> {
-        let (key, launch) = match step {
-            Step::Launch { slot, host, .. } => (format!("slot {slot}"), Some((*slot, host.clone()))),
-            Step::Resume { machine }
-            | Step::RunHook { machine, .. }
-            | Step::Register { machine }
-            | Step::Retire { machine, .. }
-            | Step::Drain { machine }
-            | Step::Deregister { machine }
-            | Step::Remove { machine } => (machine.clone(), None),
-        };
-        let waits = self.retries.get(&key).is_some_and(|(at, _)| now < *at);
-        if waits || self.jobs.contains_key(&key) {
-            return None;
-        }
-        self.jobs.insert(key.clone(), launch);
-        Some(Order { pool: self.policy.pool.clone(), policy: self.policy.clone(), key, step: step.clone(), generation })
-    }
-
-    /// How a step went.
-    fn remember(&mut self, order: &Order, result: &Result<(), String>, now: UnixMs, events: &mut Vec<ScalingEvent>) {
-        let failed_before = self.retries.get(&order.key).map_or(0, |(_, failures)| *failures);
-        match result {
-            Ok(()) => _ = self.retries.remove(&order.key),
-            Err(_) => {
-                let pause = (RETRY.0 * 2u32.saturating_pow(failed_before.min(16))).min(RETRY.1);
-                self.retries.insert(order.key.clone(), (now.plus(pause), failed_before + 1));
-            }
-        }
-        match (&order.step, result) {
-            (Step::Launch { host, .. }, Ok(())) => {
-                self.launches += 1;
-                self.memory.as_mut().into_iter().for_each(|memory| memory.launch_worked(host));
-            }
-            (Step::Launch { host, .. }, Err(why)) => self.launch_failed(Some(host), why, now, events),
-            // A machine whose launch hook failed is a launch that failed.
-            (Step::RunHook { machine, hook: weir_autoscaler::scaling::HookKind::Launch }, Err(why)) => {
-                let host = self.observation.members.iter().find(|member| member.name == *machine).map(|member| member.host.clone());
-                self.launch_failed(host.as_deref(), why, now, events);
-            }
-            (Step::Register { machine }, Ok(())) => {
-                let address = self.seen.addresses.get(machine).map(ToString::to_string).unwrap_or_default();
-                self.seen.registered.insert(machine.clone(), address);
-            }
-            (Step::Deregister { machine }, Ok(())) => _ = self.seen.registered.remove(machine),
-            (Step::Remove { .. }, Ok(())) => self.removals += 1,
-            _ => {}
-        }
-    }
-
-    fn launch_failed(&mut self, host: Option<&str>, why: &str, now: UnixMs, events: &mut Vec<ScalingEvent>) {
-        self.launch_failures += 1;
-        let Some(memory) = &mut self.memory else { return };
-        memory.launch_failed(host, now);
-        let limit = self.policy.scaling.launch_failures_max;
-        // Said once when it is reached, and again each time that the count has doubled.
-        if memory.launch_failures >= limit
-            && (memory.launch_failures / limit).is_power_of_two()
-            && memory.launch_failures.is_multiple_of(limit)
-        {
-            events.push(ScalingEvent::ScalingLaunchesFail {
-                pool: self.policy.pool.0.clone(),
-                failures: memory.launch_failures,
-                reason: why.to_owned(),
-            });
-        }
-    }
-
-    /// What of a plan is worth an event.
-    fn say(
-        &mut self,
-        plan: &Plan,
-        before: u32,
-        memory: &Memory,
-        refreshed: Option<&weir_autoscaler::scaling::RefreshState>,
-        leads: bool,
-        events: &mut Vec<ScalingEvent>,
-    ) {
-        if !leads || self.observation.complete.is_some() {
-            return;
-        }
-        let pool = self.policy.pool.0.clone();
-        let recommends = self.policy.scaling.mode == ScalingMode::Recommend;
-        let decision = &plan.decision;
-        let is_new = if recommends { self.recommended != Some(decision.desired) } else { !self.paused };
-        if decision.desired != before && is_new {
-            let wishes = decision.wishes.iter().map(|wish| format!("{}: {}", wish.policy, wish.why)).collect();
-            let reason = decision.why.clone();
-            events.push(ScalingEvent::ScalingDecided {
-                pool: pool.clone(),
-                from: before,
-                to: decision.desired,
-                reason,
-                wishes,
-                recommended: recommends,
-            });
-        }
-        self.recommended = recommends.then_some(decision.desired);
-        let without_numbers = |text: &String| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
-        let same = self.refused.iter().map(without_numbers).eq(plan.refusals.iter().map(without_numbers));
-        if !same {
-            events.extend(plan.refusals.iter().map(|reason| ScalingEvent::ScalingRefused { pool: pool.clone(), reason: reason.clone() }));
-        }
-        self.refused.clone_from(&plan.refusals);
-        let ended = |refresh: Option<&weir_autoscaler::scaling::RefreshState>| {
-            refresh.map(|refresh| (refresh.began, refresh.rolled_back.clone(), refresh.ended))
-        };
-        if ended(refreshed) != ended(memory.refresh.as_ref())
-            && let Some(refresh) = &memory.refresh
-        {
-            let text = match (&refresh.rolled_back, refresh.ended) {
-                (None, None) => format!("a refresh to {} begins", refresh.to),
-                (Some(why), None) => format!("the refresh to {} goes back: {why}", refresh.to),
-                (None, Some(_)) => format!("the refresh to {} is done", refresh.to),
-                (Some(why), Some(_)) => format!("the refresh to {} was taken back: {why}", refresh.to),
-            };
-            events.push(ScalingEvent::ScalingNotice { pool, text });
-        }
-    }
-}
-
-/// What an operator may ask for.
-#[derive(Clone, Debug)]
-pub(crate) enum Wish {
-    /// Nothing is made or taken away until told otherwise.
-    Pause,
-    /// Goes on.
-    Resume,
-    /// So many machines.
-    Set(u32),
-    /// The template's current base for all.
-    Refresh,
-}
-
-/// Why it is refused.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum WishError {
-    /// There is no such pool or alarm.
-    #[error("{0}")]
-    NotFound(String),
-    /// Not now, or not here.
-    #[error("{0}")]
-    Conflict(String),
-}
-
-impl Scaler {
-    /// Does what an operator asks for.
-    pub(crate) fn wish(&self, node: &Node, pool: &str, wish: &Wish) -> Result<String, WishError> {
-        let now = unix_now();
-        let mut room = lock(&self.room);
-        let scaled = room.scaled(pool)?;
-        if !node.machines().leads() {
-            return Err(WishError::Conflict("another node leads: ask that one (weir status vip shows the master)".into()));
-        }
-        let text = match wish {
-            Wish::Pause => {
-                scaled.paused = true;
-                "scaling is paused by an operator".to_owned()
-            }
-            Wish::Resume => {
-                scaled.paused = false;
-                "scaling goes on".to_owned()
-            }
-            Wish::Set(desired) => scaled.set(*desired, now)?,
-            Wish::Refresh => scaled.refresh(now)?,
-        };
-        room.unsaved = true;
-        drop(room);
-        node.record(ScalingEvent::ScalingNotice { pool: pool.into(), text: text.clone() });
-        self.wake.notify_one();
-        Ok(text)
-    }
-
-    /// Somebody has seen an alarm.
-    pub(crate) fn acknowledge(&self, node: &Node, alarm: &str, by: &str, comment: &str) -> Result<(), WishError> {
-        let mut room = lock(&self.room);
-        let name = AlarmName::from(alarm);
-        let Some(view) = room.book.view(&name) else { return Err(WishError::NotFound(format!("there is no alarm `{alarm}`"))) };
-        let acknowledgement = Acknowledgement { at: unix_now(), by: by.to_owned(), comment: comment.to_owned() };
-        if !room.book.acknowledge(&name, acknowledgement) {
-            return Err(WishError::Conflict(format!("alarm `{alarm}` is {}: there is nothing to acknowledge", view.state.word())));
-        }
-        room.unsaved = true;
-        drop(room);
-        node.record(ScalingEvent::AlarmAcknowledged { alarm: alarm.into(), by: by.to_owned(), comment: comment.to_owned() });
-        Ok(())
-    }
-
-    /// The generation that a change to a machine of this pool carries.
-    pub(crate) fn generation(&self, pool: &str) -> Result<u64, WishError> {
-        let mut room = lock(&self.room);
-        let scaled = room.scaled(pool)?;
-        Ok(scaled.plan.as_ref().map_or(0, |plan| plan.generation))
-    }
-}
-
-impl Room {
-    fn scaled(&mut self, pool: &str) -> Result<&mut Scaled, WishError> {
-        let names: Vec<String> = self.pools.keys().map(ToString::to_string).collect();
-        let there_are =
-            if names.is_empty() { "no pool has a table [pool.NAME.scaling]".into() } else { format!("there are: {}", names.join(", ")) };
-        let missing = || WishError::NotFound(format!("pool `{pool}` is not scaled; {there_are}"));
-        self.pools.get_mut(&PoolName::from(pool)).ok_or_else(missing)
-    }
-}
-
-impl Scaled {
-    fn memory(&mut self) -> Result<&mut Memory, WishError> {
-        let why = self.observation.complete.clone().unwrap_or_else(|| "nothing was planned yet".into());
-        self.memory.as_mut().ok_or(WishError::Conflict(format!("not yet: {why}")))
-    }
-
-    fn set(&mut self, desired: u32, now: UnixMs) -> Result<String, WishError> {
-        let bounds = self.bounds.unwrap_or_else(|| bounds(&self.policy.scaling, now));
-        if !(bounds.min..=bounds.max).contains(&desired) {
-            return Err(WishError::Conflict(format!("{desired} is not within {} and {}, which hold now", bounds.min, bounds.max)));
-        }
-        let memory = self.memory()?;
-        let before = memory.desired;
-        decide::set(memory, desired, now);
-        Ok(format!("{before} -> {desired} machines, set by an operator"))
-    }
-
-    fn refresh(&mut self, now: UnixMs) -> Result<String, WishError> {
-        let observation = self.observation.clone();
-        let memory = self.memory()?;
-        refresh::begin(&observation, memory, now).map_err(WishError::Conflict)?;
-        let to = memory.refresh.as_ref().map_or(String::new(), |refresh| refresh.to.clone());
-        Ok(format!("a refresh to {to} was begun by an operator"))
-    }
 }
 
 /// A panic in here must not end the look of the next second.

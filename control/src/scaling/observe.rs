@@ -87,7 +87,10 @@ pub(super) fn observe(
             members.push(coming(policy, *slot, host, group(host), now));
         }
     }
-    let gone: Vec<String> = seen.registered.keys().filter(|name| !members.iter().any(|member| member.name == **name)).cloned().collect();
+    // A host that has never answered may still show them: their endpoints stay until it has.
+    let all_seen = sight.silent().next().is_none();
+    let gone: Vec<String> =
+        seen.registered.keys().filter(|_| all_seen).filter(|name| !members.iter().any(|member| member.name == **name)).cloned().collect();
     for name in gone {
         members.extend(vanished(&name, pool, seen, now));
     }

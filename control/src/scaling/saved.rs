@@ -34,7 +34,7 @@ impl Default for SavedScaling {
 
 impl Room {
     pub(super) fn saved(&self) -> SavedScaling {
-        let pool = |(name, scaled): (&weir_config::PoolName, &super::Scaled)| {
+        let pool = |(name, scaled): (&weir_config::PoolName, &super::pool::Scaled)| {
             (name.to_string(), SavedPool { paused: scaled.paused, registered: scaled.seen.registered.clone() })
         };
         SavedScaling { version: FORMAT, alarms: self.book.saved(), pools: self.pools.iter().map(pool).collect() }

@@ -5,7 +5,8 @@ use weir_autoscaler::alarm::{AlarmState, AlarmView};
 use weir_autoscaler::scaling::{MemberState, Opinion};
 use weir_config::{AlarmName, Condition};
 
-use super::{Scaled, Scaler, WishError, lock};
+use super::pool::Scaled;
+use super::{Scaler, WishError, lock};
 use crate::api::model::{AlarmChangeView, AlarmItem, AlarmPoint, AlarmSeen, MemberItem, RefreshItem, RoomItem, ScalingItem, WishItem};
 
 fn seconds(at: UnixMs) -> f64 {
