@@ -7,7 +7,7 @@
 //! ```
 //!
 //! - [`policy`]: what the file says about one pool. [`observation`]: what is seen of it. [`memory`]: what is remembered between two plans.
-//! - [`step`], [`target`], [`schedule`], [`predict`]: one kind of policy each. [`decide`]: how their wishes become one number.
+//! - [`step`], [`target`], [`schedule`], [`predict`]: one kind of policy each. [`mod@decide`]: how their wishes become one number.
 //! - [`members`]: from the number to launches and removals. [`refresh`]: a new base. [`placement`]: which host.
 //! - [`plan()`]: all of it together.
 
