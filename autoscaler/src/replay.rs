@@ -63,6 +63,8 @@ pub struct Report {
     pub least: u32,
     /// What was decided: time, before, after, why.
     pub decisions: Vec<(UnixMs, u32, u32, String)>,
+    /// Policies that are left out, because the table does not have their metric: in life a policy without data takes nothing away.
+    pub left_out: Vec<String>,
     /// Begin and end.
     pub span: (UnixMs, UnixMs),
 }
@@ -129,7 +131,9 @@ pub fn parse_csv(text: &str) -> Result<Vec<Row>, String> {
 /// Runs the policy over the rows. `boot`: from a launch until the machine is healthy.
 pub fn replay(policy: &Policy, alarms: &BTreeMap<AlarmName, std::sync::Arc<Alarm>>, rows: &[Row], boot: Duration) -> Report {
     let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Report::default() };
-    let mut world = World::new(policy, alarms, boot, first.at);
+    let (policy, left_out) = with_data(policy, alarms, rows);
+    let mut world = World::new(&policy, alarms, boot, first.at);
+    world.report.left_out = left_out;
     let mut now = first.at;
     let mut row = 0;
     while now <= last.at {
@@ -141,6 +145,34 @@ pub fn replay(policy: &Policy, alarms: &BTreeMap<AlarmName, std::sync::Arc<Alarm
     }
     world.report.span = (first.at, last.at);
     world.report
+}
+
+/// The policy without what the table says nothing about.
+fn with_data(policy: &Policy, alarms: &BTreeMap<AlarmName, std::sync::Arc<Alarm>>, rows: &[Row]) -> (Policy, Vec<String>) {
+    let has = |metric: &Metric| {
+        let of = match metric {
+            Metric::RequestsPerEndpoint => Some(Metric::Requests),
+            Metric::InFlightPerEndpoint => Some(Metric::InFlight),
+            _ => None,
+        };
+        rows.iter().any(|row| row.values.contains_key(metric) || of.as_ref().is_some_and(|of| row.values.contains_key(of)))
+    };
+    let (mut policy, mut left_out) = (policy.clone(), Vec::new());
+    policy.steps.retain(|steps| match alarms.get(&steps.alarm).map(|alarm| &alarm.condition) {
+        Some(weir_config::Condition::Threshold(threshold)) if !has(&threshold.metric) => {
+            left_out.push(format!("alarm {}: {}", steps.alarm, threshold.metric));
+            false
+        }
+        _ => true,
+    });
+    std::sync::Arc::make_mut(&mut policy.scaling).targets.retain(|target| {
+        let kept = has(&target.metric);
+        if !kept {
+            left_out.push(format!("target {}", target.metric));
+        }
+        kept
+    });
+    (policy, left_out)
 }
 
 struct World<'a> {
@@ -360,6 +392,16 @@ mod tests {
         assert_eq!(report, again, "the same in, the same out");
         let slow = replay(&policy, &config.alarms, &rows, Duration::from_secs(1200));
         assert!(slow.violation_minutes > report.violation_minutes + 15.0, "{}", slow.violation_minutes);
+    }
+
+    #[test]
+    fn what_the_table_does_not_have_is_left_out() {
+        let alarm = "[alarm.busy]\npool = \"web\"\nmetric = \"cpu\"\nabove = 70\nscale = \"+1\"\n";
+        let config = weir_config::parse(&format!("{FILE}{alarm}"), "f").unwrap_or_else(|errors| panic!("{}", errors.render(false)));
+        let policy = Policy::of(&config, &"web".into()).expect("it is scaled");
+        let report = replay(&policy, &config.alarms, &day(|minute| if minute < 60 { 600 } else { 150 }), Duration::from_secs(60));
+        assert_eq!(report.left_out, ["alarm busy: cpu"]);
+        assert_eq!(report.serving_at(report.span.1), 2, "nothing blind holds it up");
     }
 
     #[test]

@@ -38,7 +38,8 @@ pub(crate) fn replay(report: &Report, screen: Screen) -> String {
     }
     let more = report.decisions.len().saturating_sub(DECISIONS_MAX);
     let more = if more > 0 { format!("and {more} more; --json has all\n") } else { String::new() };
-    format!("{}\n{}\n{}{more}", finish(&sums, screen), paint(picture(report, screen), screen), finish(&decisions, screen))
+    let left_out = report.left_out.iter().map(|policy| format!("left out, the table has no data for it: {policy}\n")).collect::<String>();
+    format!("{}{left_out}\n{}\n{}{more}", finish(&sums, screen), paint(picture(report, screen), screen), finish(&decisions, screen))
 }
 
 /// Machines over time, a column for each share of it.
@@ -117,11 +118,12 @@ mod tests {
             most: 4,
             least: 2,
             decisions: vec![(at(30), 2, 4, "4 are wished".into())],
+            left_out: vec!["alarm busy: cpu".into()],
             span: (at(0), at(60)),
         };
         let text = replay(&report, Screen { width: Some(108), color: false });
         let (four, two) = (format!("4 |{}{}\n", " ".repeat(52), "#".repeat(48)), format!("2 |{}\n", "#".repeat(100)));
-        for part in [&*four, &*two, "4 are wished", "MACHINE-HOURS"] {
+        for part in [&*four, &*two, "4 are wished", "MACHINE-HOURS", "no data for it: alarm busy"] {
             assert!(text.contains(part), "{part} is not in:\n{text}");
         }
         let svg = replay_svg(&report);
