@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::model::{
-    Config, Endpoint, EndpointAddress, HostName, HttpListener, Listener, ListenerName, Pool, PoolName, Protocol, Route, TemplateName, Vip,
-    VipName,
+    AlarmName, Config, Endpoint, EndpointAddress, HostName, HttpListener, Listener, ListenerName, MetricName, Pool, PoolName, Protocol,
+    Route, TemplateName, Vip, VipName,
 };
 use crate::settings::{self, NONE, Setting};
 
@@ -92,6 +92,10 @@ pub enum Place {
     Host(HostName),
     /// `[template.NAME]`
     Template(TemplateName),
+    /// `[metric.NAME]`
+    Metric(MetricName),
+    /// `[alarm.NAME]`
+    Alarm(AlarmName),
 }
 
 impl Change {
@@ -117,6 +121,12 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     diff_named(&mut changes, &old.templates, &new.templates, Place::Template, |changes, old, new| {
         diff_settings(changes, &Place::Template(new.name.clone()), settings::of_template(old), settings::of_template(new));
     });
+    diff_named(&mut changes, &old.metrics, &new.metrics, Place::Metric, |changes, old, new| {
+        diff_settings(changes, &Place::Metric(new.name.clone()), settings::of_metric(old), settings::of_metric(new));
+    });
+    diff_named(&mut changes, &old.alarms, &new.alarms, Place::Alarm, |changes, old, new| {
+        diff_settings(changes, &Place::Alarm(new.name.clone()), settings::of_alarm(old), settings::of_alarm(new));
+    });
     changes
 }
 
@@ -134,6 +144,8 @@ pub fn share_unchanged(old: &Config, new: &mut Config) {
     share(&old.pools, &mut new.pools);
     share(&old.hosts, &mut new.hosts);
     share(&old.templates, &mut new.templates);
+    share(&old.metrics, &mut new.metrics);
+    share(&old.alarms, &mut new.alarms);
 }
 
 fn diff_named<K: Ord + Clone, V: PartialEq>(
@@ -250,6 +262,7 @@ fn diff_pool(changes: &mut Vec<Change>, old: &Pool, new: &Pool) {
     let health = ("health", |check: &crate::model::HealthCheck| check.probe.word().to_string());
     diff_optional(changes, &place, (health.0, health.1), old.health.as_ref(), new.health.as_ref(), settings::of_health);
     diff_optional(changes, &place, ("ejection", |_| "on".into()), old.ejection.as_ref(), new.ejection.as_ref(), settings::of_ejection);
+    diff_optional(changes, &place, ("scaling", |_| "on".into()), old.scaling.as_deref(), new.scaling.as_deref(), settings::of_scaling);
 }
 
 fn diff_endpoints(changes: &mut Vec<Change>, pool: &PoolName, old: &[Endpoint], new: &[Endpoint]) {
@@ -293,6 +306,8 @@ impl fmt::Display for Place {
             Place::Pool(name) => write!(f, "pool {name}"),
             Place::Host(name) => write!(f, "host {name}"),
             Place::Template(name) => write!(f, "template {name}"),
+            Place::Metric(name) => write!(f, "metric {name}"),
+            Place::Alarm(name) => write!(f, "alarm {name}"),
         }
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! The meanings are those of `model`; here they are told to the person who writes the file.
 
+mod alarm;
 mod machines;
+mod scaling;
 mod tls;
 mod vip;
 
@@ -30,6 +32,8 @@ pub(crate) static ROOT: Keys = Keys {
         Key::new("pool", Kind::NamedTables(&POOL), "Pools by name, each written as [pool.NAME]."),
         Key::new("host", Kind::NamedTables(&machines::HOST), "Hosts of virtual machines by name, each written as [host.NAME]."),
         Key::new("template", Kind::NamedTables(&machines::TEMPLATE), "What machines are cloned from, each written as [template.NAME]."),
+        Key::new("metric", Kind::NamedTables(&alarm::METRIC), "Numbers from elsewhere by name, each written as [metric.NAME]."),
+        Key::new("alarm", Kind::NamedTables(&alarm::ALARM), "What is watched, by name, each written as [alarm.NAME]."),
     ],
 };
 
@@ -245,6 +249,11 @@ static POOL: Keys = Keys {
                 "Leaving out an endpoint that keeps failing real traffic; false switches it off.",
             )
         },
+        Key::new(
+            "scaling",
+            Kind::Table(&scaling::SCALING),
+            "Machines that are cloned into the pool as the load rises. Without this table there are none.",
+        ),
     ],
 };
 

@@ -3,7 +3,9 @@
 //! Every value here has passed its checks, so readers never validate again. Pools and listeners sit behind [`Arc`]s: cloning a
 //! configuration is cheap, and two configurations that share an object share the pointer.
 
+mod alarm;
 mod machines;
+mod scaling;
 mod tls;
 mod vip;
 
@@ -15,7 +17,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use alarm::*;
 pub use machines::*;
+pub use scaling::*;
 pub use tls::*;
 pub use vip::*;
 
@@ -72,6 +76,10 @@ pub struct Config {
     pub hosts: BTreeMap<HostName, Arc<VmHost>>,
     /// `[template.NAME]`
     pub templates: BTreeMap<TemplateName, Arc<Template>>,
+    /// `[metric.NAME]`
+    pub metrics: BTreeMap<MetricName, Arc<ExternalMetric>>,
+    /// `[alarm.NAME]`
+    pub alarms: BTreeMap<AlarmName, Arc<Alarm>>,
 }
 
 /// `[node]`: settings of the process. `workers` and `state_dir` need a restart or an upgrade to change.
@@ -287,6 +295,8 @@ pub struct Pool {
     pub health: Option<HealthCheck>,
     /// `[pool.NAME.ejection]`; `None` (`ejection = false`): off. Default on.
     pub ejection: Option<Ejection>,
+    /// `[pool.NAME.scaling]`; absent: its endpoints are those of the file and of the operators.
+    pub scaling: Option<Arc<Scaling>>,
 }
 
 /// One address of a pool.

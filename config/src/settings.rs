@@ -3,6 +3,7 @@
 //! The structures are taken apart field by field, so that a new field cannot be forgotten here.
 
 mod machines;
+mod scaling;
 mod tls;
 mod vip;
 
@@ -16,6 +17,7 @@ use crate::model::{
 use crate::units::{format_duration, format_size};
 
 pub(crate) use machines::{of_host, of_template};
+pub(crate) use scaling::{of_alarm, of_metric, of_scaling};
 pub(crate) use tls::of_listener_tls;
 pub(crate) use vip::{of_cluster, of_vip};
 
@@ -92,10 +94,21 @@ pub(crate) fn of_http(limits: &HttpLimits, headers: &ForwardHeaders) -> Vec<Sett
     ]
 }
 
-/// Apart from endpoints, health and ejection.
+/// Apart from endpoints, health, ejection and scaling.
 pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
-    let Pool { name: _, endpoints: _, balance, slow_start, min_healthy, below_min_healthy, timeouts, limits, health: _, ejection: _ } =
-        pool;
+    let Pool {
+        name: _,
+        endpoints: _,
+        balance,
+        slow_start,
+        min_healthy,
+        below_min_healthy,
+        timeouts,
+        limits,
+        health: _,
+        ejection: _,
+        scaling: _,
+    } = pool;
     let PoolTimeouts { connect, first_byte, idle, keep_alive, total } = timeouts;
     let PoolLimits { connections_per_endpoint, queue_max, queue_timeout, retries_max, idle_connections_max } = limits;
     let mut settings = vec![

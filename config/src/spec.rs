@@ -59,6 +59,8 @@ pub(crate) enum Kind {
     Flag,
     /// A whole number.
     Count(Bounds),
+    /// A number, whole or with a fraction; finite.
+    Number,
     /// A duration as a string; bounds in milliseconds.
     Time(Bounds),
     /// A size as a string with a unit, or in bytes; bounds in bytes.
@@ -125,6 +127,10 @@ impl Key {
 
     pub(crate) const fn count(name: &'static str, min: u64, max: u64, example: &'static str, about: &'static str) -> Key {
         Key { example, ..Key::new(name, Kind::Count(Bounds { min, max, zero: None }), about) }
+    }
+
+    pub(crate) const fn number(name: &'static str, example: &'static str, about: &'static str) -> Key {
+        Key { example, ..Key::new(name, Kind::Number, about) }
     }
 
     pub(crate) const fn time(name: &'static str, example: &'static str, about: &'static str) -> Key {

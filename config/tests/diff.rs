@@ -47,6 +47,11 @@ fn one_line_for_each_change() {
     check("", vip, &["vip a: added"]);
     check("", &format!("[cluster]\nleader_vip = \"a\"\n{vip}"), &["cluster: added", "vip a: added"]);
     check("", "[host.a]\nuri = \"qemu:///system\"\n", &["host a: added"]);
+    let web = "[pool.web]\nscaling = { template = \"t\", max = 2 }\n";
+    let around = "[host.a]\nuri = \"qemu:///system\"\n[template.t]\nmaster = \"m\"\nport = 80\n";
+    check("[pool.web]\n", &format!("{around}{web}"), &["pool web: scaling none -> on", "host a: added", "template t: added"]);
+    check("", "[alarm.a]\npool = \"web\"\nmetric = \"cpu\"\nabove = 1\n", &["alarm a: added"]);
+    check("", "[metric.a]\ncommand = [\"b\"]\n", &["metric a: added"]);
     check("\"10.0.0.1:80\"", "[\"10.0.0.1:80\", \"10.0.0.1:81\"]", &["listener web: bind 10.0.0.1:81 added"]);
     check("10.0.0.1:80", "10.0.0.1:81", &["listener web: bind 10.0.0.1:80 removed", "listener web: bind 10.0.0.1:81 added"]);
     check("pool = \"web\"", "pool = \"api\"", &["listener web: pool web -> api"]);
@@ -206,4 +211,27 @@ fn each_setting_of_a_virtual_ip() {
         assert_eq!(lines, [expected], "{more}");
     }
     assert_eq!(diff(&parsed(&format!("{VIP}version = 3\nauth = {{ key_file = \"/k\" }}\n")), &parsed(VIP)).len(), 2, "key file and window");
+}
+
+/// No setting of an alarm or of scaling changes without a line.
+#[test]
+fn scaling_line_by_line() {
+    let example = std::fs::read_to_string(support::repository().join("examples/full.toml")).unwrap();
+    let old = parsed(&example);
+    for (from, to, expected) in [
+        ("value     = 60.0", "value = 61", "pool batch: scaling.target cpu 60 over 10s, tolerance 10 % -> cpu 61 over 10s, tolerance 10 %"),
+        ("above      = 70.0", "above = 71", "alarm batch-busy: threshold above 70 -> above 71"),
+        (
+            "duration  = \"8h\"",
+            "duration = \"9h\"",
+            "alarm batch-busy: mute 0 22 * * * Europe/Berlin for 8h -> 0 22 * * * Europe/Berlin for 9h",
+        ),
+        ("batch           = 1", "batch = 2", "pool batch: scaling.refresh.batch 1 -> 2"),
+        ("query      = \"sum(", "query = \"max(", "metric jobs: query sum(rate(jobs_total[1m])) -> max(rate(jobs_total[1m]))"),
+    ] {
+        let text = example.replacen(from, to, 1);
+        assert_ne!(text, example, "{from}");
+        let lines: Vec<String> = diff(&old, &parsed(&text)).iter().map(ToString::to_string).collect();
+        assert_eq!(lines, [expected]);
+    }
 }

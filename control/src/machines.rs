@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
@@ -28,6 +28,7 @@ pub(crate) struct Machines {
     fleet: Fleet,
     operations: Mutex<VecDeque<Arc<Operation>>>,
     next: AtomicU64,
+    leads: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -60,8 +61,12 @@ impl Machines {
     pub(crate) fn start(config: &Config, weir: &Path) -> Machines {
         let named = std::env::var_os(PROGRAM_VARIABLE).map(PathBuf::from);
         let beside = || weir.parent().map_or_else(|| PROGRAM.into(), |folder| folder.join(PROGRAM));
-        let machines =
-            Machines { fleet: Fleet::start(config, named.unwrap_or_else(beside)), operations: Mutex::default(), next: AtomicU64::new(1) };
+        let machines = Machines {
+            fleet: Fleet::start(config, named.unwrap_or_else(beside)),
+            operations: Mutex::default(),
+            next: AtomicU64::new(1),
+            leads: AtomicBool::new(false),
+        };
         machines.lead(config.cluster.is_none());
         machines
     }
@@ -73,7 +78,13 @@ impl Machines {
 
     /// Only the node that leads removes leftovers and keeps warm clones.
     pub(crate) fn lead(&self, leader: bool) {
+        self.leads.store(leader, Ordering::Release);
         self.fleet.set_leader(leader);
+    }
+
+    /// Whether this node leads.
+    pub(crate) fn leads(&self) -> bool {
+        self.leads.load(Ordering::Acquire)
     }
 
     /// What can be seen and asked for.

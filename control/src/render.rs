@@ -1,5 +1,7 @@
 //! What the commands print for people: tables, event lines, sums. Pure: values in, text out.
 
+mod replay;
+mod scaling;
 mod vip;
 
 use std::net::{IpAddr, SocketAddr};
@@ -10,6 +12,8 @@ use serde_json::Value;
 
 use crate::api::model::*;
 
+pub(crate) use replay::{replay, replay_svg};
+pub(crate) use scaling::{alarm, alarms, scaled, scaling};
 pub(crate) use vip::{vip, vips};
 
 /// Where the text goes.

@@ -3,6 +3,7 @@
 //! One table, [`FAMILIES`], says what there is: it renders the metrics and `docs/metrics.md`. Label values come from the file, or from
 //! lists fixed here; a client can add no series.
 
+mod scaling;
 mod udp;
 mod vip;
 
@@ -16,6 +17,7 @@ use weir_lb::stats::Handshake;
 use weir_lb::status::{EndpointStatus, ListenerStatus, PoolStatus, Status};
 use weir_lb::tls::CertificateStatus;
 
+use super::model::{AlarmItem, ScalingItem};
 use super::view::{CODE_CLASSES, unix_seconds};
 use crate::node::NodeInfo;
 
@@ -78,6 +80,10 @@ pub(crate) struct Source<'a> {
     pub access_log_dropped: u64,
     /// Certificates in use.
     pub certificates: &'a [CertificateStatus],
+    /// The alarms.
+    pub alarms: &'a [AlarmItem],
+    /// The pools that are scaled.
+    pub scaling: &'a [ScalingItem],
     /// Memory and descriptors.
     pub process: ProcessUse,
 }
@@ -242,7 +248,7 @@ macro_rules! per_endpoint {
 
 /// Everything there is, in the order in which it is written.
 fn families() -> impl Iterator<Item = &'static Family> {
-    FAMILIES.iter().chain(udp::FAMILIES).chain(vip::FAMILIES)
+    FAMILIES.iter().chain(udp::FAMILIES).chain(vip::FAMILIES).chain(scaling::FAMILIES)
 }
 
 /// Node and data plane.
@@ -647,6 +653,8 @@ mod tests {
             vips: &[],
             access_log_dropped: 2,
             certificates: &[],
+            alarms: &[],
+            scaling: &[],
             process,
         })
     }

@@ -148,6 +148,8 @@ pub(crate) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Pro
         vips: &api.node.vips().status(),
         certificates: &api.node.certificates(),
         access_log_dropped: api.node.access_log_dropped(),
+        alarms: &api.node.scaler().alarm_items(),
+        scaling: &api.node.scaler().scaling_items(api.node.machines().leads()),
         process: text::ProcessUse::read(),
     });
     Ok(([(header::CONTENT_TYPE, text::CONTENT_TYPE)], text).into_response())

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::StatusOf;
 use super::output::Output;
-use crate::api::model::{ListenerView, PoolView, StatusView, VipView};
+use crate::api::model::{AlarmItem, ListenerView, PoolView, StatusView, VipView};
 use crate::client::{Client, segment};
 use crate::render;
 
@@ -58,6 +58,14 @@ fn look(client: &Client, what: Option<&StatusOf>, output: &Output, before: &mut 
         Some(StatusOf::Vip { name: Some(name) }) => {
             let vip: VipView = client.get(&format!("/v1/vips/{}", segment(name)))?;
             output.either(&vip, || render::vip(&vip, screen))
+        }
+        Some(StatusOf::Alarm { name: None }) => {
+            let alarms: Vec<AlarmItem> = client.get("/v1/alarms")?;
+            output.either(&alarms, || render::alarms(&alarms, screen))
+        }
+        Some(StatusOf::Alarm { name: Some(name) }) => {
+            let alarm: AlarmItem = client.get(&format!("/v1/alarms/{}", segment(name)))?;
+            output.either(&alarm, || render::alarm(&alarm, screen))
         }
         Some(StatusOf::Listener) => {
             let listeners: Vec<ListenerView> = client.get("/v1/listeners")?;

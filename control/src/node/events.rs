@@ -8,7 +8,7 @@ use tokio::sync::{broadcast, watch};
 use tracing::{debug, error, info, warn};
 use weir_lb::event::EventKind as NodeKind;
 
-use crate::event::{Event, EventKind, VipEvent};
+use crate::event::{Event, EventKind, ScalingEvent, VipEvent};
 
 /// Events kept. At a few hundred bytes each that is a few megabytes at most.
 const KEPT: usize = 10_000;
@@ -85,12 +85,33 @@ pub(crate) async fn pump(log: impl AsRef<EventLog>, mut events: broadcast::Recei
 fn write_to_log(kind: &EventKind) {
     match kind {
         EventKind::Node(kind) => write_node(kind),
+        EventKind::Scaling(kind) => write_scaling(kind),
         EventKind::Vip(VipEvent::VipState { vip, family, from, to, reason }) => {
             info!(%vip, family, "{from} became {to}: {reason}");
         }
         EventKind::Vip(VipEvent::VipNotice { vip, family, kind, text, warning: true }) => warn!(%vip, family, kind, "{text}"),
         EventKind::Vip(VipEvent::VipNotice { vip, family, kind, text, warning: false }) => info!(%vip, family, kind, "{text}"),
         EventKind::Vip(VipEvent::VipsUnavailable { reason }) => warn!("virtual IPs are off: {reason}"),
+    }
+}
+
+fn write_scaling(kind: &ScalingEvent) {
+    match kind {
+        ScalingEvent::AlarmChanged { alarm, severity, from, to: "alarm", reason, quiet: false, .. } => {
+            warn!(%alarm, severity, "{from} became alarm: {reason}");
+        }
+        ScalingEvent::AlarmChanged { alarm, from, to, reason, .. } => info!(%alarm, "{from} became {to}: {reason}"),
+        ScalingEvent::AlarmAcknowledged { alarm, by, comment } => info!(%alarm, by, "acknowledged: {comment}"),
+        ScalingEvent::AlarmRecovery { alarm, error: None } => info!(%alarm, "the repair was carried out"),
+        ScalingEvent::AlarmRecovery { alarm, error: Some(error) } => warn!(%alarm, "the repair failed: {error}"),
+        ScalingEvent::ScalingDecided { pool, from, to, reason, recommended, .. } => {
+            info!(%pool, recommended, "{from} -> {to} machines: {reason}");
+        }
+        ScalingEvent::ScalingStep { pool, step, took_ms, error: None } => info!(%pool, took_ms, "{step}"),
+        ScalingEvent::ScalingStep { pool, step, took_ms, error: Some(error) } => warn!(%pool, took_ms, "{step}: {error}"),
+        ScalingEvent::ScalingLaunchesFail { pool, failures, reason } => warn!(%pool, failures, "launches fail: {reason}"),
+        ScalingEvent::ScalingRefused { pool, reason } => warn!(%pool, "{reason}"),
+        ScalingEvent::ScalingNotice { pool, text } => info!(%pool, "{text}"),
     }
 }
 

@@ -52,6 +52,7 @@ fn pool(name: &str, hosts: &[&str]) -> Pool {
         limits: PoolLimits::default(),
         health: Some(tcp_check()),
         ejection: Some(Ejection::default()),
+        scaling: None,
     }
 }
 
@@ -70,6 +71,8 @@ fn config(pools: impl IntoIterator<Item = Pool>) -> Config {
         vips: BTreeMap::new(),
         hosts: BTreeMap::new(),
         templates: BTreeMap::new(),
+        metrics: BTreeMap::new(),
+        alarms: BTreeMap::new(),
         listeners: BTreeMap::new(),
         pools: pools.into_iter().map(|pool| (pool.name.clone(), Arc::new(pool))).collect(),
     }
