@@ -3,10 +3,13 @@
 //! The meanings are those of `model`; here they are told to the person who writes the file.
 
 mod machines;
+mod route;
 mod tls;
 mod vip;
 
 use crate::spec::{Key, Keys, Kind, Word, word};
+
+pub(crate) use route::ANSWER_BYTES_MAX;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -108,9 +111,15 @@ static LISTENER: Keys = Keys {
         ),
         Key::new(
             "route",
-            Kind::Tables(&ROUTE),
-            "Rules that pick a pool, each written as [[listener.NAME.route]]; the first match wins. Only for http.",
+            Kind::Tables(&route::ROUTE),
+            "Rules that say where a request goes, each written as [[listener.NAME.route]]; the first match wins. Only for http.",
         ),
+        Key::choice(
+            "ambiguous_paths",
+            &[word("refuse", "such a request is answered 400"), word("keep", "the path is matched and passed on as it is")],
+            "An encoded slash, a backslash, or nothing between two slashes, where a route looks at paths: servers read them differently. Only for http.",
+        )
+        .default("refuse"),
     ],
 };
 
@@ -166,16 +175,6 @@ static FORWARD_HEADERS: Keys = Keys {
             "The header that carries the request id, made where the client sent none; \"\" for none.",
         )
         .default("x-request-id"),
-    ],
-};
-
-static ROUTE: Keys = Keys {
-    place: "[[listener.NAME.route]]",
-    about: "A rule that picks a pool. A key that is absent matches everything.",
-    keys: &[
-        Key::text("host", "\"api.example.com\"", "The exact host, without port."),
-        Key::text("path", "\"/v1/\"", "A prefix of the path, beginning with a slash."),
-        Key::text("pool", "\"api\"", "The pool that serves what matches.").required(),
     ],
 };
 

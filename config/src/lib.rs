@@ -34,6 +34,7 @@ mod schema;
 mod settings;
 mod spec;
 mod units;
+mod url_path;
 mod warnings;
 mod words;
 
@@ -44,4 +45,5 @@ pub use model::*;
 pub use parse::parse;
 pub use schema::json_schema;
 pub use units::{format_duration, format_size, parse_duration, parse_size};
+pub use url_path::{PathError, decoded, normal_path};
 pub use warnings::warnings;

@@ -4,6 +4,7 @@
 //! configuration is cheap, and two configurations that share an object share the pointer.
 
 mod machines;
+mod route;
 mod tls;
 mod vip;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use machines::*;
+pub use route::*;
 pub use tls::*;
 pub use vip::*;
 
@@ -159,6 +161,8 @@ pub enum Protocol {
 pub struct HttpListener {
     /// `[[listener.NAME.route]]`, first match wins.
     pub routes: Vec<Route>,
+    /// `ambiguous_paths`
+    pub ambiguous_paths: AmbiguousPaths,
     /// `[listener.NAME.limits]`
     pub limits: HttpLimits,
     /// `[listener.NAME.headers]`
@@ -169,15 +173,13 @@ pub struct HttpListener {
     pub redirect_https: Option<NonZeroU16>,
 }
 
-/// `[[listener.NAME.route]]`: a rule that picks a pool. A field that is absent matches everything.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Route {
-    /// `host`: exact, lower case, without port.
-    pub host: Option<String>,
-    /// `path`: a prefix of the path, beginning with `/`.
-    pub path: Option<String>,
-    /// `pool`
-    pub pool: PoolName,
+/// `ambiguous_paths`: what becomes of a path that has an encoded slash, a backslash or nothing between two slashes, where a route looks at paths.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AmbiguousPaths {
+    /// 400. The default.
+    Refuse,
+    /// It is matched and passed on as it is.
+    Keep,
 }
 
 /// `[listener.NAME.limits]`: bounds on what a client may send before it is refused.

@@ -150,6 +150,7 @@ const EACH_KEY: &[(&str, &str, &str, &str)] = &[
     ("[listener.web.route]", "host", "\"B\"", "listener web: route 1 changed: api.example.com/v1/ to api -> b/v1/ to api"),
     ("[listener.web.route]", "path", "\"/\"", "listener web: route 1 changed: api.example.com/v1/ to api -> api.example.com/ to api"),
     ("[listener.web.route]", "pool", "\"web\"", "listener web: route 1 changed: api.example.com/v1/ to api -> api.example.com/v1/ to web"),
+    ("listener.web", "ambiguous_paths", "\"keep\"", "listener web: ambiguous_paths refuse -> keep"),
     ("pool.web", "balance", "\"peak-ewma\"", "pool web: balance least-request -> peak-ewma"),
     ("pool.web", "slow_start", "\"7s\"", "pool web: slow_start 30s -> 7s"),
     ("pool.web", "min_healthy", "0", "pool web: min_healthy 1 -> 0"),

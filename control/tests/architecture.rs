@@ -43,7 +43,7 @@ const PURE: &[&str] = &[
     "hypervisor/src/xml.rs",
     "lb/src/http1/mod.rs",
     "lb/src/balance/mod.rs",
-    "lb/src/route.rs",
+    "lb/src/route/mod.rs",
     "lb/src/health/verdict.rs",
     "lb/src/health/monitor.rs",
     "lb/src/health/ejection.rs",

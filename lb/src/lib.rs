@@ -10,7 +10,7 @@
 //! - [`health`]: verdicts, ejection, probe schedule (pure) and the prober (shell).
 //! - [`http1`]: HTTP/1.1 framing (pure): heads, bodies, forwarding.
 //! - [`snapshot`]: what the workers read. [`endpoint`]: what outlives a snapshot.
-//! - `route`: which pool takes a request (pure). [`udp`]: flows of datagrams (pure).
+//! - [`route`]: where a request goes (pure). [`udp`]: flows of datagrams (pure).
 //! - [`director`]: the one writer. [`shell`]: threads, sockets, bytes.
 //! - [`tls`]: certificates, tickets.
 //! - [`cause`]: why a request ended. [`stats`], [`histogram`]: counting. [`access_log`]: one line per request.
@@ -26,7 +26,7 @@ pub mod event;
 pub mod health;
 pub mod histogram;
 pub mod http1;
-mod route;
+pub mod route;
 pub mod shell;
 pub mod snapshot;
 pub mod stats;

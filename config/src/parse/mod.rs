@@ -5,6 +5,7 @@ mod listener;
 mod machines;
 mod node;
 mod pool;
+mod route;
 mod syntax;
 mod tls;
 mod vip;

@@ -7,6 +7,7 @@ mod change;
 mod check;
 mod drain;
 mod events;
+mod explain;
 mod output;
 mod status;
 mod target;
@@ -66,6 +67,8 @@ enum Command {
     Check {
         /// The configuration file
         file: PathBuf,
+        #[command(flatten)]
+        explain: explain::Explain,
     },
     /// Print the JSON Schema of the configuration file, for editors
     Schema,
@@ -223,7 +226,7 @@ pub(crate) fn main() -> ExitCode {
     let output = Output::new(cli.global.json);
     let result = match &cli.command {
         Command::Run { config } => return crate::run::run(config).report(),
-        Command::Check { file } => check::check(file, &output),
+        Command::Check { file, explain } => check::check(file, explain, &output),
         Command::Schema => output.json(&weir_config::json_schema()).map(|()| ExitCode::SUCCESS),
         command => client(&cli.global).and_then(|client| ask(&client, command, &output)),
     };

@@ -14,6 +14,7 @@ mod change;
 mod clients;
 mod failure;
 mod refused;
+mod routing;
 mod stop;
 mod tcp;
 mod tls;

@@ -93,6 +93,17 @@ pub struct Request {
     pub upgrade: bool,
 }
 
+impl Request {
+    /// Puts another path in place of the one in a head that [`parse`] wrote. Nothing happens to `*`, which is none.
+    pub fn replace_path(&self, head: &mut Vec<u8>, path: &[u8]) {
+        let start = self.method_text.range().len() + 1;
+        let old = self.path.range().len();
+        if old > 0 {
+            head.splice(start..start + old, path.iter().copied());
+        }
+    }
+}
+
 /// What an endpoint is told about the client.
 #[derive(Clone, Copy, Debug)]
 pub struct Forward<'a> {
@@ -361,19 +372,29 @@ pub fn hex(number: u128) -> [u8; 32] {
 }
 
 /// The value of the first field of this name in a head that was parsed before; for keys that few pools need.
-pub fn field<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
+pub fn field<'a>(head: &'a [u8], name: &'a str) -> Option<&'a [u8]> {
     values(head, name).next()
 }
 
+/// The values of all fields of this name in a head that was parsed before.
+pub fn fields<'a>(head: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    values(head, name)
+}
+
 /// The value of a cookie in a head that was parsed before: the first of this name, in whichever `Cookie` field it is.
-pub fn cookie<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    values(head, "cookie").flat_map(|value| value.split(|byte| *byte == b';')).find_map(|pair| {
+pub fn cookie<'a>(head: &'a [u8], name: &'a str) -> Option<&'a [u8]> {
+    cookies(head, name).next()
+}
+
+/// The values of all cookies of this name in a head that was parsed before.
+pub fn cookies<'a>(head: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    values(head, "cookie").flat_map(|value| value.split(|byte| *byte == b';')).filter_map(move |pair| {
         let (key, value) = pair.trim_ascii().split_at_checked(name.len())?;
         (key == name.as_bytes()).then(|| value.strip_prefix(b"=")).flatten()
     })
 }
 
-fn values<'a>(head: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
+fn values<'a>(head: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
     head.split(|byte| *byte == b'\n').skip(1).filter_map(move |line| {
         let colon = memchr::memchr(b':', line)?;
         line[..colon].eq_ignore_ascii_case(name.as_bytes()).then(|| line[colon + 1..].trim_ascii())

@@ -24,7 +24,6 @@ use crate::http1::reply::{self, Reply};
 use crate::http1::request::{self, Method, Request};
 use crate::http1::response::{self, Asked, Framing, Response};
 use crate::http1::{Body, Bounds, HeadError, Scanner};
-use crate::route;
 use crate::snapshot::ListenerSnapshot;
 use crate::stats;
 
@@ -32,6 +31,7 @@ use super::buffer::{Buf, Head, LARGE, SMALL};
 use super::http::Connection;
 use super::io::{self, Broken};
 use super::pick::{self, Place, Tried};
+use super::routing::Routed;
 use super::stream::Stream;
 use super::timer::Timer;
 use super::trace::Trace;
@@ -60,15 +60,15 @@ pub(super) enum Next {
 }
 
 /// What one exchange looks at from all sides.
-struct Exchange<'a> {
-    worker: &'a Rc<Worker>,
-    listener: &'a ListenerSnapshot,
-    http: &'a HttpListener,
-    timer: &'a Timer,
-    peer: SocketAddr,
+pub(super) struct Exchange<'a> {
+    pub(super) worker: &'a Rc<Worker>,
+    pub(super) listener: &'a ListenerSnapshot,
+    pub(super) http: &'a HttpListener,
+    pub(super) timer: &'a Timer,
+    pub(super) peer: SocketAddr,
     /// End of `total`, in the worker's milliseconds.
     total_ms: Cell<u64>,
-    trace: Trace,
+    pub(super) trace: Trace,
     /// A part of something was sent to the client that only this attempt can complete.
     begun: Cell<bool>,
     /// The request's body was sent to the endpoint.
@@ -186,18 +186,34 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
     let last = http.limits.requests_per_connection_max.is_some_and(|most| *served >= most.get());
     let close = last || removed || !request.keep_alive || worker.draining.get();
 
-    let (path, host) = (request.path.of_buf(input.filled()), request.host.of_buf(input.filled()));
-    let Some(pool) = route::pool(listener, http, host, path) else {
-        if let Some(port) = http.redirect_https {
-            return Box::pin(exchange.redirect(to_client, port.get(), &request, &input)).await;
+    let routed = match &listener.routes {
+        Some(table) => exchange.route(table, stream, &request, &input, &mut head.bytes),
+        None => listener.pool.map_or(Routed::Nowhere, Routed::Pool),
+    };
+    let behind = head_len + advance.consumed;
+    let pool = match routed {
+        Routed::Pool(pool) => pool,
+        Routed::Own(action) => {
+            let close = close || !exchange.uploaded.get();
+            Box::pin(exchange.answer_own(to_client, action, &request, &input, close)).await;
+            if close {
+                return Next::Linger;
+            }
+            input.consume(behind);
+            return Next::Request(Some(input).filter(|buf| !buf.is_empty()));
         }
-        let detail = "no route takes this request, and the listener has no pool of its own";
-        return exchange.refuse(to_client, Cause::NoRoute, detail, Some(&request), &input).await;
+        Routed::Nowhere => {
+            if let Some(port) = http.redirect_https {
+                return Box::pin(exchange.redirect(to_client, port.get(), &request, &input)).await;
+            }
+            let detail = "no route takes this request, and the listener has no pool of its own";
+            return exchange.refuse(to_client, Cause::NoRoute, detail, Some(&request), &input).await;
+        }
+        Routed::Refused(detail) => return exchange.refuse(to_client, Cause::BadRequest, &detail, Some(&request), &input).await,
     };
     exchange.trace.pool(pool);
 
     let sent = Sent { head, prefix: head_len..head_len + advance.kept, close };
-    let behind = head_len + advance.consumed;
     let done = exchange.attempts(&request, &input, sent, &mut upload, pool, from_client, to_client).await;
     let rest = upload.rest.take();
     match done {
@@ -810,7 +826,7 @@ impl Exchange<'_> {
         let _ = io::write(to_client, self.timer, &out.bytes, &[]).await;
     }
 
-    fn finish(&self, cause: Cause, request: Option<&Request>, input: &Buf) {
+    pub(super) fn finish(&self, cause: Cause, request: Option<&Request>, input: &Buf) {
         self.trace.finish(self.worker, self.listener, self.peer, cause, request, input.filled());
     }
 

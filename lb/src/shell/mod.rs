@@ -15,6 +15,7 @@ mod log;
 mod pick;
 mod plane;
 mod pulse;
+mod routing;
 mod stream;
 mod tcp;
 mod timer;

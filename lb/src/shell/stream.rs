@@ -32,6 +32,8 @@ pub(super) trait Stream: Debug + 'static {
     fn farewell(&self);
     /// The socket below.
     fn socket(&self) -> &TcpStream;
+    /// Shows the name that the client asked for in its TLS handshake, if it did.
+    fn with_server_name<R>(&self, show: impl FnOnce(Option<&str>) -> R) -> R;
     /// Whether the socket's bytes are the connection's.
     const PLAIN: bool;
 }
@@ -85,5 +87,10 @@ impl Stream for TcpStream {
     #[inline]
     fn socket(&self) -> &TcpStream {
         self
+    }
+
+    #[inline]
+    fn with_server_name<R>(&self, show: impl FnOnce(Option<&str>) -> R) -> R {
+        show(None)
     }
 }

@@ -271,4 +271,8 @@ impl Stream for TlsStream {
     fn socket(&self) -> &TcpStream {
         &self.tcp
     }
+
+    fn with_server_name<R>(&self, show: impl FnOnce(Option<&str>) -> R) -> R {
+        show(self.session.borrow().server_name())
+    }
 }

@@ -1,0 +1,127 @@
+//! Routing a request, and answering those that no pool gets.
+
+use std::borrow::Cow;
+
+use weir_config::{FixedAnswer, Redirect, RouteAction};
+
+use crate::cause::Cause;
+use crate::http1::reply::{self, Own};
+use crate::http1::request::{Method, Request};
+use crate::route::{Asked, RouteTable, Way};
+
+use super::buffer::Buf;
+use super::exchange::Exchange;
+use super::io;
+use super::stream::Stream;
+
+/// What becomes of a request.
+pub(super) enum Routed<'a> {
+    Pool(u32),
+    /// A route answers it.
+    Own(&'a RouteAction),
+    /// No route, and no pool of the listener's own.
+    Nowhere,
+    /// It has no path that all servers read alike.
+    Refused(String),
+}
+
+impl<'a> Exchange<'a> {
+    /// Finds the route. Where the path was sent in another than its normal form, the head that the endpoint gets is changed to that.
+    pub(super) fn route<S: Stream>(
+        &self,
+        table: &RouteTable,
+        stream: &S,
+        request: &Request,
+        input: &Buf,
+        head: &mut Vec<u8>,
+    ) -> Routed<'a> {
+        let buf = input.filled();
+        let path = match table.path(request.path.of_buf(buf)) {
+            Ok(path) => path,
+            Err(error) => return Routed::Refused(error.to_string()),
+        };
+        let routes = &self.http.routes;
+        let found = stream.with_server_name(|server_name| {
+            let asked = Asked {
+                method: request.method_text.of_buf(buf),
+                host: request.host.of_buf(buf),
+                path: &path,
+                head: &buf[..request.head_len],
+                target: request.target.of_buf(buf),
+                source: self.peer.ip(),
+                server_name,
+            };
+            table.find(routes, &asked)
+        });
+        if let Cow::Owned(path) = &path {
+            request.replace_path(head, path);
+        }
+        match found {
+            Some(number) => match table.follow(routes, number, self.worker.id, &mut self.worker.random.borrow_mut()) {
+                Way::Pool(slot) => Routed::Pool(slot),
+                Way::Own(action) => Routed::Own(action),
+            },
+            None => self.listener.pool.map_or(Routed::Nowhere, Routed::Pool),
+        }
+    }
+
+    /// Sends what a route says.
+    pub(super) async fn answer_own<S: Stream>(&self, to_client: &S, action: &RouteAction, request: &Request, input: &Buf, close: bool) {
+        let buf = input.filled();
+        let mut out = self.worker.buffers.head();
+        let own = |status| Own { status, head_only: request.method == Method::Head, close, http10: request.minor == 0 };
+        let status = match action {
+            RouteAction::Answer(FixedAnswer { status, body, content_type }) => {
+                reply::write_answer(&own(*status), content_type, body.as_bytes(), &mut out.bytes);
+                *status
+            }
+            RouteAction::Redirect(redirect) => {
+                reply::write_location(&own(redirect.status), |out| location(redirect, S::SCHEME, request, buf, out), &mut out.bytes);
+                redirect.status
+            }
+            RouteAction::Pool(_) | RouteAction::Split(_) => return,
+        };
+        self.trace.add_sent_bytes(out.bytes.len() as u64);
+        self.trace.status(status);
+        self.worker.timers.now_us();
+        self.timer.set_after(self.listener.config.timeouts.head);
+        // As with any last word: a client that is gone does not want it.
+        let _ = io::write(to_client, self.timer, &out.bytes, &[]).await;
+        self.finish(Cause::Ok, Some(request), input);
+    }
+}
+
+fn location(redirect: &Redirect, own_scheme: &str, request: &Request, buf: &[u8], out: &mut Vec<u8>) {
+    let Redirect { scheme, host, port, path, .. } = redirect;
+    let asked_host = request.host.of_buf(buf);
+    let host = host.as_ref().map_or(asked_host, |host| host.as_bytes());
+    // With the path alone, or with nobody to name, the place is relative to where the client is (RFC 9110 section 10.2.2).
+    let absolute = !host.is_empty() && (scheme.is_some() || redirect.host.is_some() || port.is_some());
+    if absolute {
+        let scheme = scheme.unwrap_or(own_scheme);
+        out.extend_from_slice(scheme.as_bytes());
+        out.extend_from_slice(b"://");
+        out.extend_from_slice(host);
+        let default = if scheme == "https" { 443 } else { 80 };
+        if let Some(port) = port.filter(|port| *port != default) {
+            out.push(b':');
+            out.extend_from_slice(itoa::Buffer::new().format(port).as_bytes());
+        }
+    }
+    let asked_path = request.path.of_buf(buf);
+    match path {
+        Some(path) => out.extend_from_slice(path.as_bytes()),
+        None if asked_path.is_empty() => out.push(b'/'),
+        None => {
+            // Two slashes in front would name another host.
+            if !absolute && asked_path.starts_with(b"//") {
+                out.extend_from_slice(b"/.");
+            }
+            out.extend_from_slice(asked_path);
+        }
+    }
+    let target = request.target.of_buf(buf);
+    if let Some(query) = memchr::memchr(b'?', target) {
+        out.extend_from_slice(&target[query..]);
+    }
+}
