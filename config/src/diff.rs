@@ -219,7 +219,11 @@ fn diff_listener(changes: &mut Vec<Change>, old: &Listener, new: &Listener) {
         diff_settings(changes, &place, settings::of_http(&old.limits, &old.headers), settings::of_http(&new.limits, &new.headers));
         let own = |http: &HttpListener| {
             let port = http.redirect_https.map_or(NONE.into(), |port| port.to_string());
-            vec![("redirect_https", port), ("ambiguous_paths", http.ambiguous_paths.word().into())]
+            vec![
+                ("redirect_https", port),
+                ("ambiguous_paths", http.ambiguous_paths.word().into()),
+                ("rate_limit", settings::list(&http.rate_limits)),
+            ]
         };
         diff_settings(changes, &place, own(old), own(new));
         diff_optional(changes, &place, ("tls", |_| "on".into()), old.tls.as_deref(), new.tls.as_deref(), settings::of_listener_tls);

@@ -3,6 +3,7 @@
 //! Every value here has passed its checks, so readers never validate again. Pools and listeners sit behind [`Arc`]s: cloning a
 //! configuration is cheap, and two configurations that share an object share the pointer.
 
+mod limit;
 mod machines;
 mod route;
 mod tls;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use limit::*;
 pub use machines::*;
 pub use route::*;
 pub use tls::*;
@@ -143,6 +145,8 @@ pub struct Listener {
     pub connections_max: NonZeroU32,
     /// `[listener.NAME.timeouts]`
     pub timeouts: ListenerTimeouts,
+    /// `allow` and `deny`. Not of `udp`.
+    pub access: Access,
 }
 
 /// What a listener speaks.
@@ -161,6 +165,8 @@ pub enum Protocol {
 pub struct HttpListener {
     /// `[[listener.NAME.route]]`, first match wins.
     pub routes: Vec<Route>,
+    /// `[[listener.NAME.rate_limit]]`: all that concern a request must let it pass.
+    pub rate_limits: Vec<RateLimit>,
     /// `ambiguous_paths`
     pub ambiguous_paths: AmbiguousPaths,
     /// `[listener.NAME.limits]`
@@ -212,7 +218,8 @@ impl Default for HttpLimits {
     }
 }
 
-/// `[listener.NAME.headers]`: what we tell the endpoint about the client. What the client itself sent under these names is replaced.
+/// `[listener.NAME.headers]`: what we tell the endpoint about the client. What the client itself sent under these names is replaced, unless it is
+/// trusted.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ForwardHeaders {
     /// `x_forwarded`: `X-Forwarded-For`, `-Proto` and `-Host`. Default true.
@@ -223,11 +230,13 @@ pub struct ForwardHeaders {
     pub via: bool,
     /// `request_id`: the header that carries the request id, made where the client sent none; `None` (written ""): none. Default `x-request-id`.
     pub request_id: Option<String>,
+    /// `trusted`: of clients in these ranges, what they sent under these names is kept and extended. Default none.
+    pub trusted: Vec<Network>,
 }
 
 impl Default for ForwardHeaders {
     fn default() -> Self {
-        ForwardHeaders { x_forwarded: true, forwarded: false, via: false, request_id: Some("x-request-id".into()) }
+        ForwardHeaders { x_forwarded: true, forwarded: false, via: false, request_id: Some("x-request-id".into()), trusted: Vec::new() }
     }
 }
 

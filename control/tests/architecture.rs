@@ -44,6 +44,7 @@ const PURE: &[&str] = &[
     "lb/src/http1/mod.rs",
     "lb/src/balance/mod.rs",
     "lb/src/route/mod.rs",
+    "lb/src/limit.rs",
     "lb/src/health/verdict.rs",
     "lb/src/health/monitor.rs",
     "lb/src/health/ejection.rs",

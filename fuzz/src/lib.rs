@@ -122,6 +122,7 @@ pub fn request_head(data: &[u8]) {
         forwarded: options & 2 != 0,
         via: options & 4 != 0,
         request_id: (options & 8 == 0).then(|| "x-request-id".to_owned()),
+        trusted: Vec::new(),
     };
     let forward = request::Forward {
         headers: &headers,
@@ -129,6 +130,7 @@ pub fn request_head(data: &[u8]) {
         scheme: "http",
         node: "weir",
         request_id: 7,
+        trusted: false,
     };
     let mut out = Vec::new();
     let Ok(read) = request::parse(data, head_len, &forward, &mut out) else { return };

@@ -11,6 +11,7 @@
 //! - [`http1`]: HTTP/1.1 framing (pure): heads, bodies, forwarding.
 //! - [`snapshot`]: what the workers read. [`endpoint`]: what outlives a snapshot.
 //! - [`route`]: where a request goes (pure). [`udp`]: flows of datagrams (pure).
+//! - [`limit`]: rate limits (pure).
 //! - [`director`]: the one writer. [`shell`]: threads, sockets, bytes.
 //! - [`tls`]: certificates, tickets.
 //! - [`cause`]: why a request ended. [`stats`], [`histogram`]: counting. [`access_log`]: one line per request.
@@ -26,6 +27,7 @@ pub mod event;
 pub mod health;
 pub mod histogram;
 pub mod http1;
+pub mod limit;
 pub mod route;
 pub mod shell;
 pub mod snapshot;

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU32;
 use weir_config::{Listener, ListenerName, Pool};
 
 use crate::balance::Selector;
+use crate::limit::Limiter;
 use crate::route::RouteTable;
 use crate::stats::{ListenerStats, PoolStats};
 
@@ -29,6 +30,8 @@ pub struct ListenerSnapshot {
     pub config: Arc<Listener>,
     /// The routes, if there are any.
     pub routes: Option<RouteTable>,
+    /// The rate limits, if there are any, in the order of the configuration.
+    pub limiters: Option<Arc<[Limiter]>>,
     /// Pool slot of the listener's own pool.
     pub pool: Option<u32>,
     /// Counters, kept over reloads.

@@ -1,6 +1,7 @@
 //! `[[listener.NAME.route]]`.
 
 use super::KIB;
+use super::limit::{EDITS, REWRITE};
 use crate::spec::{Key, Keys, Kind, word};
 
 pub(super) static ROUTE: Keys = Keys {
@@ -22,6 +23,10 @@ pub(super) static ROUTE: Keys = Keys {
         Key::new("split", Kind::Tables(&SPLIT), "Pools of which chance picks one by weight: [{ pool = \"a\", weight = 95 }, ...]."),
         Key::new("redirect", Kind::Table(&REDIRECT), "The client is sent elsewhere."),
         Key::new("answer", Kind::Table(&ANSWER), "The client is answered by us."),
+        Key::text("rewrite_prefix", "\"/\"", "The endpoint gets this in place of the route's path."),
+        Key::new("rewrite_regex", Kind::Table(&REWRITE), "The endpoint gets another path."),
+        Key::new("request", Kind::Table(&EDITS), "What is changed on the request's header fields."),
+        Key::new("response", Kind::Table(&EDITS), "What is changed on the response's header fields."),
     ],
 };
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::PoolName;
+use super::{Changes, PoolName};
 
 /// A rule that says where a request goes. Conditions of different kinds must all hold; within a list one is enough. What is absent matches
 /// everything.
@@ -29,6 +29,8 @@ pub struct Route {
     pub server_names: Vec<HostPattern>,
     /// `pool`, `split`, `redirect` or `answer`.
     pub action: RouteAction,
+    /// `request`, `response` and `rewrite_*`; `None`: nothing is changed.
+    pub changes: Option<Box<Changes>>,
 }
 
 /// A host name to compare with.
@@ -285,7 +287,7 @@ impl fmt::Display for RouteAction {
 /// As `host/path, more conditions to pool`.
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Route { name, hosts, path, methods, headers, cookies, query, sources, server_names, action } = self;
+        let Route { name, hosts, path, methods, headers, cookies, query, sources, server_names, action, changes } = self;
         fn list<T: fmt::Display>(items: &[T], between: &str) -> String {
             items.iter().map(T::to_string).collect::<Vec<_>>().join(between)
         }
@@ -309,6 +311,7 @@ impl fmt::Display for Route {
         for (what, words) in parts.iter().filter(|(_, words)| !words.is_empty()) {
             write!(f, ", {what} {words}")?;
         }
-        write!(f, " to {action}")
+        write!(f, " to {action}")?;
+        changes.as_ref().map_or(Ok(()), |changes| write!(f, "{changes}"))
     }
 }

@@ -7,6 +7,7 @@ use crate::address::parse_bind_address;
 use crate::model::{
     AmbiguousPaths, ForwardHeaders, HttpLimits, HttpListener, Listener, ListenerName, ListenerTimeouts, PoolName, Protocol,
 };
+use crate::parse::limit::{access, networks, rate_limits};
 use crate::parse::pool::is_token;
 use crate::parse::route::routes;
 use crate::parse::tls::listener_tls;
@@ -60,7 +61,7 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
     let raw = table.choice("protocol").filter(|protocol| *protocol != "http");
     let protocol = if let Some(raw) = raw {
         let what = if raw == "tcp" { "bytes" } else { "datagrams" };
-        let refused = ["route", "ambiguous_paths", "limits", "headers", "tls", "redirect_https"];
+        let refused = ["route", "ambiguous_paths", "rate_limit", "limits", "headers", "tls", "redirect_https"];
         table.refuse(&refused, &format!("on a {raw} listener, which passes {what} as they come"));
         if raw == "tcp" { Protocol::Tcp } else { Protocol::Udp }
     } else {
@@ -68,8 +69,10 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
         if table.has("redirect_https") {
             table.refuse(&["pool", "route", "tls"], "on a listener that sends every request elsewhere");
         }
+        let routes = routes(table, &mut pools);
         Protocol::Http(HttpListener {
-            routes: routes(table, &mut pools),
+            rate_limits: rate_limits(table, &routes),
+            routes,
             ambiguous_paths: match table.choice("ambiguous_paths") {
                 Some("keep") => AmbiguousPaths::Keep,
                 _ => AmbiguousPaths::Refuse,
@@ -93,9 +96,20 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
     }
     let connections_max = table.count_non_zero("connections_max").unwrap_or(NonZeroU32::MIN);
     let timeouts = timeouts(&table.table_or_empty("timeouts"));
+    if raw == Some("udp") {
+        table.refuse(&["allow", "deny"], "on a udp listener, whose clients can claim any address");
+    }
+    let access = access(table);
     let addresses: Vec<SocketAddr> = binds.iter().map(|bind| bind.value).collect();
-    let listener =
-        (!addresses.is_empty()).then(|| Listener { name: named.name.into(), binds: addresses, protocol, pool, connections_max, timeouts });
+    let listener = (!addresses.is_empty()).then(|| Listener {
+        name: named.name.into(),
+        binds: addresses,
+        protocol,
+        pool,
+        connections_max,
+        timeouts,
+        access,
+    });
     ParsedListener { name: named.name.into(), listener, raw, binds, pools }
 }
 
@@ -162,5 +176,6 @@ fn headers(table: &Table<'_>) -> ForwardHeaders {
         forwarded: table.flag("forwarded").unwrap_or(default.forwarded),
         via: table.flag("via").unwrap_or(default.via),
         request_id: Some(request_id).filter(|name| !name.is_empty()),
+        trusted: networks(table, "trusted"),
     }
 }

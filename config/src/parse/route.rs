@@ -10,6 +10,7 @@ use crate::model::{
 };
 use crate::names::check_label;
 use crate::parse::health::regex_reason;
+use crate::parse::limit::changes;
 use crate::parse::pool::is_token;
 use crate::reader::{Field, Placed, Table};
 use crate::url_path::normal_path;
@@ -31,7 +32,8 @@ pub(super) fn routes(table: &Table<'_>, pools: &mut Vec<Placed<PoolName>>) -> Ve
             check_name(&table, &route, &seen);
             check_covered(&table, &route, &seen);
             seen.push(Seen { route: route.clone(), table: table.clone() });
-            routes.extend(action.map(|action| Route { action, ..route }));
+            let changes = changes(&table, route.path.as_ref());
+            routes.extend(action.map(|action| Route { action, changes, ..route }));
         }
     }
     let everything = seen.iter().find(|seen| covers(&seen.route, &blank()));
@@ -58,6 +60,7 @@ fn blank() -> Route {
         sources: Vec::new(),
         server_names: Vec::new(),
         action: RouteAction::Pool(PoolName::from("")),
+        changes: None,
     }
 }
 
@@ -367,7 +370,7 @@ fn parse_route_host(text: &str) -> Result<String, String> {
     Ok(name.strip_suffix('.').map(str::to_owned).unwrap_or(name))
 }
 
-fn parse_route_path(text: &str) -> Result<String, String> {
+pub(super) fn parse_route_path(text: &str) -> Result<String, String> {
     if !text.starts_with('/') {
         return Err(format!("a path begins with a slash, found {text:?}; write \"/{text}\""));
     }

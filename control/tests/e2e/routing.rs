@@ -154,3 +154,100 @@ fn a_request_is_explained() {
     let told: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     assert!(fine && told["taken"] == "api", "{text}");
 }
+
+#[test]
+fn paths_and_fields_are_changed_on_the_way() {
+    let site = Site::new();
+    let origin = Origin::start(&site, "one");
+    let listen = site.address();
+    let body = format!(
+        r#"[listener.web]
+bind = "{listen}"
+[[listener.web.route]]
+path = "/api"
+rewrite_prefix = "/echo/"
+request = {{ remove = "x-debug", set = [{{ name = "X-Team", value = "a" }}], add = [{{ name = "X-Tag", value = "2" }}] }}
+response = {{ remove = "x-end", set = [{{ name = "X-Frame-Options", value = "DENY" }}], add = [{{ name = "Vary", value = "x" }}] }}
+pool = "web"
+[[listener.web.route]]
+path = "/hop"
+response = {{ remove = "x-end", add = [{{ name = "Vary", value = "x" }}] }}
+pool = "web"
+[[listener.web.route]]
+path_regex = "/v[0-9]+/.*"
+rewrite_regex = {{ match = "^/v([0-9]+)/", to = "/echo/version-$1/" }}
+pool = "web"
+{}"#,
+        pool("web", &[origin.address], "")
+    );
+    let _weir = Weir::start(&site, &body);
+    let response = get(listen, "/api/x?y=/api", "X-Debug: 1\r\nX_Team: b\r\nx-team: c\r\nX-Tag: 1\r\n");
+    assert_eq!(response.head.field("x-frame-options"), Some("DENY"));
+    assert_eq!(response.head.field("vary"), Some("x"));
+    let seen = response.text();
+    assert!(seen.starts_with("GET /echo/x?y=/api HTTP/1.1\n"), "{seen}");
+    let lower = seen.to_ascii_lowercase();
+    assert!(lower.contains("\nx-team: a\n") && lower.contains("\nx-tag: 1\n") && lower.contains("\nx-tag: 2\n"), "{seen}");
+    assert!(!lower.contains("x-debug") && !lower.contains(": b\n") && !lower.contains(": c\n"), "{seen}");
+    let hop = get(listen, "/hop", "");
+    assert_eq!((hop.head.field("x-end"), hop.head.field("vary"), hop.text().as_str()), (None, Some("x"), "ok"));
+    assert!(get(listen, "/v2/x?y", "").text().starts_with("GET /echo/version-2/x?y HTTP/1.1"));
+    // With a prefix that ends in a slash, what followed the old prefix must not climb out of the new one.
+    let before = origin.requests();
+    assert_eq!(get(listen, "/api../secret", "").status, 400);
+    assert_eq!(origin.requests(), before);
+}
+
+#[test]
+fn limits_and_ranges_turn_clients_away() {
+    let site = Site::new();
+    let origin = Origin::start(&site, "one");
+    let (listen, closed) = (site.address(), site.address());
+    let body = format!(
+        r#"[listener.web]
+bind = "{listen}"
+pool = "web"
+headers = {{ trusted = "{ip}" }}
+[[listener.web.rate_limit]]
+per = "header:x-key"
+requests_per_second = 1
+burst = 3
+[[listener.web.rate_limit]]
+per = "source"
+route = "slow"
+requests_per_second = 1
+[[listener.web.route]]
+name = "slow"
+path = "/slow"
+pool = "web"
+[listener.closed]
+bind = "{closed}"
+pool = "web"
+deny = "127.0.0.0/8"
+{pool}"#,
+        ip = "127.0.0.1",
+        pool = pool("web", &[origin.address], "")
+    );
+    let weir = Weir::start(&site, &body);
+    let statuses = |key: &str| (0..5).map(|_| get(listen, "/", &format!("X-Key: {key}\r\n")).status).collect::<Vec<_>>();
+    // A token may come back while they run.
+    let first = statuses("a");
+    assert!(first[..3] == [200; 3] && first.contains(&429), "{first:?}");
+    assert_eq!(statuses("b")[..3], [200; 3], "each value has a bucket of its own");
+    assert!((0..10).all(|_| get(listen, "/", "").status == 200), "who has no key is not limited");
+    let slow: Vec<_> = (0..3).map(|_| get(listen, "/slow", "")).collect();
+    let refused = slow.iter().find(|response| response.status == 429).expect("one a second");
+    assert!(slow[0].status == 200 && refused.head.field("retry-after") == Some("1"), "{:?}", refused.head);
+    assert!(refused.text().contains("rate-limited"), "{}", refused.text());
+
+    let seen = get(listen, "/echo", "X-Forwarded-For: 192.0.2.9\r\nX-Forwarded-Proto: https\r\n").text().to_ascii_lowercase();
+    assert!(seen.contains("x-forwarded-for: 192.0.2.9\n") && seen.contains("x-forwarded-for: 127."), "{seen}");
+    assert!(seen.contains("x-forwarded-proto: https\n") && !seen.contains("x-forwarded-proto: http\n"), "{seen}");
+
+    assert!(wire::get(closed, "/").is_err(), "it is closed without an answer");
+    let metrics = wire::get(weir.api(), "/metrics").expect("metrics").text();
+    assert!(metrics.contains("weir_listener_requests_total{listener=\"closed\",cause=\"denied\"} 1"), "{metrics}");
+    // What was counted stays over a reload that changes something else.
+    weir.reload(&format!("{body}\n[pool.other]\n"));
+    assert!(statuses("a").contains(&429));
+}

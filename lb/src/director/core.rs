@@ -23,6 +23,7 @@ use crate::health::StableHash;
 use crate::health::ejection::{Ejections, PoolView};
 use crate::health::monitor::{Monitor, Output, Target};
 use crate::health::verdict::{Health, Outcome, Verdict};
+use crate::limit::Limiter;
 use crate::route::RouteTable;
 use crate::snapshot::{ListenerSnapshot, Snapshot};
 use crate::stats::{ListenerStats, PoolStats};
@@ -358,13 +359,14 @@ impl Core {
             }) {
                 continue;
             }
+            let limiters = limiters(config, old.map(|old| &**old));
             let (slot, stats) = match old {
                 Some(old) => (old.slot, Arc::clone(&old.stats)),
                 None => (self.listener_slots.take(), Arc::new(ListenerStats::new(self.workers))),
             };
             let pools_held = pools(routes.as_ref()).into_iter().flatten().chain(pool).filter_map(|slot| self.pools[slot as usize].as_ref());
             let pools_held = pools_held.map(|pool| Arc::clone(&pool.stats)).collect();
-            let new = ListenerSnapshot { slot, config: Arc::clone(config), routes, pool, stats, pools_held };
+            let new = ListenerSnapshot { slot, config: Arc::clone(config), routes, limiters, pool, stats, pools_held };
             self.listeners.insert(name.clone(), Arc::new(new));
             self.changed = true;
         }
@@ -567,6 +569,19 @@ impl Core {
             })
             .collect()
     }
+}
+
+/// Limits that did not change keep what they have counted.
+fn limiters(config: &Listener, old: Option<&ListenerSnapshot>) -> Option<Arc<[Limiter]>> {
+    let limits = |config: &Listener| match &config.protocol {
+        Protocol::Http(http) => http.rate_limits.clone(),
+        Protocol::Tcp | Protocol::Udp => Vec::new(),
+    };
+    let wanted = limits(config);
+    if let Some(old) = old.filter(|old| limits(&old.config) == wanted) {
+        return old.limiters.clone();
+    }
+    (!wanted.is_empty()).then(|| wanted.iter().map(|limit| Limiter::new(limit, std::hash::RandomState::new())).collect())
 }
 
 fn listener_status(listener: &ListenerSnapshot) -> ListenerStatus {

@@ -17,7 +17,7 @@ pub struct Reply<'a> {
     pub close: bool,
     /// The client speaks HTTP/1.0.
     pub http10: bool,
-    /// `Retry-After` in seconds; only sent with 503.
+    /// `Retry-After` in seconds; only sent with 429 and 503.
     pub retry_after_s: u32,
     /// Request id; may be empty. Must be printable ASCII.
     pub request_id: &'a [u8],
@@ -107,7 +107,7 @@ pub fn write(reply: &Reply<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(if reply.json { b"application/json" } else { b"text/plain; charset=utf-8" });
     out.extend_from_slice(b"\r\nCache-Control: no-store\r\nContent-Length: ");
     out.extend_from_slice(digits.format(body.len()).as_bytes());
-    if status == 503 {
+    if matches!(status, 429 | 503) {
         out.extend_from_slice(b"\r\nRetry-After: ");
         out.extend_from_slice(digits.format(reply.retry_after_s).as_bytes());
     }

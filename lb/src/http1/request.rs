@@ -117,6 +117,8 @@ pub struct Forward<'a> {
     pub node: &'a str,
     /// The id of a request that brings none.
     pub request_id: u128,
+    /// The client is a proxy whose word on others is kept; a further field of the name says who it is itself (RFC 9110 section 5.3).
+    pub trusted: bool,
 }
 
 /// The longest request id taken over from a client.
@@ -153,6 +155,7 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
     let mut request_id: &[u8] = &[];
     let mut request_id_index = 0;
     let replaced = forward.headers;
+    let mut told = Told::default();
 
     for (index, header) in headers.iter().enumerate() {
         let name = header.name.as_bytes();
@@ -172,7 +175,7 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
                 // Two of them are no request for one protocol.
                 upgrade = if upgrade.is_none() { Some(header.value) } else { Some(&[]) };
             }
-            9 if replaced.forwarded && is("forwarded") => dropped.set(index),
+            9 if replaced.forwarded && is("forwarded") && !forward.trusted => dropped.set(index),
             10 if is("connection") => {
                 dropped.set(index);
                 connection.read(header.value);
@@ -180,8 +183,14 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
             10 if is("keep-alive") => dropped.set(index),
             10 if is("user-agent") => user_agent = header.value,
             14 if is("content-length") => lengths.content_length(header.value)?,
-            15 if replaced.x_forwarded && alike("x-forwarded-for") => dropped.set(index),
-            16 if replaced.x_forwarded && alike("x-forwarded-host") => dropped.set(index),
+            15 if replaced.x_forwarded && alike("x-forwarded-for") && !(forward.trusted && is("x-forwarded-for")) => dropped.set(index),
+            16 if replaced.x_forwarded && alike("x-forwarded-host") => {
+                if forward.trusted && is("x-forwarded-host") {
+                    told.host = true;
+                } else {
+                    dropped.set(index);
+                }
+            }
             16 if is("proxy-connection") => dropped.set(index),
             17 if is("transfer-encoding") => {
                 dropped.set(index);
@@ -189,7 +198,13 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
             }
             14 if alike("content-length") => return Err(HeadError::Syntax),
             17 if alike("transfer-encoding") => return Err(HeadError::Syntax),
-            17 if replaced.x_forwarded && alike("x-forwarded-proto") => dropped.set(index),
+            17 if replaced.x_forwarded && alike("x-forwarded-proto") => {
+                if forward.trusted && is("x-forwarded-proto") {
+                    told.scheme = true;
+                } else {
+                    dropped.set(index);
+                }
+            }
             _ => {}
         }
         if let Some(id_name) = &replaced.request_id
@@ -258,7 +273,7 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
         None if trailers_welcome => out.extend_from_slice(b"Connection: TE\r\nTE: trailers\r\n"),
         None => {}
     }
-    push_client(forward, authority, request_id.is_empty(), out);
+    push_client(forward, authority, request_id.is_empty(), told, out);
     out.extend_from_slice(b"\r\n");
 
     Ok(Request {
@@ -294,14 +309,22 @@ fn names_http(protocol: &[u8]) -> bool {
     })
 }
 
-fn push_client(forward: &Forward<'_>, authority: Option<&[u8]>, needs_id: bool, out: &mut Vec<u8>) {
+/// What a trusted client has told already.
+#[derive(Clone, Copy, Default)]
+struct Told {
+    host: bool,
+    scheme: bool,
+}
+
+fn push_client(forward: &Forward<'_>, authority: Option<&[u8]>, needs_id: bool, told: Told, out: &mut Vec<u8>) {
     if forward.headers.x_forwarded {
         out.extend_from_slice(b"X-Forwarded-For: ");
         push_ip(out, forward.client);
-        out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
-        out.extend_from_slice(forward.scheme.as_bytes());
         out.extend_from_slice(b"\r\n");
-        if let Some(authority) = authority {
+        if !told.scheme {
+            push_field(out, "X-Forwarded-Proto", forward.scheme.as_bytes());
+        }
+        if let Some(authority) = authority.filter(|_| !told.host) {
             push_field(out, "X-Forwarded-Host", authority);
         }
     }

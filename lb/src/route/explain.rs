@@ -54,7 +54,7 @@ pub fn explain(http: &HttpListener, question: &Question<'_>) -> Result<Explanati
     let found = scanner.scan(question.head, &Bounds::from(&http.limits)).map_err(|error| error.to_string())?;
     let head_len = found.ok_or("the head has no end")?;
     let headers = ForwardHeaders { request_id: None, ..http.headers.clone() };
-    let forward = Forward { headers: &headers, client: question.source, scheme: question.scheme, node: "", request_id: 0 };
+    let forward = Forward { headers: &headers, client: question.source, scheme: question.scheme, node: "", request_id: 0, trusted: false };
     let request = request::parse(question.head, head_len, &forward, &mut Vec::new()).map_err(|error| error.to_string())?;
     let sent = request.path.of_buf(question.head);
     let Some(table) = RouteTable::new(http, |_| 0, 1, None) else {

@@ -114,7 +114,10 @@ impl RouteTable {
         Some(RouteTable {
             index: Index::new(&http.routes),
             rules: http.routes.iter().enumerate().map(rule).collect(),
-            reads_paths: http.routes.iter().any(|route| route.path.is_some()),
+            reads_paths: http
+                .routes
+                .iter()
+                .any(|route| route.path.is_some() || route.changes.as_ref().is_some_and(|changes| changes.rewrite.is_some())),
             keep_ambiguous: http.ambiguous_paths == AmbiguousPaths::Keep,
         })
     }

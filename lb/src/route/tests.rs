@@ -158,6 +158,7 @@ fn route() -> impl Strategy<Value = Route> {
         sources: Vec::new(),
         server_names: Vec::new(),
         action: RouteAction::Pool("p".into()),
+        changes: None,
     })
 }
 

@@ -16,10 +16,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use weir_config::{Balance, HashKey, HttpListener, Pool, Protocol};
+use weir_config::{Balance, HashKey, HttpListener, Pool, Protocol, Route};
 
 use crate::balance::hash_key;
 use crate::cause::{Cause, Fault};
+use crate::http1::edit::edit;
 use crate::http1::reply::{self, Reply};
 use crate::http1::request::{self, Method, Request};
 use crate::http1::response::{self, Asked, Framing, Response};
@@ -73,6 +74,10 @@ pub(super) struct Exchange<'a> {
     begun: Cell<bool>,
     /// The request's body was sent to the endpoint.
     uploaded: Cell<bool>,
+    /// The route that took the request.
+    pub(super) route: Cell<Option<&'a Route>>,
+    /// What an answer of ours tells as `Retry-After`.
+    retry_after_s: Cell<u32>,
 }
 
 /// The request's body on its way to the endpoint, over all attempts.
@@ -135,6 +140,8 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
         trace: Trace::default(),
         begun: Cell::new(false),
         uploaded: Cell::new(false),
+        route: Cell::new(None),
+        retry_after_s: Cell::new(1),
     };
     let stream = &*stream;
     let (from_client, to_client) = (stream, stream);
@@ -154,6 +161,7 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
         scheme: S::SCHEME,
         node: &worker.node,
         request_id: if http.headers.request_id.is_some() { worker.random.borrow_mut().u128(..) } else { 0 },
+        trusted: http.headers.trusted.iter().any(|network| network.contains(peer.ip())),
     };
     let mut request = match request::parse(input.filled(), head_len, &forward, &mut head.bytes) {
         Ok(request) => request,
@@ -190,6 +198,13 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
         Some(table) => exchange.route(table, stream, &request, &input, &mut head.bytes),
         None => listener.pool.map_or(Routed::Nowhere, Routed::Pool),
     };
+    if let Some(limiters) = &listener.limiters
+        && let Err(wait) = exchange.admit(limiters, &input.filled()[..head_len])
+    {
+        exchange.retry_after_s.set(wait.as_secs().saturating_add(1).min(3600) as u32);
+        let detail = "more requests than allowed";
+        return exchange.refuse(to_client, Cause::RateLimited, detail, Some(&request), &input).await;
+    }
     let behind = head_len + advance.consumed;
     let pool = match routed {
         Routed::Pool(pool) => pool,
@@ -597,6 +612,11 @@ impl Exchange<'_> {
             out.bytes.clear();
         };
         let mut buf = input.expect("a head was read into it");
+        if let Some(changes) = self.route.get().and_then(|route| route.changes.as_deref())
+            && !changes.response.is_empty()
+        {
+            edit(&mut out.bytes, &changes.response);
+        }
         self.trace.responded(response.status, place, &self.worker.timers);
         buf.consume(response.head_len);
         if response.status == 101 {
@@ -814,7 +834,7 @@ impl Exchange<'_> {
             head_only: request.is_some_and(|request| request.method == Method::Head),
             close,
             http10: request.is_some_and(|request| request.minor == 0),
-            retry_after_s: 1,
+            retry_after_s: self.retry_after_s.get(),
             request_id: id,
         };
         reply::write(&reply, &mut out.bytes);

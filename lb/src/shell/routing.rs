@@ -1,12 +1,16 @@
 //! Routing a request, and answering those that no pool gets.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
-use weir_config::{FixedAnswer, Redirect, RouteAction};
+use weir_config::{FixedAnswer, LimitKey, PathPattern, RateLimit, Redirect, Rewrite, Route, RouteAction};
 
 use crate::cause::Cause;
+use crate::http1::edit::edit;
 use crate::http1::reply::{self, Own};
-use crate::http1::request::{Method, Request};
+use crate::http1::request::{self, Method, Request};
+use crate::limit::{self, Limiter};
 use crate::route::{Asked, RouteTable, Way};
 
 use super::buffer::Buf;
@@ -53,8 +57,22 @@ impl<'a> Exchange<'a> {
             };
             table.find(routes, &asked)
         });
-        if let Cow::Owned(path) = &path {
-            request.replace_path(head, path);
+        let route = found.map(|number| &routes[number]);
+        self.route.set(route);
+        let changes = route.and_then(|route| route.changes.as_deref());
+        match changes.and_then(|changes| changes.rewrite.as_ref()).zip(route) {
+            Some((rewrite, route)) => match table.path(&rewritten(rewrite, route, &path)) {
+                Ok(path) => request.replace_path(head, &path),
+                Err(error) => return Routed::Refused(format!("what the path is rewritten to cannot be passed on: {error}")),
+            },
+            None => {
+                if let Cow::Owned(path) = &path {
+                    request.replace_path(head, path);
+                }
+            }
+        }
+        if let Some(changes) = changes.filter(|changes| !changes.request.is_empty()) {
+            edit(head, &changes.request);
         }
         match found {
             Some(number) => match table.follow(routes, number, self.worker.id, &mut self.worker.random.borrow_mut()) {
@@ -63,6 +81,26 @@ impl<'a> Exchange<'a> {
             },
             None => self.listener.pool.map_or(Routed::Nowhere, Routed::Pool),
         }
+    }
+
+    /// Asks every limit that concerns the request. One that was asked before another refused has counted it.
+    pub(super) fn admit(&self, limiters: &[Limiter], head: &[u8]) -> Result<(), Duration> {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        let now_ns = START.elapsed().as_nanos() as u64;
+        let name = self.route.get().and_then(|route| route.name.as_deref());
+        let concerned = |limit: &RateLimit| limit.route.as_deref().is_none_or(|route| Some(route) == name);
+        for (limit, limiter) in self.http.rate_limits.iter().zip(limiters).filter(|(limit, _)| concerned(limit)) {
+            match &limit.per {
+                LimitKey::All => limiter.admit(&(), now_ns)?,
+                LimitKey::Source => limiter.admit(&limit::source(self.peer.ip()), now_ns)?,
+                LimitKey::Header(name) => {
+                    if let Some(value) = request::field(head, name) {
+                        limiter.admit(value, now_ns)?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Sends what a route says.
@@ -88,6 +126,27 @@ impl<'a> Exchange<'a> {
         // As with any last word: a client that is gone does not want it.
         let _ = io::write(to_client, self.timer, &out.bytes, &[]).await;
         self.finish(Cause::Ok, Some(request), input);
+    }
+}
+
+/// The path that the endpoint gets.
+fn rewritten(rewrite: &Rewrite, route: &Route, path: &[u8]) -> Vec<u8> {
+    match rewrite {
+        Rewrite::Prefix(new) => {
+            let old = if let Some(PathPattern::Prefix(prefix)) = &route.path { prefix.len() } else { 0 };
+            let mut rest = &path[old.min(path.len())..];
+            if new.ends_with('/') && rest.starts_with(b"/") {
+                rest = &rest[1..];
+            }
+            [new.as_bytes(), rest].concat()
+        }
+        Rewrite::Regex { pattern, to } => {
+            let mut path = pattern.replace(path, to.as_bytes()).into_owned();
+            if path.first() != Some(&b'/') {
+                path.insert(0, b'/');
+            }
+            path
+        }
     }
 }
 
