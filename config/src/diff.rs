@@ -36,9 +36,9 @@ pub enum Change {
     /// A listener no longer listens on an address.
     BindRemoved(ListenerName, std::net::SocketAddr),
     /// A listener has one more route.
-    RouteAdded(ListenerName, usize, Route),
+    RouteAdded(ListenerName, usize, Box<Route>),
     /// A listener has a route less; the number is that in the old configuration.
-    RouteRemoved(ListenerName, usize, Route),
+    RouteRemoved(ListenerName, usize, Box<Route>),
     /// A route is another one.
     RouteChanged {
         /// The listener.
@@ -46,9 +46,9 @@ pub enum Change {
         /// Its number in the new configuration, from 1.
         number: usize,
         /// Before.
-        old: Route,
+        old: Box<Route>,
         /// After.
-        new: Route,
+        new: Box<Route>,
     },
     /// A pool has one more endpoint.
     EndpointAdded(PoolName, Endpoint),
@@ -229,10 +229,16 @@ fn diff_listener(changes: &mut Vec<Change>, old: &Listener, new: &Listener) {
     diff_settings(changes, &place, settings::of_listener(old), settings::of_listener(new));
     if let (Protocol::Http(old), Protocol::Http(new)) = (&old.protocol, &new.protocol) {
         diff_settings(changes, &place, settings::of_http(&old.limits, &old.headers), settings::of_http(&new.limits, &new.headers));
-        let port = |http: &HttpListener| {
-            vec![("redirect_https", http.redirect_https.map_or(NONE.into(), |port| port.to_string())), ("http2", http.http2.to_string())]
+        let own = |http: &HttpListener| {
+            let port = http.redirect_https.map_or(NONE.into(), |port| port.to_string());
+            vec![
+                ("redirect_https", port),
+                ("http2", http.http2.to_string()),
+                ("ambiguous_paths", http.ambiguous_paths.word().into()),
+                ("rate_limit", settings::list(&http.rate_limits)),
+            ]
         };
-        diff_settings(changes, &place, port(old), port(new));
+        diff_settings(changes, &place, own(old), own(new));
         diff_optional(changes, &place, ("tls", |_| "on".into()), old.tls.as_deref(), new.tls.as_deref(), settings::of_listener_tls);
         diff_routes(changes, name, &old.routes, &new.routes);
     }
@@ -246,7 +252,7 @@ fn diff_routes(changes: &mut Vec<Change>, listener: &ListenerName, old: &[Route]
     let (old, new) = (&old[..old.len() - same_end], &new[..new.len() - same_end]);
     for at in 0..old.len().max(new.len()) {
         let (listener, number) = (listener.clone(), same_start + at + 1);
-        changes.extend(match (old.get(at).cloned(), new.get(at).cloned()) {
+        changes.extend(match (old.get(at).cloned().map(Box::new), new.get(at).cloned().map(Box::new)) {
             (Some(old), Some(new)) if old != new => Some(Change::RouteChanged { listener, number, old, new }),
             (Some(old), None) => Some(Change::RouteRemoved(listener, number, old)),
             (None, Some(new)) => Some(Change::RouteAdded(listener, number, new)),
@@ -320,10 +326,10 @@ impl fmt::Display for Change {
             Change::Removed(place) => write!(f, "{place}: removed")?,
             Change::BindAdded(listener, address) => write!(f, "listener {listener}: bind {address} added")?,
             Change::BindRemoved(listener, address) => write!(f, "listener {listener}: bind {address} removed")?,
-            Change::RouteAdded(listener, number, route) => write!(f, "listener {listener}: route {number} added: {}", Words(route))?,
-            Change::RouteRemoved(listener, number, route) => write!(f, "listener {listener}: route {number} removed: {}", Words(route))?,
+            Change::RouteAdded(listener, number, route) => write!(f, "listener {listener}: route {number} added: {}", route)?,
+            Change::RouteRemoved(listener, number, route) => write!(f, "listener {listener}: route {number} removed: {}", route)?,
             Change::RouteChanged { listener, number, old, new } => {
-                write!(f, "listener {listener}: route {number} changed: {} -> {}", Words(old), Words(new))?;
+                write!(f, "listener {listener}: route {number} changed: {} -> {}", old, new)?;
             }
             Change::EndpointAdded(pool, endpoint) => {
                 write!(f, "pool {pool}: endpoint {} added", endpoint.address)?;
@@ -341,15 +347,5 @@ impl fmt::Display for Change {
             Change::EndpointsReordered(pool) => write!(f, "pool {pool}: endpoints in another order")?,
         }
         if self.needs_restart() { f.write_str(" (needs an upgrade or restart)") } else { Ok(()) }
-    }
-}
-
-/// A route as `host/path to pool`.
-struct Words<'a>(&'a Route);
-
-impl fmt::Display for Words<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Route { host, path, pool } = self.0;
-        write!(f, "{}{} to {pool}", host.as_deref().unwrap_or("*"), path.as_deref().unwrap_or("/"))
     }
 }

@@ -38,6 +38,7 @@ mod settings;
 mod severity;
 mod spec;
 mod units;
+mod url_path;
 mod warnings;
 mod words;
 
@@ -51,4 +52,5 @@ pub use parse::parse;
 pub use schema::json_schema;
 pub use severity::Severity;
 pub use units::{format_duration, format_size, parse_duration, parse_size};
+pub use url_path::{PathError, decoded, normal_path};
 pub use warnings::warnings;

@@ -4,7 +4,9 @@
 //! configuration is cheap, and two configurations that share an object share the pointer.
 
 mod alarm;
+mod limit;
 mod machines;
+mod route;
 mod scaling;
 mod tls;
 mod vip;
@@ -18,7 +20,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use alarm::*;
+pub use limit::*;
 pub use machines::*;
+pub use route::*;
 pub use scaling::*;
 pub use tls::*;
 pub use vip::*;
@@ -149,6 +153,8 @@ pub struct Listener {
     pub connections_max: NonZeroU32,
     /// `[listener.NAME.timeouts]`
     pub timeouts: ListenerTimeouts,
+    /// `allow` and `deny`. Not of `udp`.
+    pub access: Access,
 }
 
 /// What a listener speaks.
@@ -167,6 +173,10 @@ pub enum Protocol {
 pub struct HttpListener {
     /// `[[listener.NAME.route]]`, first match wins.
     pub routes: Vec<Route>,
+    /// `[[listener.NAME.rate_limit]]`: all that concern a request must let it pass.
+    pub rate_limits: Vec<RateLimit>,
+    /// `ambiguous_paths`
+    pub ambiguous_paths: AmbiguousPaths,
     /// `[listener.NAME.limits]`
     pub limits: HttpLimits,
     /// `[listener.NAME.headers]`
@@ -179,15 +189,13 @@ pub struct HttpListener {
     pub redirect_https: Option<NonZeroU16>,
 }
 
-/// `[[listener.NAME.route]]`: a rule that picks a pool. A field that is absent matches everything.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Route {
-    /// `host`: exact, lower case, without port.
-    pub host: Option<String>,
-    /// `path`: a prefix of the path, beginning with `/`.
-    pub path: Option<String>,
-    /// `pool`
-    pub pool: PoolName,
+/// `ambiguous_paths`: what becomes of a path that has an encoded slash, a backslash or nothing between two slashes, where a route looks at paths.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AmbiguousPaths {
+    /// 400. The default.
+    Refuse,
+    /// It is matched and passed on as it is.
+    Keep,
 }
 
 /// `[listener.NAME.limits]`: bounds on what a client may send before it is refused.
@@ -223,7 +231,8 @@ impl Default for HttpLimits {
     }
 }
 
-/// `[listener.NAME.headers]`: what we tell the endpoint about the client. What the client itself sent under these names is replaced.
+/// `[listener.NAME.headers]`: what we tell the endpoint about the client. What the client itself sent under these names is replaced, unless it is
+/// trusted.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ForwardHeaders {
     /// `x_forwarded`: `X-Forwarded-For`, `-Proto` and `-Host`. Default true.
@@ -234,11 +243,13 @@ pub struct ForwardHeaders {
     pub via: bool,
     /// `request_id`: the header that carries the request id, made where the client sent none; `None` (written ""): none. Default `x-request-id`.
     pub request_id: Option<String>,
+    /// `trusted`: of clients in these ranges, what they sent under these names is kept and extended. Default none.
+    pub trusted: Vec<Network>,
 }
 
 impl Default for ForwardHeaders {
     fn default() -> Self {
-        ForwardHeaders { x_forwarded: true, forwarded: false, via: false, request_id: Some("x-request-id".into()) }
+        ForwardHeaders { x_forwarded: true, forwarded: false, via: false, request_id: Some("x-request-id".into()), trusted: Vec::new() }
     }
 }
 

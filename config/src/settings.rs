@@ -54,11 +54,13 @@ pub(crate) fn of_access_log(log: &AccessLog) -> Vec<Setting> {
 
 /// Apart from addresses and protocol, with what belongs to it.
 pub(crate) fn of_listener(listener: &Listener) -> Vec<Setting> {
-    let Listener { name: _, binds: _, protocol: _, pool, connections_max, timeouts } = listener;
+    let Listener { name: _, binds: _, protocol: _, pool, connections_max, timeouts, access } = listener;
     let ListenerTimeouts { head, idle, keep_alive, tunnel, flow, flow_drain } = timeouts;
     vec![
         ("pool", pool.as_ref().map_or(NONE.into(), |pool| pool.to_string())),
         ("connections_max", connections_max.to_string()),
+        ("allow", list(&access.allow)),
+        ("deny", list(&access.deny)),
         ("timeouts.head", format_duration(*head)),
         ("timeouts.idle", format_duration(*idle)),
         ("timeouts.keep_alive", format_duration(*keep_alive)),
@@ -66,6 +68,11 @@ pub(crate) fn of_listener(listener: &Listener) -> Vec<Setting> {
         ("timeouts.flow", format_duration(*flow)),
         ("timeouts.flow_drain", format_duration(*flow_drain)),
     ]
+}
+
+/// The elements in words, or that there are none.
+pub(crate) fn list<T: ToString>(items: &[T]) -> String {
+    if items.is_empty() { NONE.into() } else { items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ") }
 }
 
 pub(crate) fn of_http(limits: &HttpLimits, headers: &ForwardHeaders) -> Vec<Setting> {
@@ -78,7 +85,7 @@ pub(crate) fn of_http(limits: &HttpLimits, headers: &ForwardHeaders) -> Vec<Sett
         requests_per_connection_max,
         streams_max,
     } = limits;
-    let ForwardHeaders { x_forwarded, forwarded, via, request_id } = headers;
+    let ForwardHeaders { x_forwarded, forwarded, via, request_id, trusted } = headers;
     vec![
         ("limits.head_bytes_max", format_size(*head_bytes_max as u64)),
         ("limits.headers_max", headers_max.to_string()),
@@ -91,6 +98,7 @@ pub(crate) fn of_http(limits: &HttpLimits, headers: &ForwardHeaders) -> Vec<Sett
         ("headers.forwarded", forwarded.to_string()),
         ("headers.via", via.to_string()),
         ("headers.request_id", request_id.clone().unwrap_or(NONE.into())),
+        ("headers.trusted", list(trusted)),
     ]
 }
 

@@ -121,6 +121,11 @@ impl Key {
         Key { example, ..Key::new(name, Kind::Text, about) }
     }
 
+    /// A string, or a list of strings.
+    pub(crate) const fn list(name: &'static str, example: &'static str, about: &'static str) -> Key {
+        Key { example, ..Key::new(name, Kind::TextOrTexts, about) }
+    }
+
     pub(crate) const fn flag(name: &'static str, default: &'static str, about: &'static str) -> Key {
         Key { default: Some(default), example: default, ..Key::new(name, Kind::Flag, about) }
     }

@@ -44,7 +44,7 @@ fn pools_in_use(config: &Config) -> BTreeSet<&PoolName> {
     for listener in config.listeners.values() {
         used.extend(&listener.pool);
         if let Protocol::Http(http) = &listener.protocol {
-            used.extend(http.routes.iter().map(|route| &route.pool));
+            used.extend(http.routes.iter().flat_map(|route| route.pools()));
         }
     }
     used

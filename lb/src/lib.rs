@@ -11,7 +11,8 @@
 //! - [`http1`]: HTTP/1.1 framing (pure): heads, bodies, forwarding.
 //! - [`snapshot`]: what the workers read. [`endpoint`]: what outlives a snapshot.
 //! - [`h2`]: HTTP/2 in terms of HTTP/1.1 (pure).
-//! - `route`: which pool takes a request (pure). [`udp`]: flows of datagrams (pure).
+//! - [`route`]: where a request goes (pure). [`udp`]: flows of datagrams (pure).
+//! - [`limit`]: rate limits (pure).
 //! - [`director`]: the one writer. [`shell`]: threads, sockets, bytes.
 //! - [`tls`]: certificates, tickets.
 //! - [`cause`]: why a request ended. [`stats`], [`histogram`]: counting. [`access_log`]: one line per request.
@@ -28,7 +29,8 @@ pub mod h2;
 pub mod health;
 pub mod histogram;
 pub mod http1;
-mod route;
+pub mod limit;
+pub mod route;
 pub mod shell;
 pub mod snapshot;
 pub mod stats;

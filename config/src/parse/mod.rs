@@ -3,10 +3,12 @@
 mod alarm;
 mod expression;
 mod health;
+mod limit;
 mod listener;
 mod machines;
 mod node;
 mod pool;
+mod route;
 mod scaling;
 mod syntax;
 mod tls;

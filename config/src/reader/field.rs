@@ -162,6 +162,11 @@ impl<'a> Field<'a> {
         parsed.map_err(|reason| self.report(split_help(self.problem(""), &reason))).ok()
     }
 
+    /// The key.
+    pub(crate) fn name(&self) -> &'static str {
+        self.key.name
+    }
+
     pub(crate) fn span(&self) -> Range<usize> {
         self.span.clone()
     }

@@ -392,6 +392,20 @@ const FAMILIES: &[Family] = &[
         },
     },
     Family {
+        name: "weir_route_requests_total",
+        kind: Kind::Counter,
+        unit: "requests",
+        labels: "listener, route",
+        help: "Requests that a route took; without a name it goes by its number from 1.",
+        samples: |p, s| {
+            for (labels, listener) in &p.listeners {
+                for route in &listener.routes {
+                    s.with(&format!("{labels},{}", label("route", route.label())), route.taken());
+                }
+            }
+        },
+    },
+    Family {
         name: "weir_listener_responses_total",
         kind: Kind::Counter,
         unit: "responses",

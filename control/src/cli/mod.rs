@@ -8,6 +8,7 @@ mod change;
 mod check;
 mod drain;
 mod events;
+mod explain;
 mod output;
 mod replay;
 mod scaling;
@@ -69,6 +70,8 @@ enum Command {
     Check {
         /// The configuration file
         file: PathBuf,
+        #[command(flatten)]
+        explain: explain::Explain,
     },
     /// Print the JSON Schema of the configuration file, for editors
     Schema,
@@ -237,7 +240,7 @@ pub(crate) fn main() -> ExitCode {
     let output = Output::new(cli.global.json);
     let result = match &cli.command {
         Command::Run { config } => return crate::run::run(config).report(),
-        Command::Check { file } => check::check(file, &output),
+        Command::Check { file, explain } => check::check(file, explain, &output),
         Command::Schema => output.json(&weir_config::json_schema()).map(|()| ExitCode::SUCCESS),
         Command::Scaling(scaling::ScalingCommand::Replay(options)) => replay::run(options, &output).map(|()| ExitCode::SUCCESS),
         command => client(&cli.global).and_then(|client| ask(&client, command, &output)),

@@ -277,7 +277,8 @@ fn floods_end_the_connection_and_touch_nobody_else() {
     let (address, origin) = (site.address(), Origin::behaving(&site, "a", standard()));
     let weir = Weir::start(&site, &http_site("web", address, &[origin.address], ""));
     let mut bystander = Frames::connect(address);
-    let table: [(&str, Box<dyn Fn(u32) -> Vec<u8>>); 3] = [
+    type Nth = Box<dyn Fn(u32) -> Vec<u8>>;
+    let table: [(&str, Nth); 3] = [
         (
             "resets",
             Box::new(|n| {

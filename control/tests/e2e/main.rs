@@ -15,6 +15,7 @@ mod clients;
 mod failure;
 mod h2;
 mod refused;
+mod routing;
 mod stop;
 mod tcp;
 mod tls;

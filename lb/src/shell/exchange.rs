@@ -17,15 +17,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use weir_config::{Balance, HashKey, HttpListener, Pool, Protocol};
+use weir_config::{Balance, HashKey, HttpListener, Pool, Protocol, Route};
 
 use crate::balance::hash_key;
 use crate::cause::{Cause, Fault};
+use crate::http1::edit::edit;
 use crate::http1::reply::{self, Reply};
 use crate::http1::request::{self, Method, Request};
 use crate::http1::response::{self, Asked, Framing, Response};
 use crate::http1::{Body, Bounds, HeadError, Scanner};
-use crate::route;
 use crate::snapshot::ListenerSnapshot;
 use crate::stats;
 
@@ -33,6 +33,7 @@ use super::buffer::{Buf, Head, LARGE, SMALL};
 use super::http::Connection;
 use super::io::{self, Broken};
 use super::pick::{self, Place, Tried};
+use super::routing::Routed;
 use super::stream::Stream;
 use super::timer::Timer;
 use super::trace::Trace;
@@ -65,19 +66,23 @@ pub(super) enum Next {
 }
 
 /// What one exchange looks at from all sides.
-struct Exchange<'a> {
-    worker: &'a Rc<Worker>,
-    listener: &'a ListenerSnapshot,
-    http: &'a HttpListener,
-    timer: &'a Timer,
-    peer: SocketAddr,
+pub(super) struct Exchange<'a> {
+    pub(super) worker: &'a Rc<Worker>,
+    pub(super) listener: &'a ListenerSnapshot,
+    pub(super) http: &'a HttpListener,
+    pub(super) timer: &'a Timer,
+    pub(super) peer: SocketAddr,
     /// End of `total`, in the worker's milliseconds.
     total_ms: Cell<u64>,
-    trace: Trace,
+    pub(super) trace: Trace,
     /// A part of something was sent to the client that only this attempt can complete.
     begun: Cell<bool>,
     /// The request's body was sent to the endpoint.
     uploaded: Cell<bool>,
+    /// The route that took the request.
+    pub(super) route: Cell<Option<&'a Route>>,
+    /// What an answer of ours tells as `Retry-After`.
+    retry_after_s: Cell<u32>,
 }
 
 /// The request's body on its way to the endpoint, over all attempts.
@@ -140,6 +145,8 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
         trace: Trace::new(S::HTTP2),
         begun: Cell::new(false),
         uploaded: Cell::new(false),
+        route: Cell::new(None),
+        retry_after_s: Cell::new(1),
     };
     let stream = &*stream;
     let (from_client, to_client) = (stream, stream);
@@ -159,6 +166,7 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
         scheme: stream.scheme(),
         node: &worker.node,
         request_id: if http.headers.request_id.is_some() { worker.random.borrow_mut().u128(..) } else { 0 },
+        trusted: http.headers.trusted.iter().any(|network| network.contains(peer.ip())),
     };
     let mut request = match request::parse(input.filled(), head_len, &forward, &mut head.bytes) {
         Ok(request) => request,
@@ -194,18 +202,41 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
     let last = http.limits.requests_per_connection_max.is_some_and(|most| *served >= most.get());
     let close = last || removed || !request.keep_alive || worker.draining.get();
 
-    let (path, host) = (request.path.of_buf(input.filled()), request.host.of_buf(input.filled()));
-    let Some(pool) = route::pool(listener, http, host, path) else {
-        if let Some(port) = http.redirect_https {
-            return Box::pin(exchange.redirect(to_client, port.get(), &request, &input)).await;
+    let routed = match &listener.routes {
+        Some(table) => exchange.route(table, stream, &request, &input, &mut head.bytes),
+        None => listener.pool.map_or(Routed::Nowhere, Routed::Pool),
+    };
+    if let Some(limiters) = &listener.limiters
+        && let Err(wait) = exchange.admit(limiters, &input.filled()[..head_len])
+    {
+        exchange.retry_after_s.set(wait.as_secs().saturating_add(1).min(3600) as u32);
+        let detail = "more requests than allowed";
+        return exchange.refuse(to_client, Cause::RateLimited, detail, Some(&request), &input).await;
+    }
+    let behind = head_len + advance.consumed;
+    let pool = match routed {
+        Routed::Pool(pool) => pool,
+        Routed::Own(action) => {
+            let close = close || !exchange.uploaded.get();
+            Box::pin(exchange.answer_own(to_client, action, &request, &input, close)).await;
+            if close {
+                return Next::Linger;
+            }
+            input.consume(behind);
+            return Next::Request(Some(input).filter(|buf| !buf.is_empty()));
         }
-        let detail = "no route takes this request, and the listener has no pool of its own";
-        return exchange.refuse(to_client, Cause::NoRoute, detail, Some(&request), &input).await;
+        Routed::Nowhere => {
+            if let Some(port) = http.redirect_https {
+                return Box::pin(exchange.redirect(to_client, port.get(), &request, &input)).await;
+            }
+            let detail = "no route takes this request, and the listener has no pool of its own";
+            return exchange.refuse(to_client, Cause::NoRoute, detail, Some(&request), &input).await;
+        }
+        Routed::Refused(detail) => return exchange.refuse(to_client, Cause::BadRequest, &detail, Some(&request), &input).await,
     };
     exchange.trace.pool(pool);
 
     let sent = Sent { head, prefix: head_len..head_len + advance.kept, close };
-    let behind = head_len + advance.consumed;
     let done = {
         let mut attempts = pin!(exchange.attempts(&request, &input, sent, &mut upload, pool, from_client, to_client));
         poll_fn(|cx| match attempts.as_mut().poll(cx) {
@@ -596,6 +627,11 @@ impl Exchange<'_> {
             out.bytes.clear();
         };
         let mut buf = input.expect("a head was read into it");
+        if let Some(changes) = self.route.get().and_then(|route| route.changes.as_deref())
+            && !changes.response.is_empty()
+        {
+            edit(&mut out.bytes, &changes.response);
+        }
         self.trace.responded(response.status, place, &self.worker.timers);
         buf.consume(response.head_len);
         if response.status == 101 {
@@ -813,7 +849,7 @@ impl Exchange<'_> {
             head_only: request.is_some_and(|request| request.method == Method::Head),
             close,
             http10: request.is_some_and(|request| request.minor == 0),
-            retry_after_s: 1,
+            retry_after_s: self.retry_after_s.get(),
             request_id: id,
         };
         reply::write(&reply, &mut out.bytes);
@@ -825,7 +861,7 @@ impl Exchange<'_> {
         let _ = io::write(to_client, self.timer, &out.bytes, &[]).await;
     }
 
-    fn finish(&self, cause: Cause, request: Option<&Request>, input: &Buf) {
+    pub(super) fn finish(&self, cause: Cause, request: Option<&Request>, input: &Buf) {
         self.trace.finish(self.worker, self.listener, self.peer, cause, request, input.filled());
     }
 

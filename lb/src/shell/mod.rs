@@ -16,6 +16,7 @@ mod log;
 mod pick;
 mod plane;
 mod pulse;
+mod routing;
 mod stream;
 mod tcp;
 mod timer;

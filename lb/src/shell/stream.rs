@@ -44,6 +44,8 @@ pub(super) trait Stream: Debug + Unpin + 'static {
     fn is_open(&self) -> bool;
     /// The socket, where its bytes are the connection's.
     fn plain(&self) -> Option<&TcpStream>;
+    /// Shows the name that the client asked for in its TLS handshake, if it did.
+    fn with_server_name<R>(&self, show: impl FnOnce(Option<&str>) -> R) -> R;
 }
 
 impl Stream for TcpStream {
@@ -105,5 +107,10 @@ impl Stream for TcpStream {
     #[inline]
     fn plain(&self) -> Option<&TcpStream> {
         Some(self)
+    }
+
+    #[inline]
+    fn with_server_name<R>(&self, show: impl FnOnce(Option<&str>) -> R) -> R {
+        show(None)
     }
 }

@@ -286,4 +286,8 @@ impl Stream for TlsStream {
     fn plain(&self) -> Option<&TcpStream> {
         None
     }
+
+    fn with_server_name<R>(&self, show: impl FnOnce(Option<&str>) -> R) -> R {
+        show(self.session.borrow().server_name())
+    }
 }

@@ -16,6 +16,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc};
 use weir_config::Protocol;
 
+use crate::cause::Cause;
 use crate::director::{Report, Shared};
 use crate::snapshot::{ListenerSnapshot, Snapshot};
 use crate::stats;
@@ -358,6 +359,10 @@ fn start(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, known: &mut A
         *known = now;
     }
     let listener = Arc::clone(known);
+    if !listener.config.access.admits(peer.ip()) {
+        stats::add(&listener.stats.shard(worker.id).ended[Cause::Denied as usize], 1);
+        return;
+    }
     let open = Open::new(worker, &listener, admission);
     match &listener.config.protocol {
         Protocol::Http(http) if http.tls.is_some() => drop(tokio::task::spawn_local(tls::serve(stream, peer, listener, open))),

@@ -51,6 +51,7 @@ pub(super) async fn serve<S: Stream>(stream: S, first: Option<Buf>, peer: Socket
     let worker = Rc::clone(&open.worker);
     let Protocol::Http(http) = &listener.config.protocol else { return };
     let secure = stream.scheme() == "https";
+    let server_name = stream.with_server_name(|name| name.map(Rc::from));
     let (wire, watch) = Wire::new(stream, first, Rc::clone(&worker.timers));
     let mut builder = server::Builder::new();
     builder
@@ -69,8 +70,18 @@ pub(super) async fn serve<S: Stream>(stream: S, first: Option<Buf>, peer: Socket
         Poll::Pending => timer.poll_expired(cx).map(|()| None),
     });
     if let Some(connection) = shaken.await {
-        let mut client =
-            Client { peer, listener, timer, worker, secure, streams: Rc::default(), served: 0, idle_since_ms: 0, leaving: false };
+        let mut client = Client {
+            peer,
+            listener,
+            timer,
+            worker,
+            secure,
+            server_name,
+            streams: Rc::default(),
+            served: 0,
+            idle_since_ms: 0,
+            leaving: false,
+        };
         let end = client.run(connection, &watch).await;
         if let Some(flood) = end {
             stats::add(&client.listener.stats.shard(client.worker.id).http2_given_up[flood as usize], 1);
@@ -88,6 +99,8 @@ struct Client {
     timer: Timer,
     worker: Rc<Worker>,
     secure: bool,
+    /// What the client asked for in its TLS handshake.
+    server_name: Option<Rc<str>>,
     /// Streams being served.
     streams: Rc<Cell<u32>>,
     served: u32,
@@ -195,7 +208,7 @@ impl Client {
         if request.method() == http::Method::CONNECT {
             self.worker.random.borrow_mut().fill(&mut nonce);
         }
-        let stream = match VirtualStream::new(request, respond, self.secure, nonce) {
+        let stream = match VirtualStream::new(request, respond, self.secure, self.server_name.clone(), nonce) {
             Ok(stream) => stream,
             Err(mut respond) => {
                 respond.send_reset(Reason::PROTOCOL_ERROR);

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use ::h2::server::SendResponse;
@@ -18,6 +19,7 @@ use crate::shell::stream::Stream;
 #[derive(Debug)]
 pub(super) struct VirtualStream {
     scheme: &'static str,
+    server_name: Option<Rc<str>>,
     request: RefCell<Incoming>,
     answer: RefCell<Outgoing>,
 }
@@ -51,6 +53,7 @@ impl VirtualStream {
         request: Request<RecvStream>,
         respond: SendResponse<Bytes>,
         secure: bool,
+        server_name: Option<Rc<str>>,
         nonce: [u8; 16],
     ) -> Result<VirtualStream, SendResponse<Bytes>> {
         let scheme = if secure { "https" } else { "http" };
@@ -62,6 +65,7 @@ impl VirtualStream {
         let answer = Answer::new(parts.method == Method::HEAD, carried == Carried::Tunnel);
         Ok(VirtualStream {
             scheme,
+            server_name,
             request: RefCell::new(Incoming { body, carried, ready, at: 0, owed: 0, ended }),
             answer: RefCell::new(Outgoing { respond, body: None, answer }),
         })
@@ -260,6 +264,10 @@ impl Stream for VirtualStream {
 
     fn plain(&self) -> Option<&TcpStream> {
         None
+    }
+
+    fn with_server_name<R>(&self, show: impl FnOnce(Option<&str>) -> R) -> R {
+        show(self.server_name.as_deref())
     }
 }
 
