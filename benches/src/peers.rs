@@ -17,6 +17,8 @@ use crate::process::{self, Core, Process, Spec};
 pub(crate) enum Peer {
     /// What this bench is for.
     Weir,
+    /// The same with twenty routes, of which the last one takes the requests.
+    WeirRoutes,
     /// nginx from Debian.
     Nginx,
     /// nginx that never spills a response to disk and has room for one in memory.
@@ -35,6 +37,7 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Peer::Weir => "weir",
+            Peer::WeirRoutes => "weir-routes",
             Peer::Nginx => "nginx",
             Peer::NginxLargeBuffers => "nginx-large-buffers",
             Peer::Haproxy => "haproxy",
@@ -87,7 +90,7 @@ const START_DEADLINE: Duration = Duration::from_secs(15);
 impl Peer {
     fn program(self, programs: &Programs) -> PathBuf {
         match self {
-            Peer::Weir => programs.weir.clone(),
+            Peer::Weir | Peer::WeirRoutes => programs.weir.clone(),
             Peer::Nginx | Peer::NginxLargeBuffers => on_path("nginx"),
             Peer::Haproxy | Peer::HaproxySplice => on_path("haproxy"),
             Peer::Envoy => programs.envoy.clone(),
@@ -103,7 +106,7 @@ impl Peer {
     /// What the program calls its version; `None` when it does not say.
     pub(crate) fn version(self, programs: &Programs) -> Option<String> {
         let flag = match self {
-            Peer::Weir | Peer::Envoy => "--version",
+            Peer::Weir | Peer::WeirRoutes | Peer::Envoy => "--version",
             Peer::Relay => return Some(env!("CARGO_PKG_VERSION").to_owned()),
             _ => "-v",
         };
@@ -139,8 +142,8 @@ impl Peer {
 
     fn template(self, mode: Mode) -> Option<&'static str> {
         Some(match (self, mode) {
-            (Peer::Weir, Mode::Http | Mode::Https) => include_str!("../peers/weir-http.toml"),
-            (Peer::Weir, Mode::Tcp) => include_str!("../peers/weir-tcp.toml"),
+            (Peer::Weir | Peer::WeirRoutes, Mode::Http | Mode::Https) => include_str!("../peers/weir-http.toml"),
+            (Peer::Weir | Peer::WeirRoutes, Mode::Tcp) => include_str!("../peers/weir-tcp.toml"),
             (Peer::Nginx | Peer::NginxLargeBuffers, Mode::Http | Mode::Https) => include_str!("../peers/nginx-http.conf"),
             (Peer::Nginx | Peer::NginxLargeBuffers, Mode::Tcp) => include_str!("../peers/nginx-tcp.conf"),
             (Peer::Haproxy | Peer::HaproxySplice, Mode::Http | Mode::Https) => include_str!("../peers/haproxy-http.cfg"),
@@ -166,6 +169,7 @@ impl Peer {
             ("access_log", access_log),
             ("load_module", nginx_stream_module()),
             ("extra", self.extra(job, &log)),
+            ("routes", if self == Peer::WeirRoutes { twenty_routes() } else { String::new() }),
             ("tls", if job.mode == Mode::Https { self.tls(dir) } else { String::new() }),
         ]
     }
@@ -174,7 +178,7 @@ impl Peer {
     fn tls(self, dir: &Path) -> String {
         let file = dir.join(CERTIFICATE).display().to_string();
         match self {
-            Peer::Weir => format!("[[listener.web.tls.certificate]]\nfile = \"{file}\""),
+            Peer::Weir | Peer::WeirRoutes => format!("[[listener.web.tls.certificate]]\nfile = \"{file}\""),
             Peer::Nginx | Peer::NginxLargeBuffers => {
                 format!("ssl; ssl_certificate {file}; ssl_certificate_key {file}; ssl_protocols TLSv1.2 TLSv1.3")
             }
@@ -212,7 +216,7 @@ impl Peer {
     fn command_line(self, job: &Job, listen: SocketAddr, config: &Path) -> (Vec<String>, &'static str) {
         let config = config.display().to_string();
         let args: Vec<String> = match self {
-            Peer::Weir => vec!["run".into(), "--config".into(), config],
+            Peer::Weir | Peer::WeirRoutes => vec!["run".into(), "--config".into(), config],
             Peer::Nginx | Peer::NginxLargeBuffers => vec!["-c".into(), config],
             Peer::Haproxy | Peer::HaproxySplice => vec!["-db".into(), "-f".into(), config],
             Peer::Envoy => ["-c", &config, "--concurrency", "1", "--disable-hot-restart", "-l", "error"].map(str::to_owned).to_vec(),
@@ -225,6 +229,19 @@ impl Peer {
         let death_signal = if matches!(self, Peer::Nginx | Peer::NginxLargeBuffers) { "TERM" } else { "KILL" };
         (args, death_signal)
     }
+}
+
+/// Routes of every kind that look at the request and pass it over, but for the last.
+fn twenty_routes() -> String {
+    let mut conditions: Vec<String> = (1..=8).map(|n| format!("host = \"host-{n}.example\"")).collect();
+    conditions.extend((1..=6).map(|n| format!("path = \"/area-{n}/\"")));
+    conditions.extend(["host = \"*.other.example\"".into(), "method = \"PUT\"".into(), "path_exact = \"/b\"".into()]);
+    conditions.extend([
+        "header = [{ name = \"x-beta\", value = \"1\" }]".into(),
+        "source = \"10.0.0.0/8\"".into(),
+        "path = \"/b/\"".into(),
+    ]);
+    conditions.iter().map(|condition| format!("[[listener.web.route]]\n{condition}\npool = \"web\"\n")).collect()
 }
 
 /// Debian ships the stream module apart; elsewhere it may be compiled in.
@@ -279,12 +296,12 @@ mod tests {
     fn every_template_is_filled() {
         let job =
             Job { mode: Mode::Http, listen_port: 1, api_port: 2, origins: [loopback(3), loopback(4)], access_log: true, forwarded: true };
-        for peer in [Peer::Weir, Peer::Nginx, Peer::NginxLargeBuffers, Peer::Haproxy, Peer::HaproxySplice, Peer::Envoy] {
+        for peer in [Peer::Weir, Peer::WeirRoutes, Peer::Nginx, Peer::NginxLargeBuffers, Peer::Haproxy, Peer::HaproxySplice, Peer::Envoy] {
             for mode in [Mode::Http, Mode::Https, Mode::Tcp] {
                 let job = Job { mode, ..job.clone() };
                 let text = fill(peer.template(mode).expect("has one"), &peer.values(&job, Path::new("/tmp")));
                 assert!(!text.contains("{{"), "{peer} {mode:?}: {text}");
-                if peer == Peer::Weir {
+                if matches!(peer, Peer::Weir | Peer::WeirRoutes) {
                     weir_config::parse(&text, "weir.toml").unwrap_or_else(|e| panic!("{mode:?}: {e:?}"));
                 }
             }

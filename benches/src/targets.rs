@@ -13,6 +13,8 @@ pub(crate) enum Against {
     LimitForAll,
     /// weir's value over the same peer's, paired by round. Of several peers the one with the smallest median counts.
     BestOf(&'static [&'static str]),
+    /// The value of weir with a feature over that of weir without it, paired by round.
+    Without(&'static str),
 }
 
 /// One promise.
@@ -58,6 +60,7 @@ pub(crate) const TARGETS: &[Target] = &[
     ratio("http", "100 B, JSON log", "cpu/request", NGINX, 1.0),
     ratio("http", "10 KiB", "cpu/request", EITHER, 1.0),
     ratio("http", "1 MiB", "cpu/request", EITHER, 1.0),
+    Target { suite: "http", case: "20 routes", metric: "cpu/request", against: Against::Without("weir-routes"), at_most: 1.03 },
     ratio("tcp", "echo 100 B", "cpu/message", HAPROXY, 0.95),
     ratio("tcp", "echo 100 B", "cpu/message", NGINX, 1.0),
     ratio("tcp", "bulk down", "cpu/GiB", HAPROXY, 0.95),
@@ -100,6 +103,7 @@ impl Target {
                 let measured = series.zip(best).and_then(|(s, peer)| s.ratio("weir", peer));
                 (best.unwrap_or(peers[0]).to_owned(), measured)
             }
+            Against::Without(with) => ("weir".to_owned(), series.and_then(|s| s.ratio(with, "weir"))),
         };
         let met = measured.is_some_and(|m| match self.against {
             Against::LimitForAll => m.max <= self.at_most,

@@ -1,6 +1,7 @@
 //! What concerns several tables: names that lead nowhere, addresses taken twice, hash keys that a listener cannot provide.
 
 mod machines;
+mod scaling;
 mod vip;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use crate::parse::{ParsedApi, ParsedListener, ParsedPool};
 use crate::reader::{Placed, Table};
 
 pub(crate) use machines::machines;
+pub(crate) use scaling::{World, scaling};
 pub(crate) use vip::vips;
 
 pub(crate) fn check(root: &Table<'_>, api: Option<&ParsedApi>, listeners: &[ParsedListener], pools: &[ParsedPool]) {

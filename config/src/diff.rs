@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::model::{
-    Config, Endpoint, EndpointAddress, HostName, HttpListener, Listener, ListenerName, Pool, PoolName, Protocol, Route, TemplateName, Vip,
-    VipName,
+    AlarmName, Config, Endpoint, EndpointAddress, HostName, HttpListener, Listener, ListenerName, MetricName, Pool, PoolName, Protocol,
+    Route, TemplateName, Vip, VipName,
 };
 use crate::settings::{self, NONE, Setting};
 
@@ -36,9 +36,9 @@ pub enum Change {
     /// A listener no longer listens on an address.
     BindRemoved(ListenerName, std::net::SocketAddr),
     /// A listener has one more route.
-    RouteAdded(ListenerName, usize, Route),
+    RouteAdded(ListenerName, usize, Box<Route>),
     /// A listener has a route less; the number is that in the old configuration.
-    RouteRemoved(ListenerName, usize, Route),
+    RouteRemoved(ListenerName, usize, Box<Route>),
     /// A route is another one.
     RouteChanged {
         /// The listener.
@@ -46,9 +46,9 @@ pub enum Change {
         /// Its number in the new configuration, from 1.
         number: usize,
         /// Before.
-        old: Route,
+        old: Box<Route>,
         /// After.
-        new: Route,
+        new: Box<Route>,
     },
     /// A pool has one more endpoint.
     EndpointAdded(PoolName, Endpoint),
@@ -92,6 +92,10 @@ pub enum Place {
     Host(HostName),
     /// `[template.NAME]`
     Template(TemplateName),
+    /// `[metric.NAME]`
+    Metric(MetricName),
+    /// `[alarm.NAME]`
+    Alarm(AlarmName),
 }
 
 impl Change {
@@ -117,6 +121,12 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     diff_named(&mut changes, &old.templates, &new.templates, Place::Template, |changes, old, new| {
         diff_settings(changes, &Place::Template(new.name.clone()), settings::of_template(old), settings::of_template(new));
     });
+    diff_named(&mut changes, &old.metrics, &new.metrics, Place::Metric, |changes, old, new| {
+        diff_settings(changes, &Place::Metric(new.name.clone()), settings::of_metric(old), settings::of_metric(new));
+    });
+    diff_named(&mut changes, &old.alarms, &new.alarms, Place::Alarm, |changes, old, new| {
+        diff_settings(changes, &Place::Alarm(new.name.clone()), settings::of_alarm(old), settings::of_alarm(new));
+    });
     changes
 }
 
@@ -134,6 +144,8 @@ pub fn share_unchanged(old: &Config, new: &mut Config) {
     share(&old.pools, &mut new.pools);
     share(&old.hosts, &mut new.hosts);
     share(&old.templates, &mut new.templates);
+    share(&old.metrics, &mut new.metrics);
+    share(&old.alarms, &mut new.alarms);
 }
 
 fn diff_named<K: Ord + Clone, V: PartialEq>(
@@ -217,8 +229,16 @@ fn diff_listener(changes: &mut Vec<Change>, old: &Listener, new: &Listener) {
     diff_settings(changes, &place, settings::of_listener(old), settings::of_listener(new));
     if let (Protocol::Http(old), Protocol::Http(new)) = (&old.protocol, &new.protocol) {
         diff_settings(changes, &place, settings::of_http(&old.limits, &old.headers), settings::of_http(&new.limits, &new.headers));
-        let port = |http: &HttpListener| vec![("redirect_https", http.redirect_https.map_or(NONE.into(), |port| port.to_string()))];
-        diff_settings(changes, &place, port(old), port(new));
+        let own = |http: &HttpListener| {
+            let port = http.redirect_https.map_or(NONE.into(), |port| port.to_string());
+            vec![
+                ("redirect_https", port),
+                ("http2", http.http2.to_string()),
+                ("ambiguous_paths", http.ambiguous_paths.word().into()),
+                ("rate_limit", settings::list(&http.rate_limits)),
+            ]
+        };
+        diff_settings(changes, &place, own(old), own(new));
         diff_optional(changes, &place, ("tls", |_| "on".into()), old.tls.as_deref(), new.tls.as_deref(), settings::of_listener_tls);
         diff_routes(changes, name, &old.routes, &new.routes);
     }
@@ -232,7 +252,7 @@ fn diff_routes(changes: &mut Vec<Change>, listener: &ListenerName, old: &[Route]
     let (old, new) = (&old[..old.len() - same_end], &new[..new.len() - same_end]);
     for at in 0..old.len().max(new.len()) {
         let (listener, number) = (listener.clone(), same_start + at + 1);
-        changes.extend(match (old.get(at).cloned(), new.get(at).cloned()) {
+        changes.extend(match (old.get(at).cloned().map(Box::new), new.get(at).cloned().map(Box::new)) {
             (Some(old), Some(new)) if old != new => Some(Change::RouteChanged { listener, number, old, new }),
             (Some(old), None) => Some(Change::RouteRemoved(listener, number, old)),
             (None, Some(new)) => Some(Change::RouteAdded(listener, number, new)),
@@ -248,6 +268,7 @@ fn diff_pool(changes: &mut Vec<Change>, old: &Pool, new: &Pool) {
     let health = ("health", |check: &crate::model::HealthCheck| check.probe.word().to_string());
     diff_optional(changes, &place, (health.0, health.1), old.health.as_ref(), new.health.as_ref(), settings::of_health);
     diff_optional(changes, &place, ("ejection", |_| "on".into()), old.ejection.as_ref(), new.ejection.as_ref(), settings::of_ejection);
+    diff_optional(changes, &place, ("scaling", |_| "on".into()), old.scaling.as_deref(), new.scaling.as_deref(), settings::of_scaling);
 }
 
 fn diff_endpoints(changes: &mut Vec<Change>, pool: &PoolName, old: &[Endpoint], new: &[Endpoint]) {
@@ -291,6 +312,8 @@ impl fmt::Display for Place {
             Place::Pool(name) => write!(f, "pool {name}"),
             Place::Host(name) => write!(f, "host {name}"),
             Place::Template(name) => write!(f, "template {name}"),
+            Place::Metric(name) => write!(f, "metric {name}"),
+            Place::Alarm(name) => write!(f, "alarm {name}"),
         }
     }
 }
@@ -303,10 +326,10 @@ impl fmt::Display for Change {
             Change::Removed(place) => write!(f, "{place}: removed")?,
             Change::BindAdded(listener, address) => write!(f, "listener {listener}: bind {address} added")?,
             Change::BindRemoved(listener, address) => write!(f, "listener {listener}: bind {address} removed")?,
-            Change::RouteAdded(listener, number, route) => write!(f, "listener {listener}: route {number} added: {}", Words(route))?,
-            Change::RouteRemoved(listener, number, route) => write!(f, "listener {listener}: route {number} removed: {}", Words(route))?,
+            Change::RouteAdded(listener, number, route) => write!(f, "listener {listener}: route {number} added: {}", route)?,
+            Change::RouteRemoved(listener, number, route) => write!(f, "listener {listener}: route {number} removed: {}", route)?,
             Change::RouteChanged { listener, number, old, new } => {
-                write!(f, "listener {listener}: route {number} changed: {} -> {}", Words(old), Words(new))?;
+                write!(f, "listener {listener}: route {number} changed: {} -> {}", old, new)?;
             }
             Change::EndpointAdded(pool, endpoint) => {
                 write!(f, "pool {pool}: endpoint {} added", endpoint.address)?;
@@ -324,15 +347,5 @@ impl fmt::Display for Change {
             Change::EndpointsReordered(pool) => write!(f, "pool {pool}: endpoints in another order")?,
         }
         if self.needs_restart() { f.write_str(" (needs an upgrade or restart)") } else { Ok(()) }
-    }
-}
-
-/// A route as `host/path to pool`.
-struct Words<'a>(&'a Route);
-
-impl fmt::Display for Words<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Route { host, path, pool } = self.0;
-        write!(f, "{}{} to {pool}", host.as_deref().unwrap_or("*"), path.as_deref().unwrap_or("/"))
     }
 }

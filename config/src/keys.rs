@@ -2,11 +2,17 @@
 //!
 //! The meanings are those of `model`; here they are told to the person who writes the file.
 
+mod alarm;
+mod limit;
 mod machines;
+mod route;
+mod scaling;
 mod tls;
 mod vip;
 
 use crate::spec::{Key, Keys, Kind, Word, word};
+
+pub(crate) use route::ANSWER_BYTES_MAX;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -30,6 +36,8 @@ pub(crate) static ROOT: Keys = Keys {
         Key::new("pool", Kind::NamedTables(&POOL), "Pools by name, each written as [pool.NAME]."),
         Key::new("host", Kind::NamedTables(&machines::HOST), "Hosts of virtual machines by name, each written as [host.NAME]."),
         Key::new("template", Kind::NamedTables(&machines::TEMPLATE), "What machines are cloned from, each written as [template.NAME]."),
+        Key::new("metric", Kind::NamedTables(&alarm::METRIC), "Numbers from elsewhere by name, each written as [metric.NAME]."),
+        Key::new("alarm", Kind::NamedTables(&alarm::ALARM), "What is watched, by name, each written as [alarm.NAME]."),
     ],
 };
 
@@ -96,6 +104,11 @@ static LISTENER: Keys = Keys {
         )
         .default("100000"),
         Key::new("timeouts", Kind::Table(&LISTENER_TIMEOUTS), "How long we wait for a client."),
+        Key::flag(
+            "http2",
+            "true",
+            "Clients may speak HTTP/2: agreed on under TLS, and without TLS by clients that begin with it. Only for http.",
+        ),
         Key::new("limits", Kind::Table(&HTTP_LIMITS), "Bounds on what a client may send before it is refused. Only for http."),
         Key::new("headers", Kind::Table(&FORWARD_HEADERS), "What we tell the endpoint about the client. Only for http."),
         Key::new("tls", Kind::Table(&tls::LISTENER_TLS), "TLS, which ends here. Without this table there is none. Only for http."),
@@ -108,9 +121,22 @@ static LISTENER: Keys = Keys {
         ),
         Key::new(
             "route",
-            Kind::Tables(&ROUTE),
-            "Rules that pick a pool, each written as [[listener.NAME.route]]; the first match wins. Only for http.",
+            Kind::Tables(&route::ROUTE),
+            "Rules that say where a request goes, each written as [[listener.NAME.route]]; the first match wins. Only for http.",
         ),
+        Key::list("allow", "[\"10.0.0.0/8\"]", "Only clients in these ranges may connect; without the key, all. Not for udp."),
+        Key::list("deny", "[\"192.0.2.0/24\"]", "Clients in these ranges may not connect, allowed or not. Not for udp."),
+        Key::new(
+            "rate_limit",
+            Kind::Tables(&limit::RATE_LIMIT),
+            "Bounds on requests, each written as [[listener.NAME.rate_limit]]; all that concern a request must let it pass. Only for http.",
+        ),
+        Key::choice(
+            "ambiguous_paths",
+            &[word("refuse", "such a request is answered 400"), word("keep", "the path is matched and passed on as it is")],
+            "An encoded slash, a backslash, or nothing between two slashes, where a route looks at paths: servers read them differently. Only for http.",
+        )
+        .default("refuse"),
     ],
 };
 
@@ -150,12 +176,13 @@ static HTTP_LIMITS: Keys = Keys {
         Key::count("requests_per_connection_max", 1, U32_MAX, "1000", "After so many requests the connection is closed in order.")
             .zero("no bound")
             .default("0"),
+        Key::count("streams_max", 1, 10_000, "128", "Requests at once on one connection over HTTP/2; the client is told.").default("128"),
     ],
 };
 
 static FORWARD_HEADERS: Keys = Keys {
     place: "[listener.NAME.headers]",
-    about: "What we tell the endpoint about the client. What the client itself sent under these names is replaced.",
+    about: "What we tell the endpoint about the client. What the client itself sent under these names is replaced, unless it is trusted.",
     keys: &[
         Key::flag("x_forwarded", "true", "X-Forwarded-For, X-Forwarded-Proto and X-Forwarded-Host."),
         Key::flag("forwarded", "false", "Forwarded (RFC 7239)."),
@@ -166,16 +193,11 @@ static FORWARD_HEADERS: Keys = Keys {
             "The header that carries the request id, made where the client sent none; \"\" for none.",
         )
         .default("x-request-id"),
-    ],
-};
-
-static ROUTE: Keys = Keys {
-    place: "[[listener.NAME.route]]",
-    about: "A rule that picks a pool. A key that is absent matches everything.",
-    keys: &[
-        Key::text("host", "\"api.example.com\"", "The exact host, without port."),
-        Key::text("path", "\"/v1/\"", "A prefix of the path, beginning with a slash."),
-        Key::text("pool", "\"api\"", "The pool that serves what matches.").required(),
+        Key::list(
+            "trusted",
+            "[\"10.0.0.0/8\"]",
+            "Clients in these ranges are proxies: what they sent under these names is kept and extended, not replaced.",
+        ),
     ],
 };
 
@@ -239,6 +261,11 @@ static POOL: Keys = Keys {
                 "Leaving out an endpoint that keeps failing real traffic; false switches it off.",
             )
         },
+        Key::new(
+            "scaling",
+            Kind::Table(&scaling::SCALING),
+            "Machines that are cloned into the pool as the load rises. Without this table there are none.",
+        ),
     ],
 };
 

@@ -13,6 +13,7 @@
 //! - `spec`, `keys`: every key with its kind, range, default and meaning. Both the parser and the schema are driven by it.
 //! - `reader`: typed, error-collecting access to the spanned tree. `parse`: one file for each kind of table.
 //! - `check`: what concerns several tables. `warnings`: what is allowed, but likely not meant.
+//! - [`Metric`], [`Severity`]: words that several tables share.
 //! - `error`: the errors and their rendering. `units`, `address`, `names`: values in strings.
 //! - `diff`: what a reload changes. `schema`: JSON Schema for editors.
 //!
@@ -23,25 +24,33 @@
 pub mod model;
 
 mod address;
+mod calendar;
 mod check;
 mod diff;
 mod error;
 mod keys;
+mod metric;
 mod names;
 mod parse;
 mod reader;
 mod schema;
 mod settings;
+mod severity;
 mod spec;
 mod units;
+mod url_path;
 mod warnings;
 mod words;
 
 pub use address::{parse_bind_address, parse_endpoint_address};
+pub use calendar::Calendar;
 pub use diff::{Change, Place, diff, share_unchanged};
 pub use error::{ConfigError, ConfigErrors, ERRORS_MAX, Note};
+pub use metric::{Metric, Scopes, Statistic};
 pub use model::*;
 pub use parse::parse;
 pub use schema::json_schema;
+pub use severity::Severity;
 pub use units::{format_duration, format_size, parse_duration, parse_size};
+pub use url_path::{PathError, decoded, normal_path};
 pub use warnings::warnings;

@@ -3,7 +3,11 @@
 //! Every value here has passed its checks, so readers never validate again. Pools and listeners sit behind [`Arc`]s: cloning a
 //! configuration is cheap, and two configurations that share an object share the pointer.
 
+mod alarm;
+mod limit;
 mod machines;
+mod route;
+mod scaling;
 mod tls;
 mod vip;
 
@@ -15,7 +19,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use alarm::*;
+pub use limit::*;
 pub use machines::*;
+pub use route::*;
+pub use scaling::*;
 pub use tls::*;
 pub use vip::*;
 
@@ -72,6 +80,10 @@ pub struct Config {
     pub hosts: BTreeMap<HostName, Arc<VmHost>>,
     /// `[template.NAME]`
     pub templates: BTreeMap<TemplateName, Arc<Template>>,
+    /// `[metric.NAME]`
+    pub metrics: BTreeMap<MetricName, Arc<ExternalMetric>>,
+    /// `[alarm.NAME]`
+    pub alarms: BTreeMap<AlarmName, Arc<Alarm>>,
 }
 
 /// `[node]`: settings of the process. `workers` and `state_dir` need a restart or an upgrade to change.
@@ -141,6 +153,8 @@ pub struct Listener {
     pub connections_max: NonZeroU32,
     /// `[listener.NAME.timeouts]`
     pub timeouts: ListenerTimeouts,
+    /// `allow` and `deny`. Not of `udp`.
+    pub access: Access,
 }
 
 /// What a listener speaks.
@@ -159,25 +173,29 @@ pub enum Protocol {
 pub struct HttpListener {
     /// `[[listener.NAME.route]]`, first match wins.
     pub routes: Vec<Route>,
+    /// `[[listener.NAME.rate_limit]]`: all that concern a request must let it pass.
+    pub rate_limits: Vec<RateLimit>,
+    /// `ambiguous_paths`
+    pub ambiguous_paths: AmbiguousPaths,
     /// `[listener.NAME.limits]`
     pub limits: HttpLimits,
     /// `[listener.NAME.headers]`
     pub headers: ForwardHeaders,
+    /// `http2`: clients may speak HTTP/2, agreed on under TLS or with prior knowledge without. Default true.
+    pub http2: bool,
     /// `[listener.NAME.tls]`; absent: HTTP without TLS.
     pub tls: Option<Box<ListenerTls>>,
     /// `redirect_https`: no pool and no route, but every request is sent to the same host on this port by HTTPS.
     pub redirect_https: Option<NonZeroU16>,
 }
 
-/// `[[listener.NAME.route]]`: a rule that picks a pool. A field that is absent matches everything.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Route {
-    /// `host`: exact, lower case, without port.
-    pub host: Option<String>,
-    /// `path`: a prefix of the path, beginning with `/`.
-    pub path: Option<String>,
-    /// `pool`
-    pub pool: PoolName,
+/// `ambiguous_paths`: what becomes of a path that has an encoded slash, a backslash or nothing between two slashes, where a route looks at paths.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AmbiguousPaths {
+    /// 400. The default.
+    Refuse,
+    /// It is matched and passed on as it is.
+    Keep,
 }
 
 /// `[listener.NAME.limits]`: bounds on what a client may send before it is refused.
@@ -195,6 +213,8 @@ pub struct HttpLimits {
     pub retry_bytes_max: usize,
     /// `requests_per_connection_max`: after so many the connection is closed in order; `None` (written 0): no bound. Default none.
     pub requests_per_connection_max: Option<NonZeroU32>,
+    /// `streams_max`: requests at once on one connection over HTTP/2. Default 128, 1 to 10,000.
+    pub streams_max: NonZeroU32,
 }
 
 impl Default for HttpLimits {
@@ -206,11 +226,13 @@ impl Default for HttpLimits {
             body_bytes_max: None,
             retry_bytes_max: 16 * 1024,
             requests_per_connection_max: None,
+            streams_max: NonZeroU32::new(128).expect("not 0"),
         }
     }
 }
 
-/// `[listener.NAME.headers]`: what we tell the endpoint about the client. What the client itself sent under these names is replaced.
+/// `[listener.NAME.headers]`: what we tell the endpoint about the client. What the client itself sent under these names is replaced, unless it is
+/// trusted.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ForwardHeaders {
     /// `x_forwarded`: `X-Forwarded-For`, `-Proto` and `-Host`. Default true.
@@ -221,11 +243,13 @@ pub struct ForwardHeaders {
     pub via: bool,
     /// `request_id`: the header that carries the request id, made where the client sent none; `None` (written ""): none. Default `x-request-id`.
     pub request_id: Option<String>,
+    /// `trusted`: of clients in these ranges, what they sent under these names is kept and extended. Default none.
+    pub trusted: Vec<Network>,
 }
 
 impl Default for ForwardHeaders {
     fn default() -> Self {
-        ForwardHeaders { x_forwarded: true, forwarded: false, via: false, request_id: Some("x-request-id".into()) }
+        ForwardHeaders { x_forwarded: true, forwarded: false, via: false, request_id: Some("x-request-id".into()), trusted: Vec::new() }
     }
 }
 
@@ -282,6 +306,8 @@ pub struct Pool {
     pub health: Option<HealthCheck>,
     /// `[pool.NAME.ejection]`; `None` (`ejection = false`): off. Default on.
     pub ejection: Option<Ejection>,
+    /// `[pool.NAME.scaling]`; absent: its endpoints are those of the file and of the operators.
+    pub scaling: Option<Arc<Scaling>>,
 }
 
 /// One address of a pool.

@@ -34,6 +34,7 @@ fn property(key: &Key) -> Value {
         Kind::Texts => json!({ "type": "array", "items": { "type": "string" }, "minItems": 1 }),
         Kind::TextOrTexts => json!({ "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" }, "minItems": 1 }] }),
         Kind::Flag => json!({ "type": "boolean" }),
+        Kind::Number => json!({ "type": "number" }),
         Kind::Count(bounds) => integer(bounds),
         Kind::Time(_) => json!({ "type": "string", "pattern": "^[0-9]+ *(ms|s|m|h)$" }),
         Kind::Size(bounds) => json!({ "anyOf": [{ "type": "string", "pattern": "^[0-9]+ *(B|KiB|MiB|GiB|TiB)$" }, integer(bounds)] }),

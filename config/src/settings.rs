@@ -3,6 +3,7 @@
 //! The structures are taken apart field by field, so that a new field cannot be forgotten here.
 
 mod machines;
+mod scaling;
 mod tls;
 mod vip;
 
@@ -16,6 +17,7 @@ use crate::model::{
 use crate::units::{format_duration, format_size};
 
 pub(crate) use machines::{of_host, of_template};
+pub(crate) use scaling::{of_alarm, of_metric, of_scaling};
 pub(crate) use tls::of_listener_tls;
 pub(crate) use vip::{of_cluster, of_vip};
 
@@ -52,11 +54,13 @@ pub(crate) fn of_access_log(log: &AccessLog) -> Vec<Setting> {
 
 /// Apart from addresses and protocol, with what belongs to it.
 pub(crate) fn of_listener(listener: &Listener) -> Vec<Setting> {
-    let Listener { name: _, binds: _, protocol: _, pool, connections_max, timeouts } = listener;
+    let Listener { name: _, binds: _, protocol: _, pool, connections_max, timeouts, access } = listener;
     let ListenerTimeouts { head, idle, keep_alive, tunnel, flow, flow_drain } = timeouts;
     vec![
         ("pool", pool.as_ref().map_or(NONE.into(), |pool| pool.to_string())),
         ("connections_max", connections_max.to_string()),
+        ("allow", list(&access.allow)),
+        ("deny", list(&access.deny)),
         ("timeouts.head", format_duration(*head)),
         ("timeouts.idle", format_duration(*idle)),
         ("timeouts.keep_alive", format_duration(*keep_alive)),
@@ -66,9 +70,22 @@ pub(crate) fn of_listener(listener: &Listener) -> Vec<Setting> {
     ]
 }
 
+/// The elements in words, or that there are none.
+pub(crate) fn list<T: ToString>(items: &[T]) -> String {
+    if items.is_empty() { NONE.into() } else { items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ") }
+}
+
 pub(crate) fn of_http(limits: &HttpLimits, headers: &ForwardHeaders) -> Vec<Setting> {
-    let HttpLimits { head_bytes_max, headers_max, line_bytes_max, body_bytes_max, retry_bytes_max, requests_per_connection_max } = limits;
-    let ForwardHeaders { x_forwarded, forwarded, via, request_id } = headers;
+    let HttpLimits {
+        head_bytes_max,
+        headers_max,
+        line_bytes_max,
+        body_bytes_max,
+        retry_bytes_max,
+        requests_per_connection_max,
+        streams_max,
+    } = limits;
+    let ForwardHeaders { x_forwarded, forwarded, via, request_id, trusted } = headers;
     vec![
         ("limits.head_bytes_max", format_size(*head_bytes_max as u64)),
         ("limits.headers_max", headers_max.to_string()),
@@ -76,17 +93,30 @@ pub(crate) fn of_http(limits: &HttpLimits, headers: &ForwardHeaders) -> Vec<Sett
         ("limits.body_bytes_max", body_bytes_max.map_or(NONE.into(), format_size)),
         ("limits.retry_bytes_max", format_size(*retry_bytes_max as u64)),
         ("limits.requests_per_connection_max", or_none(*requests_per_connection_max)),
+        ("limits.streams_max", streams_max.to_string()),
         ("headers.x_forwarded", x_forwarded.to_string()),
         ("headers.forwarded", forwarded.to_string()),
         ("headers.via", via.to_string()),
         ("headers.request_id", request_id.clone().unwrap_or(NONE.into())),
+        ("headers.trusted", list(trusted)),
     ]
 }
 
-/// Apart from endpoints, health and ejection.
+/// Apart from endpoints, health, ejection and scaling.
 pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
-    let Pool { name: _, endpoints: _, balance, slow_start, min_healthy, below_min_healthy, timeouts, limits, health: _, ejection: _ } =
-        pool;
+    let Pool {
+        name: _,
+        endpoints: _,
+        balance,
+        slow_start,
+        min_healthy,
+        below_min_healthy,
+        timeouts,
+        limits,
+        health: _,
+        ejection: _,
+        scaling: _,
+    } = pool;
     let PoolTimeouts { connect, first_byte, idle, keep_alive, total } = timeouts;
     let PoolLimits { connections_per_endpoint, queue_max, queue_timeout, retries_max, idle_connections_max } = limits;
     let mut settings = vec![

@@ -59,6 +59,8 @@ pub(crate) enum Kind {
     Flag,
     /// A whole number.
     Count(Bounds),
+    /// A number, whole or with a fraction; finite.
+    Number,
     /// A duration as a string; bounds in milliseconds.
     Time(Bounds),
     /// A size as a string with a unit, or in bytes; bounds in bytes.
@@ -119,12 +121,21 @@ impl Key {
         Key { example, ..Key::new(name, Kind::Text, about) }
     }
 
+    /// A string, or a list of strings.
+    pub(crate) const fn list(name: &'static str, example: &'static str, about: &'static str) -> Key {
+        Key { example, ..Key::new(name, Kind::TextOrTexts, about) }
+    }
+
     pub(crate) const fn flag(name: &'static str, default: &'static str, about: &'static str) -> Key {
         Key { default: Some(default), example: default, ..Key::new(name, Kind::Flag, about) }
     }
 
     pub(crate) const fn count(name: &'static str, min: u64, max: u64, example: &'static str, about: &'static str) -> Key {
         Key { example, ..Key::new(name, Kind::Count(Bounds { min, max, zero: None }), about) }
+    }
+
+    pub(crate) const fn number(name: &'static str, example: &'static str, about: &'static str) -> Key {
+        Key { example, ..Key::new(name, Kind::Number, about) }
     }
 
     pub(crate) const fn time(name: &'static str, example: &'static str, about: &'static str) -> Key {

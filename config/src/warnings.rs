@@ -44,16 +44,23 @@ fn pools_in_use(config: &Config) -> BTreeSet<&PoolName> {
     for listener in config.listeners.values() {
         used.extend(&listener.pool);
         if let Protocol::Http(http) = &listener.protocol {
-            used.extend(http.routes.iter().map(|route| &route.pool));
+            used.extend(http.routes.iter().flat_map(|route| route.pools()));
         }
     }
     used
 }
 
 fn warn_about_pool(found: &mut Vec<String>, pool: &Pool) {
-    let Pool { name, endpoints, min_healthy, health, ejection, below_min_healthy, .. } = pool;
+    let Pool { name, endpoints, min_healthy, health, ejection, below_min_healthy, scaling, .. } = pool;
     let count = endpoints.len();
-    if count == 0 {
+    if let Some(scaling) = scaling {
+        if scaling.min < *min_healthy {
+            found.push(format!("pool {name} may have fewer machines (min = {}) than min_healthy = {min_healthy}", scaling.min));
+        }
+        if health.is_none() {
+            found.push(format!("pool {name} is scaled without health checks: a machine gets traffic before it can serve"));
+        }
+    } else if count == 0 {
         found.push(format!("pool {name} has no endpoints until some are added at run time"));
     } else if u64::from(*min_healthy) > count as u64 {
         let what = match below_min_healthy {

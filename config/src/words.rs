@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::model::{
-    AccessLogFormat, AdminState, Balance, BelowMinHealthy, HashKey, Probe, Protocol, TrackSubject, VipChecksum, VipMode, VrrpVersion,
+    AccessLogFormat, AdminState, AmbiguousPaths, Balance, BelowMinHealthy, HashKey, Probe, Protocol, TrackSubject, VipChecksum, VipMode,
+    VrrpVersion,
 };
 
 impl AdminState {
@@ -54,6 +55,16 @@ impl AccessLogFormat {
         match self {
             AccessLogFormat::Json => "json",
             AccessLogFormat::Text => "text",
+        }
+    }
+}
+
+impl AmbiguousPaths {
+    /// `refuse` or `keep`.
+    pub fn word(self) -> &'static str {
+        match self {
+            AmbiguousPaths::Refuse => "refuse",
+            AmbiguousPaths::Keep => "keep",
         }
     }
 }

@@ -47,6 +47,11 @@ fn one_line_for_each_change() {
     check("", vip, &["vip a: added"]);
     check("", &format!("[cluster]\nleader_vip = \"a\"\n{vip}"), &["cluster: added", "vip a: added"]);
     check("", "[host.a]\nuri = \"qemu:///system\"\n", &["host a: added"]);
+    let web = "[pool.web]\nscaling = { template = \"t\", max = 2 }\n";
+    let around = "[host.a]\nuri = \"qemu:///system\"\n[template.t]\nmaster = \"m\"\nport = 80\n";
+    check("[pool.web]\n", &format!("{around}{web}"), &["pool web: scaling none -> on", "host a: added", "template t: added"]);
+    check("", "[alarm.a]\npool = \"web\"\nmetric = \"cpu\"\nabove = 1\n", &["alarm a: added"]);
+    check("", "[metric.a]\ncommand = [\"b\"]\n", &["metric a: added"]);
     check("\"10.0.0.1:80\"", "[\"10.0.0.1:80\", \"10.0.0.1:81\"]", &["listener web: bind 10.0.0.1:81 added"]);
     check("10.0.0.1:80", "10.0.0.1:81", &["listener web: bind 10.0.0.1:80 removed", "listener web: bind 10.0.0.1:81 added"]);
     check("pool = \"web\"", "pool = \"api\"", &["listener web: pool web -> api"]);
@@ -147,9 +152,34 @@ const EACH_KEY: &[(&str, &str, &str, &str)] = &[
     ("listener.web.headers", "forwarded", "true", "listener web: headers.forwarded false -> true"),
     ("listener.web.headers", "via", "true", "listener web: headers.via false -> true"),
     ("listener.web.headers", "request_id", "\"\"", "listener web: headers.request_id x-request-id -> none"),
-    ("[listener.web.route]", "host", "\"B\"", "listener web: route 1 changed: api.example.com/v1/ to api -> b/v1/ to api"),
-    ("[listener.web.route]", "path", "\"/\"", "listener web: route 1 changed: api.example.com/v1/ to api -> api.example.com/ to api"),
-    ("[listener.web.route]", "pool", "\"web\"", "listener web: route 1 changed: api.example.com/v1/ to api -> api.example.com/v1/ to web"),
+    (
+        "[listener.web.route]",
+        "host",
+        "\"B\"",
+        "listener web: route 1 changed: api.example.com/v1/ to api, path to /, request without x-debug, request set x-team: api, request add x-via: edge, response without server, response set strict-transport-security: max-age=31536000, response add vary: x-team -> b/v1/ to api, path to /, request without x-debug, request set x-team: api, request add x-via: edge, response without server, response set strict-transport-security: max-age=31536000, response add vary: x-team",
+    ),
+    (
+        "[listener.web.route]",
+        "path",
+        "\"/\"",
+        "listener web: route 1 changed: api.example.com/v1/ to api, path to /, request without x-debug, request set x-team: api, request add x-via: edge, response without server, response set strict-transport-security: max-age=31536000, response add vary: x-team -> api.example.com/ to api, path to /, request without x-debug, request set x-team: api, request add x-via: edge, response without server, response set strict-transport-security: max-age=31536000, response add vary: x-team",
+    ),
+    (
+        "[listener.web.route]",
+        "pool",
+        "\"web\"",
+        "listener web: route 1 changed: api.example.com/v1/ to api, path to /, request without x-debug, request set x-team: api, request add x-via: edge, response without server, response set strict-transport-security: max-age=31536000, response add vary: x-team -> api.example.com/v1/ to web, path to /, request without x-debug, request set x-team: api, request add x-via: edge, response without server, response set strict-transport-security: max-age=31536000, response add vary: x-team",
+    ),
+    ("listener.web", "allow", "\"10.0.0.0/8\"", "listener web: allow 0.0.0.0/0, ::/0 -> 10.0.0.0/8"),
+    ("listener.web", "deny", "[]", "listener web: deny 192.0.2.0/24 -> none"),
+    ("listener.web.headers", "trusted", "\"10.0.0.6\"", "listener web: headers.trusted 10.0.0.5/32 -> 10.0.0.6/32"),
+    (
+        "[listener.web.rate_limit]",
+        "burst",
+        "7",
+        "listener web: rate_limit 100/s for source, burst 200, route beta -> 100/s for source, burst 7, route beta",
+    ),
+    ("listener.web", "ambiguous_paths", "\"keep\"", "listener web: ambiguous_paths refuse -> keep"),
     ("pool.web", "balance", "\"peak-ewma\"", "pool web: balance least-request -> peak-ewma"),
     ("pool.web", "slow_start", "\"7s\"", "pool web: slow_start 30s -> 7s"),
     ("pool.web", "min_healthy", "0", "pool web: min_healthy 1 -> 0"),
@@ -206,4 +236,27 @@ fn each_setting_of_a_virtual_ip() {
         assert_eq!(lines, [expected], "{more}");
     }
     assert_eq!(diff(&parsed(&format!("{VIP}version = 3\nauth = {{ key_file = \"/k\" }}\n")), &parsed(VIP)).len(), 2, "key file and window");
+}
+
+/// No setting of an alarm or of scaling changes without a line.
+#[test]
+fn scaling_line_by_line() {
+    let example = std::fs::read_to_string(support::repository().join("examples/full.toml")).unwrap();
+    let old = parsed(&example);
+    for (from, to, expected) in [
+        ("value     = 60.0", "value = 61", "pool batch: scaling.target cpu 60 over 10s, tolerance 10 % -> cpu 61 over 10s, tolerance 10 %"),
+        ("above      = 70.0", "above = 71", "alarm batch-busy: threshold above 70 -> above 71"),
+        (
+            "duration  = \"8h\"",
+            "duration = \"9h\"",
+            "alarm batch-busy: mute 0 22 * * * Europe/Berlin for 8h -> 0 22 * * * Europe/Berlin for 9h",
+        ),
+        ("batch           = 1", "batch = 2", "pool batch: scaling.refresh.batch 1 -> 2"),
+        ("query      = \"sum(", "query = \"max(", "metric jobs: query sum(rate(jobs_total[1m])) -> max(rate(jobs_total[1m]))"),
+    ] {
+        let text = example.replacen(from, to, 1);
+        assert_ne!(text, example, "{from}");
+        let lines: Vec<String> = diff(&old, &parsed(&text)).iter().map(ToString::to_string).collect();
+        assert_eq!(lines, [expected]);
+    }
 }

@@ -87,7 +87,9 @@ fn the_parser_reads_every_key_of_the_schema() {
     let lines: Vec<&str> = text.lines().collect();
     let mut read = BTreeSet::new();
     for (index, line) in lines.iter().enumerate() {
-        let Some((key, _)) = line.split_once('=').filter(|(key, _)| key.trim_end().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+        let Some((key, _)) = line
+            .split_once('=')
+            .filter(|(key, _)| key.trim_end().bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'))
         else {
             continue;
         };

@@ -108,7 +108,7 @@ impl Client {
         timeout: Duration,
     ) -> Result<T, ClientError> {
         let unreachable = |error: ureq::Error| ClientError::Unreachable { url: self.base.clone(), reason: error.to_string() };
-        let wants_body = method == Method::POST || method == Method::PATCH;
+        let wants_body = method == Method::POST || method == Method::PATCH || method == Method::PUT;
         let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base)).header(header::ACCEPT, "application/json");
         request = request.header(USER_HEADER, &self.user);
         if let Some(token) = &self.token {

@@ -30,6 +30,8 @@ pub enum EventKind {
     Machines(RoomEvent),
     /// Something that was asked of machines has ended.
     Acted(MachineEvent),
+    /// With an alarm, or the scaling of a pool.
+    Scaling(ScalingEvent),
 }
 
 /// What somebody asked of machines, and what came of it.
@@ -52,6 +54,96 @@ pub enum MachineEvent {
         error: Option<String>,
         /// How long it took, from when it was asked.
         seconds: f64,
+    },
+}
+
+/// What happens with alarms and scaling.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum ScalingEvent {
+    /// An alarm is in another state.
+    AlarmChanged {
+        /// Alarm.
+        alarm: Arc<str>,
+        /// `info`, `warning` or `critical`.
+        severity: &'static str,
+        /// `ok`, `alarm` or `insufficient-data`.
+        from: &'static str,
+        /// The same.
+        to: &'static str,
+        /// Why, in words.
+        reason: String,
+        /// The data points that caused it, oldest first: seconds since 1970, and the value; null where it is missing.
+        points: Vec<(f64, Option<f64>)>,
+        /// Channels that are to be told.
+        notify: Vec<String>,
+        /// It is muted or suppressed: nobody is called.
+        quiet: bool,
+    },
+    /// Somebody has seen an alarm.
+    AlarmAcknowledged {
+        /// Alarm.
+        alarm: Arc<str>,
+        /// Who.
+        by: String,
+        /// What they said.
+        comment: String,
+    },
+    /// The program of an alarm that repairs was run.
+    AlarmRecovery {
+        /// Alarm.
+        alarm: Arc<str>,
+        /// Why it failed; absent: it worked.
+        error: Option<String>,
+    },
+    /// A pool wants another number of machines.
+    ScalingDecided {
+        /// Pool.
+        pool: Arc<str>,
+        /// Before.
+        from: u32,
+        /// After.
+        to: u32,
+        /// Why, in words.
+        reason: String,
+        /// What each policy wanted.
+        wishes: Vec<String>,
+        /// It is only shown: `mode = "recommend"`.
+        recommended: bool,
+    },
+    /// A step was carried out, or failed.
+    ScalingStep {
+        /// Pool.
+        pool: Arc<str>,
+        /// The step, in words.
+        step: String,
+        /// How long it took.
+        took_ms: u64,
+        /// Why it failed; absent: it worked.
+        error: Option<String>,
+    },
+    /// Launches fail again and again.
+    ScalingLaunchesFail {
+        /// Pool.
+        pool: Arc<str>,
+        /// In a row.
+        failures: u32,
+        /// What the last one said.
+        reason: String,
+    },
+    /// Something is wanted and cannot be.
+    ScalingRefused {
+        /// Pool.
+        pool: Arc<str>,
+        /// Why, with each constraint.
+        reason: String,
+    },
+    /// Something else worth saying: an operator's wish, a refresh.
+    ScalingNotice {
+        /// Pool.
+        pool: Arc<str>,
+        /// In words.
+        text: String,
     },
 }
 
@@ -113,6 +205,12 @@ impl From<RoomEvent> for EventKind {
 impl From<MachineEvent> for EventKind {
     fn from(kind: MachineEvent) -> EventKind {
         EventKind::Acted(kind)
+    }
+}
+
+impl From<ScalingEvent> for EventKind {
+    fn from(kind: ScalingEvent) -> EventKind {
+        EventKind::Scaling(kind)
     }
 }
 

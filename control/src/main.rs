@@ -22,6 +22,7 @@ pub mod node;
 mod overlay;
 mod render;
 mod run;
+mod scaling;
 mod state;
 mod sys;
 mod systemd;

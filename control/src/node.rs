@@ -42,6 +42,7 @@ use crate::access_log::AccessLog;
 use crate::event::{self, Event};
 use crate::machines::Machines;
 use crate::overlay::{Overlay, Refusal};
+use crate::scaling::{SavedScaling, Scaler};
 use crate::state::{RawOverlay, Saved, StateDir};
 use crate::systemd;
 use crate::upgrade::{self, Header, Launch};
@@ -144,6 +145,7 @@ struct Inner {
     /// Our end of a handover under way; shutting it down ends the handover.
     handover: Mutex<Option<UnixStream>>,
     machines: Machines,
+    scaler: Scaler,
 }
 
 /// What only the writer knows.
@@ -254,6 +256,18 @@ impl Node {
         &self.inner.machines
     }
 
+    /// Alarms and scaling.
+    pub(crate) fn scaler(&self) -> &Scaler {
+        &self.inner.scaler
+    }
+
+    /// Keeps what alarms and scaling know over a restart. Blocks.
+    pub(crate) fn save_scaling(&self, saved: &SavedScaling) {
+        if let Err(error) = self.inner.state.save_scaling(saved) {
+            warn!(%error, "states of alarms are not kept");
+        }
+    }
+
     /// What is still open.
     pub fn drain_progress(&self) -> DrainProgress {
         self.inner.with_plane(DataPlane::drain_progress).unwrap_or_default()
@@ -340,9 +354,10 @@ impl Node {
         &self,
         interval: std::time::Duration,
         limit: std::time::Duration,
+        prepare: impl FnOnce() + Send + 'static,
         tell: impl FnMut(Vitality) + Send + 'static,
     ) -> Option<Watch> {
-        let watch = self.inner.with_plane(|plane| plane.watch(interval, limit, tell))?;
+        let watch = self.inner.with_plane(|plane| plane.watch(interval, limit, prepare, tell))?;
         watch.inspect_err(|error| warn!(%error, "the data plane cannot be watched")).ok()
     }
 
@@ -373,6 +388,11 @@ impl Node {
             Machines::start(&writer.effective, parts.launch.program())
         };
         let room_events = machines.events();
+        let saved = parts.state.load_scaling().unwrap_or_else(|error| {
+            warn!("{error}: alarms begin anew");
+            SavedScaling::default()
+        });
+        let scaler = Scaler::restored(saved, &writer.effective);
         let director = parts.plane.director().clone();
         let events = director.events();
         let inner = Inner {
@@ -394,6 +414,7 @@ impl Node {
             upgrading: AtomicBool::new(false),
             handover: Mutex::default(),
             machines,
+            scaler,
         };
         let node = Node { inner: Arc::new(inner) };
         node.inner.runtime.spawn(events::pump(node.clone(), events));

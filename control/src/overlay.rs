@@ -341,6 +341,7 @@ mod tests {
             limits: PoolLimits::default(),
             health: None,
             ejection: None,
+            scaling: None,
         };
         Config {
             node: Node {
@@ -356,6 +357,8 @@ mod tests {
             vips: BTreeMap::new(),
             hosts: BTreeMap::new(),
             templates: BTreeMap::new(),
+            metrics: BTreeMap::new(),
+            alarms: BTreeMap::new(),
             listeners: BTreeMap::new(),
             pools: pools.iter().map(|(name, text)| (PoolName::from(*name), Arc::new(pool(name, text)))).collect(),
         }

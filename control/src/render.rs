@@ -1,6 +1,8 @@
 //! What the commands print for people: tables, event lines, sums. Pure: values in, text out.
 
 mod machines;
+mod replay;
+mod scaling;
 mod vip;
 
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +14,8 @@ use serde_json::Value;
 use crate::api::model::*;
 
 pub(crate) use machines::{fleet, machine};
+pub(crate) use replay::{replay, replay_svg};
+pub(crate) use scaling::{alarm, alarms, scaled, scaling};
 pub(crate) use vip::{vip, vips};
 
 /// Where the text goes.

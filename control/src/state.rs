@@ -1,6 +1,7 @@
-//! What the node keeps in `state_dir`: the overlay and the last verdicts.
+//! What the node keeps in `state_dir`: the overlay, the last verdicts, and the states of alarms.
 //!
 //! - `overlay.json`: run-time changes, written with each change.
+//! - `scaling.json`: states of alarms, and what belongs to scaled pools, written when it changes.
 //! - `verdicts.json`: health verdicts and counters, written at the end, so that a restart does not begin blind.
 //!
 //! A file is written aside, flushed and renamed, so a reader sees the old or the new one and never half of either. A file that cannot be
@@ -20,6 +21,7 @@ use weir_config::{AdminState, EndpointAddress, Host, PoolName, Weight};
 use weir_lb::director::SavedVerdict;
 
 use crate::overlay::{ENTRIES_MAX, Entry, Over, Overlay};
+use crate::scaling::SavedScaling;
 
 /// The version of both files' formats.
 const FORMAT: u32 = 1;
@@ -30,6 +32,7 @@ const VERDICTS_AGE_MAX: Duration = Duration::from_secs(300);
 
 const OVERLAY: &str = "overlay.json";
 const VERDICTS: &str = "verdicts.json";
+const SCALING: &str = "scaling.json";
 
 /// The folder.
 #[derive(Clone, Debug)]
@@ -124,6 +127,16 @@ impl StateDir {
     pub(crate) fn save_saved(&self, saved: &Saved, now: SystemTime) -> Result<(), StateError> {
         let Saved { verdicts, revision, last_event } = saved.clone();
         self.save(VERDICTS, &RawSaved { version: FORMAT, saved_at: unix_seconds(now), revision, last_event, verdicts })
+    }
+
+    /// What alarms and scaling know; nothing where there is none.
+    pub(crate) fn load_scaling(&self) -> Result<SavedScaling, StateError> {
+        Ok(self.load(SCALING)?.unwrap_or_default())
+    }
+
+    /// Writes what alarms and scaling know.
+    pub(crate) fn save_scaling(&self, saved: &SavedScaling) -> Result<(), StateError> {
+        self.save(SCALING, saved)
     }
 
     fn load<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, StateError> {

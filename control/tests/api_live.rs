@@ -370,10 +370,12 @@ fn what_is_documented_is_there() {
     assert_eq!(document, checked_in);
     for (path, item) in document["paths"].as_object().expect("paths") {
         if item["get"].is_object() {
-            let path = path.replace("{pool}", "spare").replace("{endpoint}", "127.0.0.1:9");
-            // This node has neither virtual IPs nor machines, so nothing of that name is there; but the path is.
-            let nothing =
-                path.replace("{vip}", "nothing").replace("{machine}", "nothing").replace("{id}", "0").replace("{host}", "nothing");
+            let path =
+                path.replace("/v1/scaling/{pool}", "/v1/scaling/{scaled}").replace("{pool}", "spare").replace("{endpoint}", "127.0.0.1:9");
+            // This node has neither virtual IPs, machines, alarms nor scaled pools, so nothing of that name is there; but the path is.
+            let nothing = ["{vip}", "{machine}", "{alarm}", "{scaled}", "{host}"]
+                .iter()
+                .fold(path.replace("{id}", "0"), |path, name| path.replace(name, "nothing"));
             let (status, head, _) = node.raw("GET", &nothing, &[], "");
             let is_refusal = status == 404 && nothing != path && head.contains("application/problem+json");
             assert!(status == 200 || is_refusal, "{nothing}: {status}");

@@ -13,8 +13,10 @@ use std::process::Output;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use link::hang::{Hang, hang, thread_named};
 use link::net::{Lab, until};
 use link::node::Program;
+use link::sniff::Sniffer;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -212,6 +214,26 @@ fn a_stop_and_an_upgrade_are_not_noticed() {
 }
 
 #[test]
+fn an_upgraded_node_stops_unnoticed() {
+    let mut site = Site::pair("");
+    site.ok("a", &["upgrade"]);
+    until("the new process is master", PATIENCE, || site.router("a")["state"] == "master" && site.transitions("a") == 2);
+    until("it knows the other node", PATIENCE, || site.router("a")["peers"].as_array().is_some_and(|peers| !peers.is_empty()));
+    // The process that was started here is gone; its successor is found by where it lives.
+    let stop = || {
+        let pids = link::net::run(&format!("ip netns pids {}", site.lab.space("a")));
+        let of_weir = |pid: &&str| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains("run\0--config"));
+        for pid in pids.split_whitespace().filter(of_weir).filter_map(|pid| pid.parse().ok()).filter_map(rustix::process::Pid::from_raw) {
+            rustix::process::kill_process(pid, Signal::TERM).expect("it runs");
+        }
+        site.wait_master("b");
+        until("a ends", PATIENCE, || !site.weir("a", &["status"]).status.success());
+    };
+    site.unnoticed(stop);
+    site.nodes.remove("a");
+}
+
+#[test]
 fn a_dead_master_takes_its_address_with_it() {
     let mut site = Site::pair("");
     assert!(site.lab.has("a", "10.9.0.100"));
@@ -221,6 +243,36 @@ fn a_dead_master_takes_its_address_with_it() {
     let answered = Lab::inside(&site.lab.space("c"), || ask(VIP.parse().expect("an address")));
     assert_eq!(answered, Ok(()));
     assert!(site.router("b")["why"].as_str().is_some_and(|why| !why.is_empty()));
+}
+
+/// Half a second is what a question to a worker may take unanswered; what is stuck is found long before.
+#[test]
+fn a_worker_that_hangs_is_not_waited_for() {
+    for how in [Hang::Stopped, Hang::Spinning] {
+        let site = Site::pair("advertisement_interval = \"1s\"");
+        let port = Sniffer::new(&site.lab, "b");
+        let worker = thread_named(site.nodes["a"].pid(), "weir-worker-0").expect("it has one worker");
+        let mut taken = Duration::MAX;
+        let load = || {
+            let hanging = hang(worker, how);
+            let new = port.wait_advert("b takes over", hanging.since, PATIENCE, |advert| {
+                advert.source == std::net::IpAddr::from([10, 9, 0, 2]) && advert.priority > 0
+            });
+            taken = new.at - hanging.since;
+            if how == Hang::Stopped {
+                site.wait_master("b");
+                drop(hanging);
+                // It is well again, and ranks above.
+                site.wait_master("a");
+            }
+        };
+        // Who was connected to it may fail.
+        site.under_load(load);
+        println!("{how:?}: the new master's first advertisement {taken:?} after the hang");
+        assert!(taken < Duration::from_millis(250), "{how:?}: {taken:?}");
+        let why = site.ok("a", &["events"]);
+        assert!(why.contains("worker 0 of the data plane does not answer"), "{why}");
+    }
 }
 
 #[test]

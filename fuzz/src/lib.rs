@@ -5,11 +5,13 @@
 //! and both must agree on where the message ends.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::LazyLock;
 
-use weir_config::{ForwardHeaders, HttpLimits};
+use weir_config::{Config, ForwardHeaders, HttpLimits, Protocol};
 use weir_lb::http1::request::{self, Method};
 use weir_lb::http1::response::{self, Asked, Framing};
 use weir_lb::http1::{Body, Bounds, Scanner};
+use weir_lb::route::{self, Question};
 
 /// More than any rewritten head of an accepted one can be.
 const WIDE: Bounds = Bounds { head_bytes_max: 1 << 20, line_bytes_max: 1 << 20, headers_max: 1000 };
@@ -120,6 +122,7 @@ pub fn request_head(data: &[u8]) {
         forwarded: options & 2 != 0,
         via: options & 4 != 0,
         request_id: (options & 8 == 0).then(|| "x-request-id".to_owned()),
+        trusted: Vec::new(),
     };
     let forward = request::Forward {
         headers: &headers,
@@ -127,6 +130,7 @@ pub fn request_head(data: &[u8]) {
         scheme: "http",
         node: "weir",
         request_id: 7,
+        trusted: false,
     };
     let mut out = Vec::new();
     let Ok(read) = request::parse(data, head_len, &forward, &mut out) else { return };
@@ -275,6 +279,67 @@ pub fn chunked(data: &[u8]) {
     assert_eq!(length, consumed, "{}", shown());
     let (again, framed_length) = unchunk(&framed).unwrap_or_else(|| panic!("passed on unreadable: {}", shown()));
     assert_eq!((&again, framed_length), (&content, framed.len()), "{}", shown());
+}
+
+/// One route for each kind of condition.
+const ROUTES: &str = r#"
+[listener.a]
+bind = "127.0.0.1:80"
+[[listener.a.route]]
+host = ["a.test", "*.b.test", "[::1]"]
+path = "/v1/"
+pool = "p"
+[[listener.a.route]]
+path_exact = "/x"
+method = "PUT"
+pool = "p"
+[[listener.a.route]]
+path_regex = "/u/[0-9]+(/.*)?"
+pool = "p"
+[[listener.a.route]]
+header = [{ name = "x-beta", value = "1" }, { name = "x-no", present = false }]
+pool = "p"
+[[listener.a.route]]
+cookie = [{ name = "g", regex = "b.*" }]
+pool = "p"
+[[listener.a.route]]
+query = [{ name = "d", value = "a b" }]
+pool = "p"
+[[listener.a.route]]
+source = "10.0.0.0/8"
+sni = "*.b.test"
+pool = "p"
+[pool.p]
+"#;
+
+/// The first byte chooses whether ambiguous paths are kept, the client and its TLS name; the rest is a request's head. What is found by table must
+/// be what is found by looking at one route after the other, and a path has one spelling.
+pub fn route(data: &[u8]) {
+    static CONFIGS: LazyLock<[Config; 2]> = LazyLock::new(|| {
+        let keeping = ROUTES.replace("bind", "ambiguous_paths = \"keep\"\nbind");
+        [ROUTES, &keeping].map(|text| weir_config::parse(text, "routes").expect("it is right"))
+    });
+    let Some((options, head)) = data.split_first() else { return };
+    let listener = &CONFIGS[usize::from(options & 1)].listeners[&"a".into()];
+    let Protocol::Http(http) = &listener.protocol else { return };
+    let source = IpAddr::V4(if options & 2 == 0 { Ipv4Addr::new(10, 1, 2, 3) } else { Ipv4Addr::LOCALHOST });
+    let server_name = (options & 4 == 0).then_some("x.b.test");
+    let Ok(told) = route::explain(http, &Question { head, scheme: "http", source, server_name }) else { return };
+    let shown = || format!("{}: {told:?}", head.escape_ascii());
+    for (number, route) in told.routes.iter().enumerate() {
+        match &route.miss {
+            None => assert_eq!(told.taken, Some(number), "{}", shown()),
+            Some(miss) => assert!(!miss.starts_with("another"), "{}", shown()),
+        }
+    }
+    assert!(told.taken.is_some_and(|taken| taken + 1 == told.routes.len()) || told.routes.len() == http.routes.len(), "{}", shown());
+    let path = told.path.as_bytes();
+    assert!(path.is_empty() || path.starts_with(b"/"), "{}", shown());
+    for segment in path.split(|byte| *byte == b'/') {
+        assert!(segment != b"." && segment != b"..", "{}", shown());
+    }
+    let again = weir_config::normal_path(path, options & 1 == 1).unwrap_or_else(|error| panic!("{error}: {}", shown()));
+    assert_eq!(&*again, path, "{}", shown());
 }
 
 /// Any text at all: errors, not panics; and what is accepted is accepted again.

@@ -261,6 +261,22 @@ async fn of_master(shared: &Arc<Shared>, template: &Arc<Template>, master: &str,
     }
 }
 
+/// An earlier base of the same template, for as long as a host has it. Of the same kind as the content now: only that tells how to read it.
+pub(crate) async fn earlier(shared: &Arc<Shared>, now: Source, base: &str) -> Result<Source, HypervisorError> {
+    let template = now.base.template.clone();
+    let name: BaseName = base.parse().map_err(|()| wrong(&template, format!("{base} is not the name of a base")))?;
+    if name.template != template {
+        return Err(wrong(&template, format!("{name} is a base of template {}", name.template)));
+    }
+    for host in shared.hosts().iter().filter(|host| host.is_up()) {
+        if is_sealed(host, &name).await? {
+            let file = kept_copy(shared, &name);
+            return Ok(Source { file: file.exists().then_some(file), base: name, ..now });
+        }
+    }
+    Err(wrong(&template, format!("no host has {name} any more; restore that content in the template and refresh again")))
+}
+
 fn kept_copy(shared: &Shared, base: &BaseName) -> PathBuf {
     shared.images.join(base.volume())
 }

@@ -462,6 +462,15 @@ impl Hypervisor for Fleet {
         })
     }
 
+    fn label(&self, machine: &str, generation: u64, labels: BTreeMap<String, Option<String>>) -> Pending<()> {
+        let (shared, machine) = (self.shared.clone(), machine.to_owned());
+        Box::pin(async move {
+            let (_, found, _) = shared.find_ours(&machine)?;
+            let lanes = shared.lanes.clone();
+            lanes.run(&found.id.clone(), async move { verbs::label(&shared, &found.id, generation, labels).await }).await
+        })
+    }
+
     fn console(&self, machine: &str, bytes_max: u64) -> Pending<Vec<u8>> {
         let (shared, machine) = (self.shared.clone(), machine.to_owned());
         Box::pin(async move {

@@ -28,7 +28,8 @@ use crate::metadata::{Metadata, Phase, Role};
 use crate::names::{MachineId, MachineName, random_mac};
 use crate::protocol::{Answer, FaultKind, PowerAct, Request};
 use crate::spec::{CloneSpec, Progress, RoomView, WaitFor, WarmUse};
-use crate::view::{MachineView, unix_s};
+use crate::verbs::{power, set_clock};
+use crate::view::{MachineState, MachineView, unix_s};
 use crate::{detect, ready, remove, warm};
 
 /// What an overlay needs at the start: its tables, and what a boot writes.
@@ -60,7 +61,7 @@ async fn find_or_make(
 ) -> Result<MachineView, HypervisorError> {
     let began = Instant::now();
     if let Some(machine) = already_there(shared, &spec).await? {
-        return Ok(machine);
+        return go_on(shared, template, &spec, machine, progress).await;
     }
     if spec.warm != WarmUse::Never
         && let Some(machine) = warm::take(shared, template, &spec, progress).await?
@@ -87,6 +88,30 @@ fn tell_made(shared: &Shared, machine: &MachineView, from_warm: bool, began: Ins
         from_warm,
         seconds: began.elapsed().as_secs_f64(),
     });
+}
+
+/// What an earlier call with the same name may have left undone: a warm clone that is still frozen, an address that nobody asked for. What is
+/// there is never removed for it.
+async fn go_on(
+    shared: &Arc<Shared>,
+    template: &Arc<Template>,
+    spec: &CloneSpec,
+    machine: MachineView,
+    progress: &Progress,
+) -> Result<MachineView, HypervisorError> {
+    let host = shared.host(&machine.host.as_str().into())?;
+    if machine.state == MachineState::Paused {
+        progress.step(format!("resuming {} on {}", machine.name, host.name));
+        power(&host, &machine.id, PowerAct::Resume).await?;
+        set_clock(&host, &machine.id).await;
+        host.look().await?;
+    }
+    if spec.wait == WaitFor::Ready {
+        let name: MachineName = machine.name.parse().map_err(HypervisorError::Conflict)?;
+        let mac = machine.mac.clone().unwrap_or_default();
+        ready::ready(&host, template, &name, &machine.id, &mac, machine.address, progress).await?;
+    }
+    Ok(shared.machine_view(&machine.id).unwrap_or(machine))
 }
 
 /// The machine that an earlier call with the same name made. What it left half-made is removed.
@@ -206,6 +231,10 @@ pub(crate) async fn make(
 ) -> Result<MachineView, HypervisorError> {
     let began = Instant::now();
     let source = base::source(shared, template, progress).await?;
+    let source = match &spec.base {
+        Some(base) => base::earlier(shared, source, base).await?,
+        None => source,
+    };
     let want = want(template, Some(&source));
     if template.disk.is_some_and(|disk| disk < source.capacity) {
         let why = format!("`disk` is smaller than the base, which has {} bytes", source.capacity);

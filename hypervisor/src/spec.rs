@@ -34,8 +34,8 @@ pub trait Hypervisor: Send + Sync + 'static {
     fn room(&self, template: &TemplateName) -> Result<Vec<RoomView>, HypervisorError>;
     /// Where a clone would go; what is missing is in the error.
     fn plan_clone(&self, spec: &CloneSpec) -> Result<HostName, HypervisorError>;
-    /// Makes a machine, or takes a warm one. Asked again with the same name, it returns the machine that is there; refused when that is of
-    /// a later generation.
+    /// Makes a machine, or takes a warm one. Asked again with the same name, it goes on with the machine that is there, thaws it and waits for
+    /// it as wished; refused when that is of a later generation.
     fn clone_machine(&self, spec: CloneSpec, progress: Progress) -> Pending<MachineView>;
     /// Changes a machine's power, or removes it. A machine that is not ours is only looked at.
     fn act(&self, machine: &str, verb: Verb, progress: Progress) -> Pending<()>;
@@ -43,6 +43,9 @@ pub trait Hypervisor: Send + Sync + 'static {
     /// that belongs to it. One that is gone already is a success, as far as every host answers. Refused when a later generation has
     /// touched it.
     fn retire(&self, machine: &str, generation: u64, patience: Duration, progress: Progress) -> Pending<()>;
+    /// Sets labels of a machine, or takes them away: so that whoever looks at its host later knows. Refused when a later generation has
+    /// touched it.
+    fn label(&self, machine: &str, generation: u64, labels: BTreeMap<String, Option<String>>) -> Pending<()>;
     /// The end of what the machine wrote to its console.
     fn console(&self, machine: &str, bytes_max: u64) -> Pending<Vec<u8>>;
     /// A picture of its screen, with its MIME type.
@@ -76,6 +79,8 @@ pub struct CloneSpec {
     pub generation: u64,
     /// Labels it gets.
     pub labels: BTreeMap<String, String>,
+    /// From this base, which a host still has, instead of the template's content as it is now: to go back.
+    pub base: Option<String>,
     /// Whether a warm clone is taken. It keeps its own name; the wanted one is its claim.
     pub warm: WarmUse,
     /// What is waited for.
@@ -93,6 +98,7 @@ impl CloneSpec {
             slot: None,
             generation: 0,
             labels: BTreeMap::new(),
+            base: None,
             warm: WarmUse::First,
             wait: WaitFor::Ready,
         }

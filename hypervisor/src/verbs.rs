@@ -75,6 +75,33 @@ pub(crate) async fn retire(shared: &Arc<Shared>, id: &MachineId, patience: Durat
     remove::remove(shared, &host, id).await
 }
 
+/// Writes labels into a machine's metadata. What would break the metadata's own notation is refused.
+pub(crate) async fn label(
+    shared: &Arc<Shared>,
+    id: &MachineId,
+    generation: u64,
+    labels: std::collections::BTreeMap<String, Option<String>>,
+) -> Result<(), HypervisorError> {
+    let (host, found, metadata) = shared.find_ours(&id.0)?;
+    if metadata.generation > generation {
+        return Err(crate::make::outdated(&found, &metadata, generation));
+    }
+    let mut metadata = (*metadata).clone();
+    for (key, value) in labels {
+        let good =
+            |text: &str| !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-/:".contains(&b));
+        if !good(&key) || value.as_deref().is_some_and(|value| !good(value)) {
+            return Err(HypervisorError::Conflict(format!("{key:?} with {value:?} is not a label")));
+        }
+        match value {
+            Some(value) => _ = metadata.labels.insert(key, value),
+            None => _ = metadata.labels.remove(&key),
+        }
+    }
+    metadata.generation = generation;
+    write_metadata(&host, id, &metadata).await
+}
+
 pub(crate) async fn power(host: &Host, id: &MachineId, act: PowerAct) -> Result<(), HypervisorError> {
     let request = Request::Power { uuid: id.0.to_string(), act };
     let limit = if act == PowerAct::Save { LONG_STEP_MAX } else { SLOW_STEP_MAX };

@@ -24,8 +24,8 @@ pub struct Record<'a> {
     pub host: &'a [u8],
     /// Target as sent, bytes from outside.
     pub target: &'a [u8],
-    /// 0 or 1: the minor version of HTTP/1.
-    pub http_minor: u8,
+    /// What the client spoke.
+    pub version: Version,
     /// Status sent to the client; 0 when none was.
     pub status: u16,
     /// Request id; may be empty.
@@ -50,6 +50,17 @@ pub struct Record<'a> {
     pub reused: bool,
     /// Why it ended.
     pub cause: Cause,
+}
+
+/// A version of HTTP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Version {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+    /// HTTP/2
+    Http2,
 }
 
 /// The most of a request target that is logged, in bytes.
@@ -87,10 +98,11 @@ pub fn write_json(record: &Record<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"path\":");
     write_string(record.target, TARGET_BYTES_MAX, out);
     out.extend_from_slice(b",\"http\":");
-    out.extend_from_slice(match (record.method.is_empty(), record.http_minor) {
-        (true, _) => b"null",
-        (false, 0) => b"\"1.0\"",
-        (false, _) => b"\"1.1\"",
+    out.extend_from_slice(match (record.method.is_empty(), record.version) {
+        (true, _) => &b"null"[..],
+        (false, Version::Http10) => b"\"1.0\"",
+        (false, Version::Http11) => b"\"1.1\"",
+        (false, Version::Http2) => b"\"2\"",
     });
     out.extend_from_slice(b",\"status\":");
     write_number(record.status, out);
@@ -144,7 +156,11 @@ pub fn write_text(record: &Record<'_>, out: &mut Vec<u8>) {
         write_or_dash(record.host, out);
         out.push(b' ');
         write_escaped(record.target, TARGET_BYTES_MAX, out);
-        out.extend_from_slice(if record.http_minor == 0 { b" HTTP/1.0" } else { b" HTTP/1.1" });
+        out.extend_from_slice(match record.version {
+            Version::Http10 => b" HTTP/1.0",
+            Version::Http11 => b" HTTP/1.1",
+            Version::Http2 => b" HTTP/2",
+        });
     }
     out.extend_from_slice(b"\" ");
     write_number(record.status, out);
@@ -364,7 +380,7 @@ mod tests {
             method: b"GET",
             host: b"example.com",
             target: b"/a?b=c",
-            http_minor: 1,
+            version: Version::Http11,
             status: 200,
             request_id: b"id-1",
             user_agent: b"curl/8",

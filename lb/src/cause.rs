@@ -46,6 +46,10 @@ pub enum Cause {
     Drained,
     /// A limit of this process was hit, such as file descriptors (503).
     Overload,
+    /// More requests than a rate limit allows (429).
+    RateLimited,
+    /// The client's address may not connect to the listener. The connection is closed without an answer.
+    Denied,
 }
 
 /// Who is to blame for an end.
@@ -63,7 +67,7 @@ pub enum Fault {
 
 impl Cause {
     /// How many there are.
-    pub const COUNT: usize = 21;
+    pub const COUNT: usize = 23;
 
     /// All of them, in order.
     pub const ALL: [Cause; Cause::COUNT] = [
@@ -88,6 +92,8 @@ impl Cause {
         Cause::TunnelIdle,
         Cause::Drained,
         Cause::Overload,
+        Cause::RateLimited,
+        Cause::Denied,
     ];
 
     /// The word used in logs and metrics.
@@ -114,6 +120,8 @@ impl Cause {
             Cause::TunnelIdle => "tunnel-idle",
             Cause::Drained => "drained",
             Cause::Overload => "overload",
+            Cause::RateLimited => "rate-limited",
+            Cause::Denied => "denied",
         }
     }
 
@@ -126,6 +134,8 @@ impl Cause {
             Cause::HeadTimeout | Cause::ClientIdle => 408,
             Cause::BodyTooLarge => 413,
             Cause::HeadTooLarge => 431,
+            Cause::RateLimited => 429,
+            Cause::Denied => 403,
             Cause::EndpointClosed | Cause::ReusedClosed | Cause::BadResponse => 502,
             Cause::NoEndpoint | Cause::QueueFull | Cause::ConnectFailed | Cause::Drained | Cause::Overload => 503,
             Cause::ConnectTimeout | Cause::FirstByteTimeout | Cause::EndpointIdle | Cause::TotalTimeout | Cause::TunnelIdle => 504,
@@ -141,7 +151,9 @@ impl Cause {
             | Cause::BodyTooLarge
             | Cause::HeadTimeout
             | Cause::ClientIdle
-            | Cause::ClientClosed => Fault::Client,
+            | Cause::ClientClosed
+            | Cause::RateLimited
+            | Cause::Denied => Fault::Client,
             Cause::ConnectFailed
             | Cause::ConnectTimeout
             | Cause::EndpointClosed

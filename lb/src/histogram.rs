@@ -100,6 +100,16 @@ impl Distribution {
         below.wrapping_add((u128::from(self.buckets[last]) * reached / u128::from(width(last))) as u64)
     }
 
+    /// What came since an earlier copy of the same histograms.
+    pub fn since(&self, earlier: &Distribution) -> Distribution {
+        let mut rest = self.clone();
+        for (now, before) in rest.buckets.iter_mut().zip(&earlier.buckets) {
+            *now = now.wrapping_sub(*before);
+        }
+        rest.sum = rest.sum.wrapping_sub(earlier.sum);
+        rest
+    }
+
     /// Adds the values of another distribution.
     pub fn merge(&mut self, other: &Distribution) {
         for (sum, n) in self.buckets.iter_mut().zip(&other.buckets) {
@@ -227,5 +237,6 @@ mod tests {
         let mut left = distribution(&[1, 20, 300]);
         left.merge(&distribution(&[4_000, 50_000]));
         assert_eq!(left, distribution(&[1, 20, 300, 4_000, 50_000]));
+        assert_eq!(left.since(&distribution(&[1, 20, 300])), distribution(&[4_000, 50_000]));
     }
 }

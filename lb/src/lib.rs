@@ -10,7 +10,9 @@
 //! - [`health`]: verdicts, ejection, probe schedule (pure) and the prober (shell).
 //! - [`http1`]: HTTP/1.1 framing (pure): heads, bodies, forwarding.
 //! - [`snapshot`]: what the workers read. [`endpoint`]: what outlives a snapshot.
-//! - `route`: which pool takes a request (pure). [`udp`]: flows of datagrams (pure).
+//! - [`h2`]: HTTP/2 in terms of HTTP/1.1 (pure).
+//! - [`route`]: where a request goes (pure). [`udp`]: flows of datagrams (pure).
+//! - [`limit`]: rate limits (pure).
 //! - [`director`]: the one writer. [`shell`]: threads, sockets, bytes.
 //! - [`tls`]: certificates, tickets.
 //! - [`cause`]: why a request ended. [`stats`], [`histogram`]: counting. [`access_log`]: one line per request.
@@ -23,10 +25,12 @@ pub mod cause;
 pub mod director;
 pub mod endpoint;
 pub mod event;
+pub mod h2;
 pub mod health;
 pub mod histogram;
 pub mod http1;
-mod route;
+pub mod limit;
+pub mod route;
 pub mod shell;
 pub mod snapshot;
 pub mod stats;

@@ -6,6 +6,8 @@ use std::sync::atomic::AtomicU32;
 use weir_config::{Listener, ListenerName, Pool};
 
 use crate::balance::Selector;
+use crate::limit::Limiter;
+use crate::route::RouteTable;
 use crate::stats::{ListenerStats, PoolStats};
 
 /// Listeners, routes, pools, endpoints and selectors together. Built aside, swapped once, loaded once per request.
@@ -26,8 +28,10 @@ pub struct ListenerSnapshot {
     pub slot: u32,
     /// The settings.
     pub config: Arc<Listener>,
-    /// Pool slots of `config.protocol`'s routes, in the same order.
-    pub route_pools: Vec<u32>,
+    /// The routes, if there are any.
+    pub routes: Option<RouteTable>,
+    /// The rate limits, if there are any, in the order of the configuration.
+    pub limiters: Option<Arc<[Limiter]>>,
     /// Pool slot of the listener's own pool.
     pub pool: Option<u32>,
     /// Counters, kept over reloads.

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cause::Cause;
+use crate::h2::flood::Flood;
 use crate::histogram::{Distribution, Histogram};
 use crate::udp::UdpShard;
 
@@ -39,6 +40,8 @@ pub struct ListenerShard {
     pub responses: [AtomicU64; 5],
     /// TLS handshakes ended, by [`Handshake`].
     pub handshakes: [AtomicU64; Handshake::ALL.len()],
+    /// Connections over HTTP/2 that were given up, by [`Flood`].
+    pub http2_given_up: [AtomicU64; Flood::ALL.len()],
     /// Bytes read from clients.
     pub received_bytes: AtomicU64,
     /// Bytes written to clients.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::route::RouteStats;
 use crate::stats::{ListenerStats, PoolStats};
 
 /// Everything at one moment.
@@ -28,6 +29,8 @@ pub struct ListenerStatus {
     pub binds: Vec<std::net::SocketAddr>,
     /// Live counters.
     pub stats: Arc<ListenerStats>,
+    /// Those of its routes, in their order.
+    pub routes: Vec<Arc<RouteStats>>,
 }
 
 /// A pool at one moment.

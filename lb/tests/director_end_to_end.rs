@@ -38,6 +38,7 @@ fn pool(name: &str, endpoints: Vec<EndpointAddress>) -> Pool {
             port: None,
         }),
         ejection: Some(Ejection { time: 200 * MS, ..Ejection::default() }),
+        scaling: None,
     }
 }
 
@@ -56,6 +57,8 @@ fn config(pools: impl IntoIterator<Item = Pool>) -> Arc<Config> {
         vips: BTreeMap::new(),
         hosts: BTreeMap::new(),
         templates: BTreeMap::new(),
+        metrics: BTreeMap::new(),
+        alarms: BTreeMap::new(),
         listeners: BTreeMap::new(),
         pools: pools.into_iter().map(|pool| (pool.name.clone(), Arc::new(pool))).collect(),
     })

@@ -93,7 +93,7 @@ fn receive(bytes: Vec<u8>) -> Seen {
 }
 
 fn forward_request(message: &[u8], headers: &ForwardHeaders) -> Vec<u8> {
-    let forward = Forward { headers, client: IpAddr::V4(Ipv4Addr::LOCALHOST), scheme: "http", node: "lb-a", request_id: 1 };
+    let forward = Forward { headers, client: IpAddr::V4(Ipv4Addr::LOCALHOST), scheme: "http", node: "lb-a", request_id: 1, trusted: false };
     let len = Scanner::default().scan(message, &BOUNDS).expect("valid").expect("complete");
     let mut out = Vec::new();
     let mut request = request::parse(message, len, &forward, &mut out).expect("valid");
@@ -106,7 +106,7 @@ fn forward_request(message: &[u8], headers: &ForwardHeaders) -> Vec<u8> {
 
 #[test]
 fn requests_mean_the_same() {
-    let headers = ForwardHeaders { x_forwarded: false, forwarded: false, via: false, request_id: None };
+    let headers = ForwardHeaders { x_forwarded: false, forwarded: false, via: false, request_id: None, trusted: Vec::new() };
     let messages = [
         &b"GET http://a/x?y HTTP/1.1\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\nHost: a\r\nB: 2\r\nb: 1\r\n\r\n"[..],
         b"POST /l HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",

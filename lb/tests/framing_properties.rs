@@ -18,7 +18,7 @@ use weir_lb::http1::{Body, Bounds, HeadError, Scanner};
 
 const BOUNDS: Bounds = Bounds { head_bytes_max: 2048, line_bytes_max: 512, headers_max: 20 };
 static QUIET: LazyLock<ForwardHeaders> =
-    LazyLock::new(|| ForwardHeaders { x_forwarded: false, forwarded: false, via: false, request_id: None });
+    LazyLock::new(|| ForwardHeaders { x_forwarded: false, forwarded: false, via: false, request_id: None, trusted: Vec::new() });
 
 /// The same cases in each run; another seed is one environment variable away (`PROPTEST_RNG_SEED`).
 fn config(cases: u32) -> ProptestConfig {
@@ -186,7 +186,8 @@ fn scan(bytes: &[u8], split: usize) -> Result<Option<usize>, HeadError> {
 /// Scanned at every split, which must not matter, and parsed.
 fn read_request(bytes: &[u8]) -> Option<(Request, Vec<u8>)> {
     let len = scan_everywhere(bytes)?;
-    let forward = Forward { headers: &QUIET, client: IpAddr::V4(Ipv4Addr::LOCALHOST), scheme: "http", node: "n", request_id: 1 };
+    let forward =
+        Forward { headers: &QUIET, client: IpAddr::V4(Ipv4Addr::LOCALHOST), scheme: "http", node: "n", request_id: 1, trusted: false };
     let mut out = Vec::new();
     request::parse(bytes, len, &forward, &mut out).ok().map(|request| (request, out))
 }

@@ -50,6 +50,14 @@ const WORDS: &[&[u8]] = &[
     b"\xff",
     b"=",
     b"\"0s\"",
+    b"%2f",
+    b"%2E",
+    b"/../",
+    b"//",
+    b"/v1/",
+    b"?d=a%20b&",
+    b"x-beta: 1\r\n",
+    b"Cookie: g=b\r\n",
     b"[pool.web]\n",
     b"[[listener.web.route]]\n",
 ];
@@ -130,6 +138,11 @@ fn response_head() {
 #[test]
 fn chunked() {
     run("chunked", targets::chunked, MUTATIONS);
+}
+
+#[test]
+fn route() {
+    run("route", targets::route, MUTATIONS);
 }
 
 #[test]

@@ -182,9 +182,14 @@ fn only_an_address_that_moves_can_be_listened_on_before_it_is_here() {
     let vip = "[vip.a]\ninterface = \"lo\"\nrouter_id = 1\naddresses = [\"192.0.2.1/24\"]\n";
     let plane = DataPlane::start(config(&format!("{site}{vip}")), Options::default()).expect("it waits for the address");
     let (tell, told) = mpsc::channel();
-    let watch = plane.watch(Duration::from_millis(10), PATIENCE, move |vitality| {
-        let _ = tell.send(vitality);
-    });
+    let watch = plane.watch(
+        Duration::from_millis(10),
+        PATIENCE,
+        || {},
+        move |vitality| {
+            let _ = tell.send(vitality);
+        },
+    );
     let watch = watch.expect("a thread");
     assert_eq!(told.recv_timeout(PATIENCE), Ok(Vitality::Alive));
     plane.shutdown(Duration::ZERO);

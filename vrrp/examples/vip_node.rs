@@ -38,7 +38,8 @@ fn run() -> Result<(), Failure> {
     if words.iter().any(|word| word == "no-real-time") {
         options.real_time = false;
     }
-    let mut handle = start(options)?;
+    options.settings = words.iter().find_map(|word| word.strip_prefix("settings:")).map(Into::into);
+    let handle = start(options)?;
     let reports = handle.reports().ok_or("the reports were taken")?;
     let said = Arc::new(Mutex::new(()));
     let printing = said.clone();

@@ -1,7 +1,7 @@
-//! Our node beside Debian's keepalived on one link: {version 2, version 3 over IPv4, version 3 over IPv6} x {we are master, we are backup}
+//! Our node beside Debian's keepalived, FRR and itself on one link: {version 2, version 3 over IPv4, version 3 over IPv6} x {we are master, we are backup}
 //! x {start, priority 0, kill -9, cut link, partition and healing, preemption and none, equal priorities, reload}.
 //!
-//! As root, with `keepalived`, `nft` and `tshark`; `scripts/test` installs them.
+//! As root, with `keepalived`, `frr` and `nft`; `scripts/test` installs them.
 #![cfg(target_os = "linux")]
 
 #[allow(unreachable_pub)]
@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use support::frr::Frr;
 use support::keepalived::Keepalived;
 use support::net::Lab;
 use support::node::Program;
@@ -48,6 +49,7 @@ impl Protocol {
 enum Kind {
     Weir,
     Keepalived,
+    Frr,
 }
 
 struct Scene {
@@ -56,6 +58,11 @@ struct Scene {
     /// One on each host's port: what the host sends is seen even when the bridge drops it.
     ports: [Sniffer; 2],
     programs: [Option<Program>; 2],
+    kinds: [Option<Kind>; 2],
+    /// What each of our nodes was told.
+    words: [String; 2],
+    /// What FRR's daemons speak to.
+    zebras: [Option<Program>; 2],
 }
 
 const HOSTS: [&str; 2] = ["a", "b"];
@@ -64,7 +71,15 @@ impl Scene {
     fn new(protocol: Protocol) -> Scene {
         let lab = Lab::new(&HOSTS);
         let ports = HOSTS.map(|host| Sniffer::new(&lab, host));
-        Scene { protocol, lab, ports, programs: [None, None] }
+        Scene {
+            protocol,
+            lab,
+            ports,
+            programs: [None, None],
+            kinds: [None, None],
+            words: [String::new(), String::new()],
+            zebras: [None, None],
+        }
     }
 
     fn address(&self, host: usize) -> IpAddr {
@@ -88,11 +103,9 @@ impl Scene {
                 let list: String = addresses.iter().map(|address| format!(",address={address}")).collect();
                 let preempt = if preempt { "yes" } else { "no" };
                 let interval = interval.as_millis();
-                Program::weir(
-                    &self.lab,
-                    HOSTS[host],
-                    &[&format!("vrid=51,priority={priority},interval={interval},version={version},preempt={preempt}{list}")],
-                )
+                let words = format!("vrid=51,priority={priority},interval={interval},version={version},preempt={preempt}{list}");
+                self.words[host].clone_from(&words);
+                Program::weir(&self.lab, HOSTS[host], &[&words])
             }
             Kind::Keepalived => {
                 let v6 = matches!(self.protocol, Protocol::V6);
@@ -100,8 +113,15 @@ impl Scene {
                 let peer = Keepalived { version, v6, vrid: 51, priority, interval, preempt, addresses };
                 peer.start(&self.lab, HOSTS[host])
             }
+            Kind::Frr => {
+                let v6 = matches!(self.protocol, Protocol::V6);
+                let addresses = addresses.iter().map(|address| (*address).to_owned()).collect();
+                self.zebras[host].get_or_insert_with(|| Frr::zebra(&self.lab, HOSTS[host]));
+                Frr { version, v6, vrid: 51, priority, interval, preempt, addresses }.start(&self.lab, HOSTS[host])
+            }
         };
         self.programs[host] = Some(program);
+        self.kinds[host] = Some(kind);
     }
 
     /// Waits until a host advertises and the other one does not.
@@ -124,6 +144,10 @@ impl Scene {
             self.ports[other].adverts(began + self.protocol.interval()).into_iter().filter(|one| one.source == source).collect();
         assert!(wrong.is_empty(), "two masters: {wrong:?}");
         support::net::until("the master has the address", SLACK, || self.lab.has(HOSTS[host], self.virtual_address()));
+        // A backup of FRR has it on a device that carries nothing.
+        if self.kinds[other] == Some(Kind::Frr) {
+            return;
+        }
         support::net::until("the backup does not have it", SLACK, || !self.lab.has(HOSTS[other], self.virtual_address()));
     }
 
@@ -206,7 +230,8 @@ fn life(protocol: Protocol, high: Kind, low: Kind) {
 
     // kill -9 of everything: three intervals and the skew time.
     let at = scene.kill(first);
-    let last = scene.ports[first].last_advert().expect("it has spoken").at;
+    let spoken = scene.ports[first].adverts(at - 5 * interval).into_iter().rfind(|advert| advert.source == scene.address(first));
+    let last = spoken.expect("it has spoken").at;
     let taken = scene.wait_master(second, at, protocol.down(down));
     assert!(taken - last >= 2 * interval, "takeover {:?} after the last advertisement", taken - last);
 
@@ -243,9 +268,10 @@ fn life(protocol: Protocol, high: Kind, low: Kind) {
     let healed = Instant::now();
     scene.wait_master(first, healed, 2 * interval);
     std::thread::sleep(interval);
-    // A loser that spoke once more tells the winner that neighbours may have listened to it. One that heard the winner first is silent.
+    // A loser that spoke once more tells the winner that neighbours may have listened to it. One that heard the winner first is silent, but
+    // for a node of ours, which greets the winner.
     let loser = scene.address(second);
-    if scene.ports[first].adverts(healed).iter().any(|advert| advert.source == loser) {
+    if (high, low) == (Kind::Weir, Kind::Weir) || scene.ports[first].adverts(healed).iter().any(|advert| advert.source == loser) {
         let target: IpAddr = scene.virtual_address().parse().expect("an address");
         scene.ports[second].wait("the winner announces the address", healed, 2 * interval + SLACK, |frame| {
             frame.announced().filter(|(address, _)| *address == target)
@@ -257,8 +283,9 @@ fn life(protocol: Protocol, high: Kind, low: Kind) {
     let at = Instant::now();
     for host in [first, second] {
         let program = scene.programs[host].as_mut().expect("it runs");
-        if [high, low][host] == Kind::Keepalived {
-            program.signal(Signal::HUP);
+        match [high, low][host] {
+            Kind::Weir => program.say(&format!("apply {}", scene.words[host])),
+            _ => program.signal(Signal::HUP),
         }
     }
     scene.assert_alone(first);
@@ -287,6 +314,41 @@ fn v3_ipv4_we_are_master() {
 #[test]
 fn v3_ipv4_we_are_backup() {
     life(Protocol::V3, Kind::Keepalived, Kind::Weir);
+}
+
+#[test]
+fn v3_ipv4_frr_is_backup() {
+    life(Protocol::V3, Kind::Weir, Kind::Frr);
+}
+
+#[test]
+fn v3_ipv4_frr_is_master() {
+    life(Protocol::V3, Kind::Frr, Kind::Weir);
+}
+
+#[test]
+fn v3_ipv6_frr_is_backup() {
+    life(Protocol::V6, Kind::Weir, Kind::Frr);
+}
+
+#[test]
+fn v3_ipv6_frr_is_master() {
+    life(Protocol::V6, Kind::Frr, Kind::Weir);
+}
+
+#[test]
+fn v2_frr_is_backup() {
+    life(Protocol::V2, Kind::Weir, Kind::Frr);
+}
+
+#[test]
+fn v2_frr_is_master() {
+    life(Protocol::V2, Kind::Frr, Kind::Weir);
+}
+
+#[test]
+fn v2_both_are_ours() {
+    life(Protocol::V2, Kind::Weir, Kind::Weir);
 }
 
 #[test]

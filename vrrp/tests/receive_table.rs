@@ -77,6 +77,7 @@ fn rows() -> Vec<Row> {
     ]
 }
 
+/// RFC 9568 sections 5.1.1.3, 5.2.2, 5.2.5, 5.2.6, 5.2.8, 6.4.3 and 7.1, on a real link.
 #[test]
 fn each_packet_has_its_reaction_and_its_counter() {
     let lab = Lab::new(&["a", "b"]);
@@ -106,6 +107,7 @@ fn each_packet_has_its_reaction_and_its_counter() {
     until("the address is gone", PATIENCE, || !lab.has("a", "10.9.0.100"));
 }
 
+/// RFC 9568 section 7.1: what fails a check is discarded, whatever it says.
 #[test]
 fn nothing_broken_moves_a_backup() {
     let lab = Lab::new(&["a", "b"]);

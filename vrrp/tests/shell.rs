@@ -75,6 +75,8 @@ fn a_host_that_answers_no_arp_for_other_links_is_answered_for() {
     assert!(connects(&lab, "b", "10.9.0.100:8080".parse().expect("an address")));
 }
 
+/// RFC 9568 sections 6.4.2, 6.4.3, 7.2, 7.4, 8.1.2 and 8.2.2: announced, advertised, answered for and reached by the virtual MAC and never by the
+/// interface's own, from the first word on; no address is made of it.
 #[test]
 fn the_virtual_mac_is_used_where_it_is_wanted() {
     let lab = Lab::new(&["a", "b"]);
@@ -89,15 +91,127 @@ fn the_virtual_mac_is_used_where_it_is_wanted() {
     }
     run(&format!("ip -n {} neigh flush all", lab.space("b")));
     let _server = listen(&lab, "a");
-    assert!(connects(&lab, "b", "10.9.0.100:8080".parse().expect("an address")));
+    for target in ["10.9.0.100:8080", "[fd09::100]:8080"] {
+        assert!(connects(&lab, "b", target.parse().expect("an address")), "{target}");
+    }
     let neighbours = run(&format!("ip -n {} neigh", lab.space("b")));
     assert!(neighbours.contains("10.9.0.100 dev eth0 lladdr 00:00:5e:00:01:33"), "{neighbours}");
+    assert!(neighbours.contains("fd09::100 dev eth0 lladdr 00:00:5e:00:02:33 router"), "{neighbours}");
+    let groups = run(&format!("ip -n {} -6 maddr", lab.space("a")));
+    assert!(groups.contains("ff02::1:ff00:100"), "the solicited-node group of fd09::100: {groups}");
+    let addresses = run(&format!("ip -n {} -6 -o addr", lab.space("a")));
+    assert!(!addresses.contains("200:5eff:fe00"), "an address made of the virtual MAC: {addresses}");
+    for frame in port.frames(began) {
+        let from_virtual = frame.bytes.get(12..14) == Some(&[8, 6]) && frame.bytes.get(28..32) == Some(&[10, 9, 0, 100]);
+        assert!(!from_virtual || frame.bytes[22..28] == [0, 0, 0x5e, 0, 1, 51], "ARP with another MAC: {:?}", frame.bytes);
+    }
 
     // Killed with everything: the device stays, but holds nothing; the next start replaces it.
     node.kill_all();
     until("the address is gone", SOON, || !lab.has("a", "10.9.0.100"));
     let again = master(&lab, "a", &[&format!("{BOTH},mode=macvlan")]);
     drop(again);
+}
+
+/// RFC 9568 sections 5.1.1.3, 5.1.2.3, 5.2.4, 5.2.6, 7.2 and 7.3: what leaves, byte by byte.
+#[test]
+fn what_leaves_is_as_the_protocol_wants_it() {
+    let lab = Lab::new(&["a"]);
+    let port = Sniffer::new(&lab, "a");
+    let began = Instant::now();
+    let _node = master(&lab, "a", &[&format!("{BOTH},priority=200,mode=macvlan"), &format!("{SIX},priority=200,mode=macvlan")]);
+    let first = |group: IpAddr, mac: [u8; 6]| {
+        port.wait("an advertisement", began, PATIENCE, |frame| {
+            frame.advert().filter(|advert| advert.priority == 200 && advert.mac == mac && advert.source.is_ipv4() == group.is_ipv4())?;
+            Some(frame.bytes.clone())
+        })
+    };
+    let four = first(ip("224.0.0.18"), [0, 0, 0x5e, 0, 1, 51]);
+    assert_eq!(four[..6], [1, 0, 0x5e, 0, 0, 0x12]);
+    assert_eq!((four[14 + 8], four[14 + 9]), (255, 112), "time to live and protocol");
+    assert_eq!((&four[26..30], &four[30..34]), (&[10, 9, 0, 1][..], &[224, 0, 0, 18][..]), "source and destination");
+    // Version 3 type 1, number, priority, one address, no reserved bit, 2 hundredths of a second, and the address.
+    assert_eq!((&four[34..40], &four[42..46]), (&[0x31, 51, 200, 1, 0, 2][..], &[10, 9, 0, 100][..]));
+    let six = first(ip("ff02::12"), [0, 0, 0x5e, 0, 2, 51]);
+    assert_eq!(six[..6], [0x33, 0x33, 0, 0, 0, 0x12]);
+    assert_eq!((six[14 + 6], six[14 + 7]), (112, 255), "next header and hop limit");
+    assert_eq!(six[22..38], "fe80::1".parse::<std::net::Ipv6Addr>().expect("an address").octets());
+    assert_eq!(six[38..54], "ff02::12".parse::<std::net::Ipv6Addr>().expect("an address").octets());
+    assert_eq!(six[54..60], [0x31, 51, 200, 2, 0, 2]);
+    assert_eq!(six[62..78], "fe80::100".parse::<std::net::Ipv6Addr>().expect("an address").octets(), "link-local first");
+}
+
+/// RFC 9568 section 6.4.2: a backup answers neither ARP nor neighbour solicitations for the addresses, takes nothing that is sent to them or
+/// to the virtual MAC, and sends no router advertisement.
+#[test]
+fn a_backup_is_not_there() {
+    for mode in ["tun", "macvlan"] {
+        let lab = Lab::new(&["a", "b"]);
+        let _server = listen(&lab, "a");
+        let port = Sniffer::new(&lab, "a");
+        let began = Instant::now();
+        // It listens for twelve seconds before it may be master.
+        let node = Program::weir(
+            &lab,
+            "a",
+            &[&format!("{BOTH},interval=3000,priority=1,mode={mode}"), &format!("{SIX},interval=3000,priority=1,mode={mode}")],
+        );
+        node.wait_line("ipv4 initialize backup", 0, PATIENCE);
+        node.wait_line("ipv6 initialize backup", 0, PATIENCE);
+        for target in ["10.9.0.100:8080", "[fd09::100]:8080"] {
+            assert!(!connects(&lab, "b", target.parse().expect("an address")), "{mode}: {target}");
+        }
+        let space = lab.space("b");
+        for (address, mac) in [("10.9.0.100", "00:00:5e:00:01:33"), ("fd09::100", "00:00:5e:00:02:33")] {
+            let neighbours = run(&format!("ip -n {space} neigh show to {address}"));
+            assert!(!neighbours.contains("lladdr"), "{mode}: somebody answered: {neighbours}");
+            run(&format!("ip -n {space} neigh replace {address} lladdr {mac} dev eth0 nud permanent"));
+        }
+        for target in ["10.9.0.100:8080", "[fd09::100]:8080"] {
+            assert!(!connects(&lab, "b", target.parse().expect("an address")), "{mode}: {target}, by the virtual MAC");
+        }
+        assert!(!node.lines().iter().any(|line| line.contains("backup master")), "{mode}: this took too long: {:?}", node.lines());
+        let router = |frame: &support::sniff::Frame| frame.bytes.get(12..14) == Some(&[0x86, 0xdd]) && frame.bytes.get(54) == Some(&134);
+        assert!(!port.frames(began).iter().any(router), "no router advertisement");
+    }
+}
+
+/// RFC 9568 sections 6.1 and 6.4.3: without Accept_Mode the addresses are answered for, ARP as well as neighbour solicitations, and nothing that
+/// is sent to them is taken.
+#[test]
+fn without_accept_mode_it_answers_for_the_addresses_and_takes_nothing() {
+    let lab = Lab::new(&["a", "b"]);
+    let _server = listen(&lab, "a");
+    let _node = master(&lab, "a", &[&format!("{BOTH},accept=no"), &format!("{SIX},accept=no")]);
+    let space = lab.space("b");
+    run(&format!("ip -n {space} neigh flush all"));
+    for (target, address) in [("10.9.0.100:8080", "10.9.0.100"), ("[fd09::100]:8080", "fd09::100")] {
+        assert!(!connects(&lab, "b", target.parse().expect("an address")), "{target}");
+        let neighbours = run(&format!("ip -n {space} neigh show to {address}"));
+        assert!(neighbours.contains("lladdr"), "nobody answered for {address}: {neighbours}");
+    }
+}
+
+#[test]
+fn what_a_killed_process_left_changed_is_put_back() {
+    let lab = Lab::new(&["a"]);
+    let file = std::env::temp_dir().join(format!("{}-settings", lab.bridge()));
+    let memory = format!("settings:{}", file.display());
+    let setting = |name: &str| {
+        let text = run(&format!("ip netns exec {} cat /proc/sys/net/ipv4/conf/eth0/{name}", lab.space("a")));
+        text.trim().to_owned()
+    };
+    let both = || (setting("arp_ignore"), setting("arp_announce"));
+    let (quiet, usual) = (("1".to_owned(), "2".to_owned()), ("0".to_owned(), "0".to_owned()));
+    let mut node = master(&lab, "a", &[&format!("{BOTH},mode=macvlan"), &memory]);
+    until("the kernel does not answer for the address", PATIENCE, || both() == quiet);
+    node.kill_all();
+    assert_eq!(both(), quiet, "nobody is there to put it back");
+    let mut node = Program::weir(&lab, "a", &[&format!("{BOTH},mode=tun"), &memory]);
+    until("it is put back", PATIENCE, || both() == usual);
+    node.stop();
+    until("it ends", PATIENCE, || node.has_ended());
+    assert!(!file.exists(), "nothing is left to be put back");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! Three hosts on a bridge: two routers with a server behind the address, and a client that opens a connection every millisecond. A killed
 //! router's server goes with it, as it does in `weir run`, where both are one process; what its kernel still answers is no success. As root.
 //!
-//! `scripts/bench vip [--runs N] [--only SUITE,...] [--check] [--soak-minutes N]`; suites: crash, process, dataplane, release, reload, crowd, soak.
+//! `scripts/bench vip [--runs N] [--only SUITE,...] [--check] [--soak-minutes N]`; suites: crash, process, dataplane, hang, release, reload,
+//! crowd, soak.
 
 #[allow(unreachable_pub, missing_docs)]
 #[path = "../../../vrrp/tests/support/mod.rs"]
@@ -22,6 +23,7 @@ use clap::Parser;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
+use support::hang::{Hang, hang, thread_named};
 use support::keepalived::Keepalived;
 use support::net::{Lab, until};
 use support::node::Program;
@@ -294,7 +296,7 @@ fn main() -> Result<ExitCode> {
     if !rustix::process::geteuid().is_root() {
         bail!("network namespaces need root");
     }
-    let all = ["crash", "process", "dataplane", "release", "reload", "crowd"];
+    let all = ["crash", "process", "dataplane", "hang", "release", "reload", "crowd"];
     let only: Vec<&str> = if cli.only.is_empty() { all.to_vec() } else { cli.only.iter().map(String::as_str).collect() };
     let mut verdicts = Verdicts::default();
     for suite in only {
@@ -302,10 +304,11 @@ fn main() -> Result<ExitCode> {
             "crash" => crash(cli.runs, &mut verdicts),
             "process" => process(cli.runs, &mut verdicts),
             "dataplane" => data_plane(cli.runs, &mut verdicts),
+            "hang" => hangs(cli.runs, &mut verdicts)?,
             "release" => release(cli.runs, &mut verdicts),
             "reload" => reload(&mut verdicts),
             "crowd" => crowd(&mut verdicts)?,
-            "soak" => soak(Duration::from_secs(60 * cli.soak_minutes), &mut verdicts),
+            "soak" => soak(Duration::from_secs(60 * cli.soak_minutes), &mut verdicts)?,
             other => bail!("no suite is called {other}"),
         }
     }
@@ -408,6 +411,54 @@ fn data_plane(runs: usize, verdicts: &mut Verdicts) {
     verdicts.most("takeover after the data plane died, ms", takeover.at(0.99), 5.0);
 }
 
+/// The whole program on both hosts, with a worker for each core, as a proxy of bytes for a server beside the client.
+fn whole(lab: &Lab, folder: &std::path::Path, interval: &str) -> Result<[Program; 2]> {
+    let program = std::env::current_exe()?.with_file_name("weir");
+    let mut nodes = Vec::new();
+    for (host, priority) in HOSTS.into_iter().zip([251, 250]) {
+        let text = format!(
+            "[node]\nname = {host:?}\nworkers = 2\nstate_dir = {:?}\n[api]\n[listener.web]\nbind = \"{VIP}:8080\"\nprotocol = \"tcp\"\npool = \"web\"\n\
+             [pool.web]\nendpoints = [\"10.9.0.3:8080\"]\n[vip.public]\ninterface = \"eth0\"\nrouter_id = 51\naddresses = [\"{VIP}/24\"]\n\
+             priority = {priority}\nadvertisement_interval = \"{interval}\"\n",
+            folder.join(format!("state-{host}"))
+        );
+        let file = folder.join(format!("{host}.toml"));
+        std::fs::write(&file, text)?;
+        nodes.push(Program::start(lab, host, &program, &["run".into(), "--config".into(), file.display().to_string()]));
+    }
+    nodes.try_into().map_err(|_| anyhow::anyhow!("two hosts"))
+}
+
+/// A worker of the whole program hangs in the middle of its work, and the process lives on.
+fn hangs(runs: usize, verdicts: &mut Verdicts) -> Result<()> {
+    for how in [Hang::Spinning, Hang::Stopped] {
+        let mut takeover = Values::default();
+        for run in 0..runs {
+            let lab = Lab::new(&["a", "b", "c"]);
+            let _server = Server::start(&lab, "c");
+            let port = Sniffer::new(&lab, "b");
+            let folder = std::env::temp_dir().join(lab.bridge());
+            std::fs::create_dir_all(&folder)?;
+            let nodes = whole(&lab, &folder, if run % 2 == 0 { "1s" } else { "100ms" })?;
+            let since = Instant::now();
+            port.wait_advert("a is master", since, PATIENCE, |advert| advert.source == address(0) && advert.priority > 0);
+            nodes[0].wait_line("is a node of ours", 0, PATIENCE);
+            let prober = Prober::start(&lab, "c");
+            let since = Instant::now();
+            until("the client is served", PATIENCE, || prober.answered_since(since) > 300);
+            let worker = thread_named(nodes[0].pid(), &format!("weir-worker-{}", run % 2)).context("a worker")?;
+            let hanging = hang(worker, how);
+            let new = |advert: &support::sniff::Advert| advert.source == address(1) && advert.priority > 0;
+            takeover.add(port.wait_advert("a takeover", hanging.since, PATIENCE, new).at - hanging.since);
+            std::fs::remove_dir_all(&folder)?;
+        }
+        let name = format!("hang ({how:?}) to the new master, 100 ms and 1 s");
+        takeover.print("hang", Product::Weir, &name);
+        verdicts.most(&format!("takeover after a worker hung ({how:?}), ms"), takeover.at(1.0), 5.0);
+    }
+    Ok(())
+}
+
 /// A clean release under a thousand new connections a second, at the longest usual interval.
 fn release(runs: usize, verdicts: &mut Verdicts) {
     for product in Product::BOTH {
@@ -500,23 +551,59 @@ fn cpu_time(pid: i32) -> Result<Duration> {
     Ok(Duration::from_nanos(sum))
 }
 
-/// 10 ms advertisements while both cores are busy with traffic.
-fn soak(length: Duration, verdicts: &mut Verdicts) {
-    let scene = Scene::new(Product::Weir, Duration::from_millis(10));
-    let end = Arc::new(AtomicBool::new(false));
-    let burners: Vec<JoinHandle<()>> = (0..2)
-        .map(|_| {
-            let end = end.clone();
-            std::thread::spawn(move || while !end.load(Ordering::Relaxed) {})
-        })
-        .collect();
+/// 10 ms advertisements while both cores are busy with traffic through the address, and with more work than they can do.
+fn soak(length: Duration, verdicts: &mut Verdicts) -> Result<()> {
+    let lab = Lab::new(&["a", "b", "c"]);
+    let _server = Server::start(&lab, "c");
+    let port = Sniffer::new(&lab, "a");
+    let folder = std::env::temp_dir().join(lab.bridge());
+    std::fs::create_dir_all(&folder)?;
+    let nodes = whole(&lab, &folder, "10ms")?;
+    port.wait_advert("a is master", Instant::now(), PATIENCE, |advert| advert.source == address(0) && advert.priority > 0);
+    nodes[0].wait_line("is a node of ours", 0, PATIENCE);
+    nodes[1].wait_line("initialize became backup", 0, PATIENCE);
+    let moves = || -> usize { nodes.iter().map(|node| node.lines().iter().filter(|line| line.contains(" became ")).count()).sum() };
+    let (end, before, since) = (Arc::new(AtomicBool::new(false)), moves(), Instant::now());
+    let prober = Prober::start(&lab, "c");
+    let mut busy: Vec<JoinHandle<usize>> = Vec::new();
+    for _ in 0..4 {
+        let (end, space) = (end.clone(), lab.space("c"));
+        busy.push(std::thread::spawn(move || Lab::inside(&space, || connect_and_read(&end))));
+    }
+    for _ in 0..2 {
+        let end = end.clone();
+        busy.push(std::thread::spawn(move || {
+            while !end.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+            0
+        }));
+    }
     std::thread::sleep(length);
     end.store(true, Ordering::Relaxed);
-    for burner in burners {
-        let _ = burner.join();
+    let served: usize = busy.into_iter().map(|thread| thread.join().unwrap_or(0)).sum();
+    let transitions = moves() - before;
+    let (probed, bad) = prober.finish();
+    println!(
+        "soak         {length:?} at 10 ms, both cores busy with {} connections a second and two endless loops: {transitions} transitions; \
+         of the {probed} connections that were measured {bad} failed or took longer than {LATE:?}",
+        (served + probed) as u64 / since.elapsed().as_secs().max(1)
+    );
+    for line in nodes.iter().flat_map(Program::lines).filter(|line| line.contains(" became ")) {
+        println!("             {line}");
     }
-    let transitions: usize =
-        scene.routers.iter().flatten().map(|router| router.lines().iter().filter(|line| line.contains(" transition ")).count()).sum();
-    println!("soak         {length:?} at 10 ms with both cores busy; transitions since the start: {transitions}, 3 of them to get there");
-    verdicts.most("spurious transitions", transitions as f64 - 3.0, 0.0);
+    std::fs::remove_dir_all(&folder)?;
+    verdicts.most("spurious transitions", transitions as f64, 0.0);
+    Ok(())
+}
+
+/// One connection after the other, as fast as they come. How many were answered.
+fn connect_and_read(end: &AtomicBool) -> usize {
+    let target: SocketAddr = format!("{VIP}:8080").parse().expect("an address");
+    let mut answered = 0;
+    while !end.load(Ordering::Relaxed) {
+        let client = std::net::TcpStream::connect_timeout(&target, Duration::from_secs(2));
+        answered += usize::from(client.and_then(|mut client| client.read(&mut [0u8; 1])).is_ok_and(|length| length == 1));
+    }
+    answered
 }

@@ -39,6 +39,13 @@ pub(super) static VIP: Keys = Keys {
         Key::time("preempt_delay", "\"30s\"", "How long such a master is left alone. It never delays a takeover from a dead one.")
             .zero("not at all")
             .default("0s"),
+        Key::time(
+            "startup_delay",
+            "\"10s\"",
+            "How much longer than usual a node listens after its start, before it may become master: for links that carry nothing at first.",
+        )
+        .zero("not at all")
+        .default("0s"),
         Key::flag("accept", "true", "The master takes packets to the addresses; false: it only forwards."),
         Key::choice(
             "mode",

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 /// `[listener.NAME.tls]`: how a listener ends TLS. Files are named here; whoever serves reads them, and again when they change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ListenerTls {
+    /// Whether HTTP/2 is offered: the listener's `http2`.
+    pub http2: bool,
     /// `[[listener.NAME.tls.certificate]]`, never empty unless `folder` is there. The first is the default one.
     pub certificates: Vec<CertificateFiles>,
     /// `folder`: every `NAME.pem` in it is a certificate as well, with its key inside or in `NAME.key`, and `NAME.ocsp` where there is one.

@@ -54,6 +54,8 @@ pub struct Vip {
     pub preempt: bool,
     /// `preempt_delay`: how long such a master is left alone; never delays a takeover from a dead one. Default none.
     pub preempt_delay: Duration,
+    /// `startup_delay`: how much longer than usual it listens after a start, before it may become master. Default none.
+    pub startup_delay: Duration,
     /// `accept`: the master takes packets to the addresses though it does not own them (RFC 9568 section 6.1). Default true.
     pub accept: bool,
     /// `mode`: where the addresses live. Default auto.

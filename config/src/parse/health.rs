@@ -145,7 +145,7 @@ fn parse_host(text: &str) -> Result<String, String> {
 }
 
 /// The last line of the message says what is wrong; those before draw the pattern, which our own excerpt already shows.
-fn regex_reason(error: &regex::Error) -> String {
+pub(super) fn regex_reason(error: &regex::Error) -> String {
     let text = error.to_string();
     text.lines().last().unwrap_or_default().trim().trim_start_matches("error: ").to_string()
 }

@@ -1,12 +1,15 @@
 //! `[listener.NAME]`
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 
-use crate::address::{parse_bind_address, parse_host_name};
-use crate::error::Problem;
-use crate::model::{ForwardHeaders, HttpLimits, HttpListener, Listener, ListenerName, ListenerTimeouts, PoolName, Protocol, Route};
+use crate::address::parse_bind_address;
+use crate::model::{
+    AmbiguousPaths, ForwardHeaders, HttpLimits, HttpListener, Listener, ListenerName, ListenerTimeouts, PoolName, Protocol,
+};
+use crate::parse::limit::{access, networks, rate_limits};
 use crate::parse::pool::is_token;
+use crate::parse::route::routes;
 use crate::parse::tls::listener_tls;
 use crate::reader::{Field, Named, Placed, Table};
 
@@ -50,17 +53,15 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
     let table = &named.table;
     let binds = binds(table);
     let mut pools = Vec::new();
-    let mut pool_of = |table: &Table<'_>| {
-        let field = table.field("pool")?;
+    let pool = table.field("pool").and_then(|field| {
         let pool = PoolName::from(field.text()?);
         pools.push(field.placed(pool.clone()));
         Some(pool)
-    };
-    let pool = pool_of(table);
+    });
     let raw = table.choice("protocol").filter(|protocol| *protocol != "http");
     let protocol = if let Some(raw) = raw {
         let what = if raw == "tcp" { "bytes" } else { "datagrams" };
-        let refused = ["route", "limits", "headers", "tls", "redirect_https"];
+        let refused = ["route", "ambiguous_paths", "rate_limit", "limits", "headers", "tls", "redirect_https", "http2"];
         table.refuse(&refused, &format!("on a {raw} listener, which passes {what} as they come"));
         if raw == "tcp" { Protocol::Tcp } else { Protocol::Udp }
     } else {
@@ -68,13 +69,20 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
         if table.has("redirect_https") {
             table.refuse(&["pool", "route", "tls"], "on a listener that sends every request elsewhere");
         }
-        let routes = routes(table, &mut pool_of);
+        let http2 = table.flag("http2").unwrap_or(true);
+        let routes = routes(table, &mut pools);
         Protocol::Http(HttpListener {
+            rate_limits: rate_limits(table, &routes),
             routes,
+            ambiguous_paths: match table.choice("ambiguous_paths") {
+                Some("keep") => AmbiguousPaths::Keep,
+                _ => AmbiguousPaths::Refuse,
+            },
             limits: limits(&table.table_or_empty("limits")),
             headers: headers(&table.table_or_empty("headers")),
-            tls: table.table("tls").map(|table| Box::new(listener_tls(&table))),
+            tls: table.table("tls").map(|table| Box::new(listener_tls(&table, http2))),
             redirect_https,
+            http2,
         })
     };
     if !table.has("pool") && (raw.is_some() || !(table.has("route") || table.has("redirect_https"))) {
@@ -90,9 +98,20 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
     }
     let connections_max = table.count_non_zero("connections_max").unwrap_or(NonZeroU32::MIN);
     let timeouts = timeouts(&table.table_or_empty("timeouts"));
+    if raw == Some("udp") {
+        table.refuse(&["allow", "deny"], "on a udp listener, whose clients can claim any address");
+    }
+    let access = access(table);
     let addresses: Vec<SocketAddr> = binds.iter().map(|bind| bind.value).collect();
-    let listener =
-        (!addresses.is_empty()).then(|| Listener { name: named.name.into(), binds: addresses, protocol, pool, connections_max, timeouts });
+    let listener = (!addresses.is_empty()).then(|| Listener {
+        name: named.name.into(),
+        binds: addresses,
+        protocol,
+        pool,
+        connections_max,
+        timeouts,
+        access,
+    });
     ParsedListener { name: named.name.into(), listener, raw, binds, pools }
 }
 
@@ -138,6 +157,7 @@ fn limits(table: &Table<'_>) -> HttpLimits {
         body_bytes_max: table.size("body_bytes_max").filter(|bytes| *bytes > 0),
         retry_bytes_max: size("retry_bytes_max").unwrap_or(default.retry_bytes_max),
         requests_per_connection_max: table.count_non_zero("requests_per_connection_max"),
+        streams_max: table.count_non_zero("streams_max").unwrap_or(default.streams_max),
     }
 }
 
@@ -159,103 +179,6 @@ fn headers(table: &Table<'_>) -> ForwardHeaders {
         forwarded: table.flag("forwarded").unwrap_or(default.forwarded),
         via: table.flag("via").unwrap_or(default.via),
         request_id: Some(request_id).filter(|name| !name.is_empty()),
-    }
-}
-
-/// A route before its pool is known to be readable, so that a wrong pool does not hide what the route covers.
-struct Match<'a> {
-    host: Option<String>,
-    path: Option<String>,
-    table: Table<'a>,
-}
-
-fn routes<'a>(table: &Table<'a>, pool_of: &mut impl FnMut(&Table<'_>) -> Option<PoolName>) -> Vec<Route> {
-    let mut routes = Vec::new();
-    let mut matches: Vec<Match<'a>> = Vec::new();
-    for route in table.field("route").map(|field| field.tables()).unwrap_or_default() {
-        let pool = pool_of(&route);
-        let host = route.field("host").map(|field| field.text().and_then(|text| field.checked(parse_route_host(text))));
-        let path = route.field("path").map(|field| field.text().and_then(|text| field.checked(parse_route_path(text))));
-        // What was written but could not be read must not count as absent, which matches everything.
-        let readable = !matches!(host, Some(None)) && !matches!(path, Some(None));
-        let (host, path) = (host.flatten(), path.flatten());
-        if readable {
-            let found = Match { host: host.clone(), path: path.clone(), table: route.clone() };
-            if let Some(index) = matches.iter().position(|earlier| covers(earlier, &found)) {
-                let earlier = &matches[index];
-                let problem =
-                    Problem::new(route.span(), route.path(), "this route can never match, as an earlier one takes everything it would");
-                let note = format!("this route takes {}; the first match wins", describe(earlier));
-                table.report(problem.note(earlier.table.span(), note).help("put the narrower route first, or remove it"));
-            }
-            matches.push(found);
-        }
-        routes.extend(pool.map(|pool| Route { host, path, pool }));
-    }
-    let everything = matches.iter().find(|m| m.host.is_none() && m.path.as_deref().is_none_or(|path| path == "/"));
-    if let Some(everything) = everything
-        && table.has("pool")
-    {
-        let problem = table.problem("pool", "this pool can never be reached, as a route takes everything");
-        table.report(
-            problem.note(everything.table.span(), "this route has no host and no narrower path").help("remove the pool or the route"),
-        );
-    }
-    routes
-}
-
-/// Whether the earlier route takes every request that the later one would. A path of `/` counts as every path: all that remains
-/// is `OPTIONS *`, which nobody routes.
-fn covers(earlier: &Match<'_>, later: &Match<'_>) -> bool {
-    let host = earlier.host.is_none() || earlier.host == later.host;
-    let path = match (earlier.path.as_deref(), later.path.as_deref()) {
-        (None | Some("/"), _) => true,
-        (Some(earlier), Some(later)) => later.starts_with(earlier),
-        (Some(_), None) => false,
-    };
-    host && path
-}
-
-fn describe(route: &Match<'_>) -> String {
-    match (&route.host, &route.path) {
-        (None, None) => "every request".into(),
-        (Some(host), None) => format!("every path of {host}"),
-        (None, Some(path)) => format!("every host with a path beginning with {path}"),
-        (Some(host), Some(path)) => format!("{host} with a path beginning with {path}"),
-    }
-}
-
-/// A host as requests name it, lower case, without port; an IPv6 address in brackets.
-fn parse_route_host(text: &str) -> Result<String, String> {
-    if let Some(ip) = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        return match ip.parse::<Ipv6Addr>() {
-            Ok(ip) => Ok(format!("[{ip}]")),
-            Err(_) => Err(format!("{ip:?} is not an IPv6 address")),
-        };
-    }
-    match text.parse::<IpAddr>() {
-        Ok(IpAddr::V4(ip)) => return Ok(ip.to_string()),
-        Ok(IpAddr::V6(ip)) => return Err(format!("{text:?} lacks brackets; write \"[{ip}]\", as requests do")),
-        Err(_) => {}
-    }
-    if text.contains('*') {
-        return Err(format!("{text:?} is a pattern, but a host is matched exactly; write one route for each host"));
-    }
-    if let Some((host, port)) = text.rsplit_once(':')
-        && port.bytes().all(|b| b.is_ascii_digit())
-    {
-        return Err(format!("{text:?} has a port, but a host is matched without; write \"{host}\""));
-    }
-    parse_host_name(text)
-}
-
-fn parse_route_path(text: &str) -> Result<String, String> {
-    if !text.starts_with('/') {
-        return Err(format!("a path begins with a slash, found {text:?}; write \"/{text}\""));
-    }
-    match text.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '?' | '#')) {
-        Some(c @ ('?' | '#')) => Err(format!("{text:?} has {c:?} in it, but only the path is matched; leave out what follows it")),
-        Some(c) => Err(format!("{text:?} has {c:?} in it, which requests write percent-encoded; write it so here too")),
-        None => Ok(text.into()),
+        trusted: networks(table, "trusted"),
     }
 }

@@ -1,10 +1,15 @@
 //! Text to [`Config`], all errors at once. One file for each kind of table.
 
+mod alarm;
+mod expression;
 mod health;
+mod limit;
 mod listener;
 mod machines;
 mod node;
 mod pool;
+mod route;
+mod scaling;
 mod syntax;
 mod tls;
 mod vip;
@@ -19,6 +24,7 @@ use crate::error::ConfigErrors;
 use crate::model::Config;
 use crate::reader::{Sink, Table};
 
+pub(crate) use alarm::ParsedAlarm;
 pub(crate) use listener::ParsedListener;
 pub(crate) use machines::{ParsedHost, ParsedTemplate};
 pub(crate) use node::ParsedApi;
@@ -58,6 +64,9 @@ fn read(root: &Table<'_>) -> Config {
     let hosts: Vec<ParsedHost> = root.named("host").iter().map(machines::host).collect();
     let templates: Vec<ParsedTemplate> = root.named("template").iter().map(machines::template).collect();
     check::machines(root, &hosts, &templates);
+    let metrics: Vec<_> = root.named("metric").iter().filter_map(alarm::external).collect();
+    let alarms: Vec<ParsedAlarm> = root.named("alarm").iter().map(alarm::alarm).collect();
+    check::scaling(root, &check::World { pools: &pools, hosts: &hosts, templates: &templates, metrics: &metrics, alarms: &alarms });
     let listeners: BTreeMap<_, _> =
         listeners.into_iter().filter_map(|parsed| parsed.listener).map(|listener| (listener.name.clone(), Arc::new(listener))).collect();
     let pools = pools.into_iter().map(|parsed| (parsed.pool.name.clone(), Arc::new(parsed.pool))).collect();
@@ -65,5 +74,8 @@ fn read(root: &Table<'_>) -> Config {
     let cluster = cluster.map(|placed| placed.value);
     let hosts = hosts.into_iter().map(|parsed| (parsed.host.name.clone(), Arc::new(parsed.host))).collect();
     let templates = templates.into_iter().filter_map(|parsed| parsed.template).map(|t| (t.name.clone(), Arc::new(t))).collect();
-    Config { node, api: api.and_then(|parsed| parsed.api), access_log, cluster, vips, listeners, pools, hosts, templates }
+    let metrics = metrics.into_iter().map(|metric| (metric.name.clone(), Arc::new(metric))).collect();
+    let alarms = alarms.into_iter().filter_map(|parsed| parsed.alarm).map(|alarm| (alarm.name.clone(), Arc::new(alarm))).collect();
+    let api = api.and_then(|parsed| parsed.api);
+    Config { node, api, access_log, cluster, vips, listeners, pools, hosts, templates, metrics, alarms }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::address::parse_endpoint_address;
 use crate::error::Problem;
@@ -10,6 +11,7 @@ use crate::model::{
     AdminState, Balance, BelowMinHealthy, Ejection, Endpoint, EndpointAddress, HashKey, HashPolicy, Pool, PoolLimits, PoolTimeouts, Weight,
 };
 use crate::parse::health;
+use crate::parse::scaling::{ScalingMentions, scaling};
 use crate::reader::{Field, Named, Placed, Table};
 
 /// A pool with what is checked against other tables.
@@ -19,11 +21,14 @@ pub(crate) struct ParsedPool {
     pub(crate) pool: Pool,
     /// The hash key with its place, if it could be read.
     pub(crate) hash_key: Option<Placed<HashKey>>,
+    /// What its scaling names.
+    pub(crate) scaling: ScalingMentions,
 }
 
 pub(super) fn pool(named: &Named<'_>) -> ParsedPool {
     let table = &named.table;
     let (balance, hash_key) = balance(table, named.name);
+    let mut mentions = ScalingMentions::default();
     let pool = Pool {
         name: named.name.into(),
         endpoints: endpoints(table),
@@ -38,8 +43,9 @@ pub(super) fn pool(named: &Named<'_>) -> ParsedPool {
         limits: limits(&table.table_or_empty("limits")),
         health: table.table("health").and_then(|table| health::health(&table)),
         ejection: ejection(table),
+        scaling: table.table("scaling").and_then(|table| scaling(&table, &mut mentions)).map(Arc::new),
     };
-    ParsedPool { pool, hash_key }
+    ParsedPool { pool, hash_key, scaling: mentions }
 }
 
 fn endpoints(table: &Table<'_>) -> Vec<Endpoint> {

@@ -6,7 +6,7 @@ use crate::model::{CertificateFiles, ClientCertificates, ListenerTls, TlsVersion
 use crate::parse::node::absolute_path;
 use crate::reader::Table;
 
-pub(super) fn listener_tls(table: &Table<'_>) -> ListenerTls {
+pub(super) fn listener_tls(table: &Table<'_>, http2: bool) -> ListenerTls {
     let tables = table.field("certificate").map(|field| field.tables()).unwrap_or_default();
     let mut certificates: Vec<CertificateFiles> = Vec::new();
     for table in &tables {
@@ -32,6 +32,7 @@ pub(super) fn listener_tls(table: &Table<'_>) -> ListenerTls {
         _ => TlsVersion::Tls12,
     };
     ListenerTls {
+        http2,
         certificates,
         folder,
         unknown_name,

@@ -83,6 +83,7 @@ pub(super) fn vip(named: &Named<'_>) -> ParsedVip {
         version,
         preempt,
         preempt_delay: table.time("preempt_delay").unwrap_or(Duration::ZERO),
+        startup_delay: table.time("startup_delay").unwrap_or(Duration::ZERO),
         accept: table.flag("accept").unwrap_or(true),
         mode: match table.choice("mode") {
             Some("tun") => VipMode::Tun,

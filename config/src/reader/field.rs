@@ -45,6 +45,21 @@ impl<'a> Field<'a> {
         }
     }
 
+    pub(super) fn number(&self) -> Option<f64> {
+        let written = match self.value.get_ref() {
+            DeValue::Integer(number) => number.to_string(),
+            DeValue::Float(number) => number.as_str().to_owned(),
+            _ => return self.wrong_type("a number"),
+        };
+        let parsed = written.replace('_', "").parse::<f64>().ok().filter(|number| number.is_finite());
+        if parsed.is_none() {
+            self.report(
+                self.problem(format!("`{}` is {written}, which cannot be compared", self.key.name)).help("write a number such as 70.0"),
+            );
+        }
+        parsed
+    }
+
     pub(super) fn time(&self) -> Option<Duration> {
         let Kind::Time(bounds) = self.key.kind else { return None };
         let DeValue::String(text) = self.value.get_ref() else {
@@ -145,6 +160,11 @@ impl<'a> Field<'a> {
     /// Reports what is wrong with a parsed value.
     pub(crate) fn checked<T>(&self, parsed: Result<T, String>) -> Option<T> {
         parsed.map_err(|reason| self.report(split_help(self.problem(""), &reason))).ok()
+    }
+
+    /// The key.
+    pub(crate) fn name(&self) -> &'static str {
+        self.key.name
     }
 
     pub(crate) fn span(&self) -> Range<usize> {

@@ -156,6 +156,10 @@ impl<'a> Table<'a> {
         self.field(name).map_or(self.key(name).default.and_then(|text| parse_duration(text).ok()), |field| field.time())
     }
 
+    pub(crate) fn number(&self, name: &str) -> Option<f64> {
+        self.field(name).and_then(|field| field.number())
+    }
+
     pub(crate) fn size(&self, name: &str) -> Option<u64> {
         let default = || self.key(name).default.and_then(|text| text.parse().ok().or_else(|| parse_size(text).ok()));
         self.field(name).map_or_else(default, |field| field.size())

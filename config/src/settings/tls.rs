@@ -5,7 +5,7 @@ use crate::model::{CertificateFiles, ClientCertificates, ListenerTls};
 use super::{NONE, Setting};
 
 pub(crate) fn of_listener_tls(tls: &ListenerTls) -> Vec<Setting> {
-    let ListenerTls { certificates, folder, unknown_name, version_min, tickets, handshakes_max, clients } = tls;
+    let ListenerTls { certificates, folder, unknown_name, version_min, tickets, handshakes_max, clients, http2: _ } = tls;
     let path = |path: &Option<std::path::PathBuf>| path.as_ref().map_or(NONE.into(), |path| path.display().to_string());
     let (word, ca_file, crl_file) = match clients {
         None => ("none", NONE.into(), NONE.into()),

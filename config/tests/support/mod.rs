@@ -68,6 +68,7 @@ pub(crate) fn validate(schema: &Value, value: &Value, at: &str) -> Result<(), St
                     "array" => value.is_array(),
                     "string" => value.is_string(),
                     "boolean" => value.is_boolean(),
+                    "number" => value.is_number(),
                     "integer" => value.is_i64() || value.is_u64(),
                     other => panic!("unknown type {other}"),
                 };

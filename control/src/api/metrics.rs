@@ -4,6 +4,7 @@
 //! lists fixed here; a client can add no series.
 
 mod machines;
+mod scaling;
 mod udp;
 mod vip;
 
@@ -11,12 +12,14 @@ use std::fmt::{Display, Write};
 
 use weir_hypervisor::{HostView, Hypervisor, MachineView, TemplateView};
 use weir_lb::cause::Cause;
+use weir_lb::h2::flood::Flood;
 use weir_lb::histogram::Distribution;
 use weir_lb::shell::DrainProgress;
 use weir_lb::stats::Handshake;
 use weir_lb::status::{EndpointStatus, ListenerStatus, PoolStatus, Status};
 use weir_lb::tls::CertificateStatus;
 
+use super::model::{AlarmItem, ScalingItem};
 use super::view::{CODE_CLASSES, unix_seconds};
 use crate::node::NodeInfo;
 
@@ -81,6 +84,10 @@ pub(crate) struct Source<'a> {
     pub access_log_dropped: u64,
     /// Certificates in use.
     pub certificates: &'a [CertificateStatus],
+    /// The alarms.
+    pub alarms: &'a [AlarmItem],
+    /// The pools that are scaled.
+    pub scaling: &'a [ScalingItem],
     /// Memory and descriptors.
     pub process: ProcessUse,
 }
@@ -259,7 +266,7 @@ macro_rules! per_endpoint {
 
 /// Everything there is, in the order in which it is written.
 fn families() -> impl Iterator<Item = &'static Family> {
-    FAMILIES.iter().chain(udp::FAMILIES).chain(vip::FAMILIES).chain(machines::FAMILIES)
+    FAMILIES.iter().chain(udp::FAMILIES).chain(vip::FAMILIES).chain(machines::FAMILIES).chain(scaling::FAMILIES)
 }
 
 /// Node and data plane.
@@ -403,6 +410,20 @@ const FAMILIES: &[Family] = &[
         },
     },
     Family {
+        name: "weir_route_requests_total",
+        kind: Kind::Counter,
+        unit: "requests",
+        labels: "listener, route",
+        help: "Requests that a route took; without a name it goes by its number from 1.",
+        samples: |p, s| {
+            for (labels, listener) in &p.listeners {
+                for route in &listener.routes {
+                    s.with(&format!("{labels},{}", label("route", route.label())), route.taken());
+                }
+            }
+        },
+    },
+    Family {
         name: "weir_listener_responses_total",
         kind: Kind::Counter,
         unit: "responses",
@@ -426,6 +447,21 @@ const FAMILIES: &[Family] = &[
             for (labels, listener) in &p.listeners {
                 for how in Handshake::ALL {
                     s.with_more(labels, "result", how.word(), listener.stats.sum(|shard| &shard.handshakes[how as usize]));
+                }
+            }
+        },
+    },
+    Family {
+        name: "weir_listener_http2_given_up_total",
+        kind: Kind::Counter,
+        unit: "connections",
+        labels: "listener, reason",
+        help: "Connections over HTTP/2 that were ended for what the client did: floods of resets, continuations, settings, pings, priorities \
+               or empty-data, frames against the protocol, or nothing taken for too long (stalled).",
+        samples: |p, s| {
+            for (labels, listener) in &p.listeners {
+                for flood in Flood::ALL {
+                    s.with_more(labels, "reason", flood.word(), listener.stats.sum(|shard| &shard.http2_given_up[flood as usize]));
                 }
             }
         },
@@ -660,6 +696,8 @@ pub(super) mod tests {
             machines,
             access_log_dropped: 2,
             certificates: &[],
+            alarms: &[],
+            scaling: &[],
             process,
         })
     }

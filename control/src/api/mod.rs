@@ -1,8 +1,8 @@
 //! The REST API: what the node shows and lets change.
 //!
 //! - [`model`]: what is said, shared with the client. [`view`]: how it is made from the node's state (pure).
-//! - [`read`] and [`change`]: the requests; [`vip`]: those of virtual IPs; [`fleet`] and [`machines`]: those of hosts and machines.
-//!   [`extract`]: reading them. [`caller`]: who asks. [`problem`]: refusing them.
+//! - [`read`] and [`change`]: the requests; [`vip`]: those of virtual IPs; [`fleet`] and [`machines`]: those of hosts and machines;
+//!   [`scaling`]: of alarms and scaling. [`extract`]: reading them. [`caller`]: who asks. [`problem`]: refusing them.
 //! - [`guard`]: who may ask. [`metrics`]: the Prometheus text. [`openapi`]: the description.
 //!
 //! What is deliberately not here: decisions. Every change is the node's. There is no TLS either: bind to loopback, or to a network you
@@ -19,6 +19,7 @@ pub(crate) mod model;
 mod openapi;
 mod problem;
 mod read;
+mod scaling;
 mod view;
 mod vip;
 
@@ -31,7 +32,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -178,6 +179,17 @@ fn router(api: Arc<Api>) -> Router {
         .route("/v1/machines/{machine}/console", get(fleet::console))
         .route("/v1/machines/{machine}/screenshot", get(fleet::screenshot))
         .route("/v1/operations/{id}", get(machines::operation))
+        .route("/v1/alarms", get(scaling::alarms))
+        .route("/v1/alarms/{alarm}", get(scaling::alarm))
+        .route("/v1/alarms/{alarm}/acknowledge", post(scaling::acknowledge))
+        .route("/v1/scaling", get(scaling::pools))
+        .route("/v1/scaling/{pool}", get(scaling::pool))
+        .route("/v1/scaling/{pool}/plan", get(scaling::plan))
+        .route("/v1/scaling/{pool}/pause", post(scaling::pause))
+        .route("/v1/scaling/{pool}/resume", post(scaling::resume))
+        .route("/v1/scaling/{pool}/desired", put(scaling::set))
+        .route("/v1/scaling/{pool}/refresh", post(scaling::refresh))
+        .route("/v1/scaling/{pool}/protection", post(scaling::protect))
         .route("/v1/openapi.json", get(read::openapi))
         .route("/metrics", get(read::metrics))
         .route("/healthz", get(read::healthz))

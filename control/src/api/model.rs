@@ -2,6 +2,7 @@
 //!
 //! Times are Unix seconds, sizes bytes, latencies milliseconds. A field that does not apply is `null`, never absent.
 
+mod scaling;
 mod vip;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub(crate) use scaling::*;
 pub(crate) use vip::*;
 
 /// Everything at one moment.

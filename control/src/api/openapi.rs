@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{change, fleet, machines, read, vip};
+use super::{change, fleet, machines, read, scaling, vip};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -48,6 +48,17 @@ use super::{change, fleet, machines, read, vip};
         machines::act,
         machines::operation,
         machines::garbage,
+        scaling::alarms,
+        scaling::alarm,
+        scaling::acknowledge,
+        scaling::pools,
+        scaling::pool,
+        scaling::plan,
+        scaling::pause,
+        scaling::resume,
+        scaling::set,
+        scaling::refresh,
+        scaling::protect,
     ),
     modifiers(&Bearer),
 )]

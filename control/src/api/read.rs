@@ -149,6 +149,8 @@ pub(crate) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Pro
         certificates: &api.node.certificates(),
         machines: api.node.machines().hypervisor(),
         access_log_dropped: api.node.access_log_dropped(),
+        alarms: &api.node.scaler().alarm_items(),
+        scaling: &api.node.scaler().scaling_items(api.node.machines().leads()),
         process: text::ProcessUse::read(),
     });
     Ok(([(header::CONTENT_TYPE, text::CONTENT_TYPE)], text).into_response())

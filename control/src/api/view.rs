@@ -242,6 +242,7 @@ pub(crate) mod tests {
                 protocol: "http",
                 binds: vec!["10.0.0.100:80".parse().expect("an address")],
                 stats: Arc::new(listener),
+                routes: Vec::new(),
             }],
             pools: vec![PoolStatus {
                 name: "web".into(),

@@ -6,18 +6,22 @@ use std::process::ExitCode;
 use anyhow::Context;
 use weir_config::Config;
 
+use super::explain::Explain;
 use super::output::{Output, stderr_color};
 use crate::render::counted;
 
 /// Largest file that is read; a configuration of 100,000 endpoints is smaller.
 const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-/// Checks a file and prints every error and warning.
-pub(super) fn check(file: &Path, output: &Output) -> anyhow::Result<ExitCode> {
+/// Checks a file and prints every error and warning, or explains a request where the file has no error.
+pub(super) fn check(file: &Path, explain: &Explain, output: &Output) -> anyhow::Result<ExitCode> {
     let name = file.display().to_string();
     let text = read(file).with_context(|| format!("cannot read {name}"))?;
     match weir_config::parse(&text, &name) {
         Ok(config) => {
+            if let Some(code) = explain.run(&config, output)? {
+                return Ok(code);
+            }
             let warnings = weir_config::warnings(&config);
             if output.json {
                 output.json(&serde_json::json!({ "ok": true, "errors": [], "warnings": warnings, "summary": summary(&config) }))?;

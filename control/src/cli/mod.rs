@@ -3,11 +3,15 @@
 //! `run`, `check` and `schema` work on this machine; every other command is a client of the REST API.
 //! Exit status: 0, 1 (refused or failed), 2 (wrong usage).
 
+mod alarm;
 mod change;
 mod check;
 mod drain;
 mod events;
+mod explain;
 mod output;
+mod replay;
+mod scaling;
 mod status;
 mod target;
 mod vip;
@@ -66,6 +70,8 @@ enum Command {
     Check {
         /// The configuration file
         file: PathBuf,
+        #[command(flatten)]
+        explain: explain::Explain,
     },
     /// Print the JSON Schema of the configuration file, for editors
     Schema,
@@ -103,6 +109,12 @@ enum Command {
     /// Show and change hosts and machines
     #[command(subcommand)]
     Vm(vm::VmCommand),
+    /// Show alarms, and say that you have seen them
+    #[command(subcommand)]
+    Alarm(alarm::AlarmCommand),
+    /// Show and change how pools are scaled
+    #[command(subcommand)]
+    Scaling(scaling::ScalingCommand),
     /// Show what happened
     Events {
         /// Go on with what happens from now on
@@ -137,6 +149,11 @@ enum StatusOf {
     /// The virtual IPs: who is master of which and why, or everything about one
     Vip {
         /// Name of the virtual IP
+        name: Option<String>,
+    },
+    /// The alarms, or everything about one
+    Alarm {
+        /// Name of the alarm
         name: Option<String>,
     },
 }
@@ -228,8 +245,9 @@ pub(crate) fn main() -> ExitCode {
     let output = Output::new(cli.global.json);
     let result = match &cli.command {
         Command::Run { config } => return crate::run::run(config).report(),
-        Command::Check { file } => check::check(file, &output),
+        Command::Check { file, explain } => check::check(file, explain, &output),
         Command::Schema => output.json(&weir_config::json_schema()).map(|()| ExitCode::SUCCESS),
+        Command::Scaling(scaling::ScalingCommand::Replay(options)) => replay::run(options, &output).map(|()| ExitCode::SUCCESS),
         command => client(&cli.global).and_then(|client| ask(&client, command, &output)),
     };
     match result {
@@ -256,6 +274,8 @@ fn ask(client: &Client, command: &Command, output: &Output) -> anyhow::Result<Ex
         Command::Endpoint(command) => change::endpoint(client, command, output)?,
         Command::Vip(VipCommand::Release { name, timeout }) => return vip::release(client, name, *timeout, output),
         Command::Events { follow, last } => events::events(client, *follow, *last, output)?,
+        Command::Alarm(command) => alarm::alarm(client, command, output)?,
+        Command::Scaling(command) => scaling::scaling(client, command, output)?,
         Command::Vm(command) => return vm::vm(client, command, output),
         Command::Upgrade { binary } => change::upgrade(client, binary.as_deref(), output)?,
     }
@@ -336,6 +356,20 @@ mod tests {
             ("vm prefetch web --dry-run", true),
             ("vm gc --anyway", true),
             ("vm gc --dry-run", true),
+            ("status alarm", true),
+            ("status alarm web-busy --json", true),
+            ("alarm list", true),
+            ("alarm ack web-busy --by ann looking", true),
+            ("alarm ack", false),
+            ("scaling show", true),
+            ("scaling plan web", true),
+            ("scaling set web 4", true),
+            ("scaling set web", false),
+            ("scaling set web many", false),
+            ("scaling protect web web-1 --off", true),
+            ("scaling refresh", false),
+            ("scaling replay --pool web --policy weir.toml --csv load.csv --boot 1m --svg a.svg", true),
+            ("scaling replay --pool web", false),
             ("", false),
         ] {
             let words = std::iter::once("weir").chain(line.split_whitespace());

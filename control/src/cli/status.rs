@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::StatusOf;
 use super::output::Output;
-use crate::api::model::{ListenerView, PoolView, StatusView, VipView};
+use crate::api::model::{AlarmItem, ListenerView, PoolView, StatusView, VipView};
 use crate::client::{Client, segment};
 use crate::render;
 
@@ -68,6 +68,14 @@ fn look(client: &Client, what: Option<&StatusOf>, output: &Output, before: &mut 
         Some(StatusOf::Vm { name: Some(name) }) => {
             let machine: Value = client.get(&format!("/v1/machines/{}", segment(name)))?;
             output.either(&machine, || render::machine(&machine, unix_now(), screen))
+        }
+        Some(StatusOf::Alarm { name: None }) => {
+            let alarms: Vec<AlarmItem> = client.get("/v1/alarms")?;
+            output.either(&alarms, || render::alarms(&alarms, screen))
+        }
+        Some(StatusOf::Alarm { name: Some(name) }) => {
+            let alarm: AlarmItem = client.get(&format!("/v1/alarms/{}", segment(name)))?;
+            output.either(&alarm, || render::alarm(&alarm, screen))
         }
         Some(StatusOf::Listener) => {
             let listeners: Vec<ListenerView> = client.get("/v1/listeners")?;

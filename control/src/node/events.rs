@@ -9,7 +9,7 @@ use tracing::{debug, error, info, warn};
 use weir_hypervisor::RoomEvent;
 use weir_lb::event::EventKind as NodeKind;
 
-use crate::event::{Event, EventKind, MachineEvent, VipEvent};
+use crate::event::{Event, EventKind, MachineEvent, ScalingEvent, VipEvent};
 
 /// Events kept. At a few hundred bytes each that is a few megabytes at most.
 const KEPT: usize = 10_000;
@@ -97,6 +97,7 @@ pub(crate) async fn pump_machines(log: impl AsRef<EventLog>, mut events: broadca
 fn write_to_log(kind: &EventKind) {
     match kind {
         EventKind::Node(kind) => write_node(kind),
+        EventKind::Scaling(kind) => write_scaling(kind),
         EventKind::Vip(VipEvent::VipState { vip, family, from, to, reason }) => {
             info!(%vip, family, "{from} became {to}: {reason}");
         }
@@ -129,6 +130,26 @@ fn write_machines(event: &RoomEvent) {
         }
         RoomEvent::LeftoverRemoved { host, kind, name, why } => info!(host, kind, name, "removed what was left behind: {why}"),
         RoomEvent::KvmTried { .. } | RoomEvent::MachineMade { .. } | RoomEvent::MachineRemoved { .. } => {}
+    }
+}
+
+fn write_scaling(kind: &ScalingEvent) {
+    match kind {
+        ScalingEvent::AlarmChanged { alarm, severity, from, to: "alarm", reason, quiet: false, .. } => {
+            warn!(%alarm, severity, "{from} became alarm: {reason}");
+        }
+        ScalingEvent::AlarmChanged { alarm, from, to, reason, .. } => info!(%alarm, "{from} became {to}: {reason}"),
+        ScalingEvent::AlarmAcknowledged { alarm, by, comment } => info!(%alarm, by, "acknowledged: {comment}"),
+        ScalingEvent::AlarmRecovery { alarm, error: None } => info!(%alarm, "the repair was carried out"),
+        ScalingEvent::AlarmRecovery { alarm, error: Some(error) } => warn!(%alarm, "the repair failed: {error}"),
+        ScalingEvent::ScalingDecided { pool, from, to, reason, recommended, .. } => {
+            info!(%pool, recommended, "{from} -> {to} machines: {reason}");
+        }
+        ScalingEvent::ScalingStep { pool, step, took_ms, error: None } => info!(%pool, took_ms, "{step}"),
+        ScalingEvent::ScalingStep { pool, step, took_ms, error: Some(error) } => warn!(%pool, took_ms, "{step}: {error}"),
+        ScalingEvent::ScalingLaunchesFail { pool, failures, reason } => warn!(%pool, failures, "launches fail: {reason}"),
+        ScalingEvent::ScalingRefused { pool, reason } => warn!(%pool, "{reason}"),
+        ScalingEvent::ScalingNotice { pool, text } => info!(%pool, "{text}"),
     }
 }
 

@@ -17,6 +17,7 @@ mod standing;
 mod standings;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,7 +40,8 @@ use standings::Standings;
 /// How often each worker of the data plane is asked for a sign of life.
 const PULSE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long its answer may take. Longer than a busy machine makes a thread wait, as a false alarm moves the addresses.
+/// How long its answer may take. Longer than a busy machine makes a thread wait, as a false alarm moves the addresses. A worker that is stuck
+/// is found sooner, where this node is master.
 const PULSE_LIMIT: Duration = Duration::from_millis(500);
 
 /// Between two tries to get the lock of the process before.
@@ -77,7 +79,7 @@ enum Room {
     /// Being started.
     Starting,
     /// It runs.
-    On(Handle),
+    On(Arc<Handle>),
     /// It cannot run here, in words.
     Unavailable(String),
     /// This node stops.
@@ -151,10 +153,12 @@ impl Vips {
 
     /// How the room is.
     fn room_status(&self) -> Option<NodeStatus> {
-        match &*lock(&self.inner.room) {
-            Room::On(handle) => handle.status(),
-            _ => None,
-        }
+        // Not asked under the lock: who learns that this node cannot serve must not wait for an answer to somebody else.
+        let handle = match &*lock(&self.inner.room) {
+            Room::On(handle) => handle.clone(),
+            _ => return None,
+        };
+        handle.status()
     }
 
     /// Why there are no virtual routers though the file has virtual IPs.
@@ -209,7 +213,8 @@ impl Vips {
         if self.inner.stopping.load(Ordering::Acquire) {
             return;
         }
-        let mut handle = match shell::start(Options::default()) {
+        let settings = Some(node.config().node.state_dir.join("vips.settings"));
+        let handle = match shell::start(Options { settings, ..Options::default() }) {
             Ok(handle) => handle,
             Err(error) => {
                 let reason = crate::node::chain(&error);
@@ -224,11 +229,16 @@ impl Vips {
             if matches!(*room, Room::Stopped) {
                 return;
             }
-            *room = Room::On(handle);
+            *room = Room::On(Arc::new(handle));
         }
         // Before the first virtual router is there, so that it begins with what is known.
         let standings = self.inner.standings.clone();
-        let pulse = node.watch_data_plane(PULSE_INTERVAL, PULSE_LIMIT, move |vitality: Vitality| standings.set_vitality(vitality));
+        let urgent = || {
+            // Where it may not be, the room has said so already.
+            let _ = shell::be_urgent();
+        };
+        let tell = move |vitality: Vitality| standings.set_vitality(vitality);
+        let pulse = node.watch_data_plane(PULSE_INTERVAL, PULSE_LIMIT, urgent, tell);
         *lock(&self.inner.pulse) = pulse;
         // The file may have changed while we waited.
         if let Err(reason) = self.apply(node, &node.config()) {
@@ -236,11 +246,26 @@ impl Vips {
         }
         runtime.spawn(watch::watch(self.inner.standings.clone(), node.clone()));
         let notifier = Notifier::start(runtime);
+        let mut masters = BTreeSet::new();
         for report in reports {
             pass_on(&report, node, &notifier);
-            if matches!(report.kind, ReportKind::Transition(_)) {
+            if let ReportKind::Transition(change) = report.kind {
+                let router = (report.vip, report.family);
+                if change.to == StateKind::Master {
+                    masters.insert(router)
+                } else {
+                    masters.remove(&router)
+                };
+                self.hasten(!masters.is_empty());
                 self.choose_leader(node, &node.config());
             }
+        }
+    }
+
+    /// Only who is master has to know within milliseconds that its data plane hangs.
+    fn hasten(&self, master: bool) {
+        if let Some(pulse) = &*lock(&self.inner.pulse) {
+            pulse.hasten(master);
         }
     }
 

@@ -89,7 +89,7 @@ fn spec(vip: &Vip, family: Family, addresses: Vec<VirtualAddress>, keys: Option<
             addresses,
             preempt: vip.preempt,
             preempt_delay: vip.preempt_delay,
-            startup_delay: std::time::Duration::ZERO,
+            startup_delay: vip.startup_delay,
             checksum: match vip.checksum {
                 VipChecksum::PseudoHeader => ChecksumForm::PseudoHeader,
                 VipChecksum::Rfc9568 => ChecksumForm::Rfc9568,
@@ -161,6 +161,14 @@ mod tests {
         let shown: Vec<_> = found.iter().map(|spec| (&*spec.config.name, spec.config.follower, spec.group.as_deref())).collect();
         assert_eq!(shown, [("a", false, Some("group edge")), ("b", true, Some("group edge"))]);
         assert_eq!(found[0].config.peers, [UnicastPeer { address: "10.0.0.3".parse().unwrap(), ttl: (254, 255) }]);
+    }
+
+    #[test]
+    fn delays_are_passed_on() {
+        let found =
+            specs_of(&format!("[vip.a]\n{HEAD}addresses = [\"10.0.0.100/24\"]\nstartup_delay = \"20s\"\npreempt_delay = \"30s\"\n"));
+        let config = &found[0].config;
+        assert_eq!((config.startup_delay.as_secs(), config.preempt_delay.as_secs()), (20, 30));
     }
 
     #[test]

@@ -52,6 +52,7 @@ pub(crate) fn standing(vip: &Vip, facts: &Facts) -> Standing {
         None => against.push("the data plane was not heard from yet".into()),
         Some(Vitality::Alive) => {}
         Some(Vitality::Dead { worker }) => against.push(format!("worker {worker} of the data plane has ended")),
+        Some(Vitality::Deaf { worker }) => against.push(format!("worker {worker} of the data plane serves a listening socket no more")),
         Some(Vitality::Hung { worker }) => against.push(format!("worker {worker} of the data plane does not answer")),
     }
     for (index, track) in vip.tracks.iter().enumerate() {

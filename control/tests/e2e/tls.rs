@@ -19,7 +19,7 @@ fn openssl(site: &Site, args: &str) {
 }
 
 /// A self-signed certificate with its key in one file.
-fn certificate(site: &Site, file: &str, names: &str) {
+pub(crate) fn certificate(site: &Site, file: &str, names: &str) {
     openssl(
         site,
         &format!(
@@ -41,7 +41,7 @@ fn curl(address: SocketAddr, host: &str, more: &[&str]) -> Output {
 fn fine(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{}{text}", String::from_utf8_lossy(&output.stderr));
-    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    assert!(text.starts_with("HTTP/2 200"), "{text}");
     text
 }
 
@@ -89,7 +89,8 @@ fn certificates_are_chosen_by_name() {
     // Unknown names and none get the first; both versions are spoken; nothing older; h1 is agreed on.
     assert!(s_client(&site, address, "-servername other.test").contains("CN = first"));
     assert!(s_client(&site, address, "-noservername -tls1_2").contains("CN = first"));
-    assert!(s_client(&site, address, "-alpn h2,http/1.1").contains("ALPN protocol: http/1.1"));
+    assert!(s_client(&site, address, "-alpn http/1.1").contains("ALPN protocol: http/1.1"));
+    assert!(s_client(&site, address, "-alpn h2,http/1.1").contains("ALPN protocol: h2"));
     assert!(!s_client(&site, address, "-tls1_1").contains("CN = first"));
     // Strict, and TLS 1.3 alone: a reload, without touching the certificates.
     weir.reload(&site_text(address, origin.address, &format!("unknown_name = \"refuse\"\nversion_min = \"1.3\"\n{tables}")));

@@ -119,6 +119,18 @@ async fn pool_of_slots(hypervisor: &dyn Hypervisor) {
     assert!(matches!(hypervisor.clone_machine(other_pool, Progress::default()).await, Err(HypervisorError::Conflict(_))));
     let warm = CloneSpec { warm: WarmUse::Only, ..wish(3, 6) };
     assert!(matches!(hypervisor.clone_machine(warm, Progress::default()).await, Err(HypervisorError::NotFound(_))));
+    let label = |generation, value: Option<&str>| {
+        let labels = [("weir-leaving".to_owned(), value.map(str::to_owned))].into();
+        hypervisor.label("web-1", generation, labels)
+    };
+    let labels =
+        || ours(hypervisor).into_iter().find(|machine| machine.name == "web-1").and_then(|machine| Some(machine.metadata?.labels.clone()));
+    label(5, Some("17")).await.expect("it is ours");
+    assert_eq!(labels().and_then(|labels| labels.get("weir-leaving").cloned()).as_deref(), Some("17"));
+    assert!(matches!(label(4, None).await, Err(HypervisorError::Conflict(_))), "a late one is refused");
+    assert!(matches!(label(5, Some("a b")).await, Err(HypervisorError::Conflict(_))));
+    label(5, None).await.expect("it is ours");
+    assert_eq!(labels().map(|labels| labels.len()), Some(0));
     let retire = |name: &str, generation| hypervisor.retire(name, generation, Duration::from_millis(500), Progress::default());
     assert!(matches!(retire("web-1", 4).await, Err(HypervisorError::Conflict(_))));
     for _ in 0..2 {

@@ -23,6 +23,8 @@ use crate::health::StableHash;
 use crate::health::ejection::{Ejections, PoolView};
 use crate::health::monitor::{Monitor, Output, Target};
 use crate::health::verdict::{Health, Outcome, Verdict};
+use crate::limit::Limiter;
+use crate::route::RouteTable;
 use crate::snapshot::{ListenerSnapshot, Snapshot};
 use crate::stats::{ListenerStats, PoolStats};
 use crate::status::{ListenerStatus, Status};
@@ -343,23 +345,28 @@ impl Core {
         for (name, config) in wanted {
             let pool_slot = |pool: &PoolName| *self.pool_by_name.get(pool).expect("a checked configuration names only pools that it has");
             let pool = config.pool.as_ref().map(pool_slot);
-            let route_pools: Vec<u32> = match &config.protocol {
-                Protocol::Http(http) => http.routes.iter().map(|route| pool_slot(&route.pool)).collect(),
-                Protocol::Tcp | Protocol::Udp => Vec::new(),
-            };
             let old = self.listeners.get(name);
+            let old_routes = old.and_then(|old| old.routes.as_ref());
+            let routes = match &config.protocol {
+                Protocol::Http(http) => RouteTable::new(http, pool_slot, self.workers, old_routes),
+                Protocol::Tcp | Protocol::Udp => None,
+            };
+            let pools = |routes: Option<&RouteTable>| routes.map(|routes| routes.pools().collect::<Vec<u32>>());
             if old.is_some_and(|old| {
-                old.pool == pool && old.route_pools == route_pools && (Arc::ptr_eq(&old.config, config) || old.config == *config)
+                old.pool == pool
+                    && pools(old.routes.as_ref()) == pools(routes.as_ref())
+                    && (Arc::ptr_eq(&old.config, config) || old.config == *config)
             }) {
                 continue;
             }
+            let limiters = limiters(config, old.map(|old| &**old));
             let (slot, stats) = match old {
                 Some(old) => (old.slot, Arc::clone(&old.stats)),
                 None => (self.listener_slots.take(), Arc::new(ListenerStats::new(self.workers))),
             };
-            let pools_held = route_pools.iter().chain(&pool).filter_map(|slot| self.pools[*slot as usize].as_ref());
+            let pools_held = pools(routes.as_ref()).into_iter().flatten().chain(pool).filter_map(|slot| self.pools[slot as usize].as_ref());
             let pools_held = pools_held.map(|pool| Arc::clone(&pool.stats)).collect();
-            let new = ListenerSnapshot { slot, config: Arc::clone(config), route_pools, pool, stats, pools_held };
+            let new = ListenerSnapshot { slot, config: Arc::clone(config), routes, limiters, pool, stats, pools_held };
             self.listeners.insert(name.clone(), Arc::new(new));
             self.changed = true;
         }
@@ -564,11 +571,25 @@ impl Core {
     }
 }
 
+/// Limits that did not change keep what they have counted.
+fn limiters(config: &Listener, old: Option<&ListenerSnapshot>) -> Option<Arc<[Limiter]>> {
+    let limits = |config: &Listener| match &config.protocol {
+        Protocol::Http(http) => http.rate_limits.clone(),
+        Protocol::Tcp | Protocol::Udp => Vec::new(),
+    };
+    let wanted = limits(config);
+    if let Some(old) = old.filter(|old| limits(&old.config) == wanted) {
+        return old.limiters.clone();
+    }
+    (!wanted.is_empty()).then(|| wanted.iter().map(|limit| Limiter::new(limit, std::hash::RandomState::new())).collect())
+}
+
 fn listener_status(listener: &ListenerSnapshot) -> ListenerStatus {
     ListenerStatus {
         name: listener.config.name.to_string(),
         protocol: listener.config.protocol.word(),
         binds: listener.config.binds.clone(),
         stats: Arc::clone(&listener.stats),
+        routes: listener.routes.iter().flat_map(RouteTable::stats).map(Arc::clone).collect(),
     }
 }

@@ -52,6 +52,7 @@ fn pool(name: &str, hosts: &[&str]) -> Pool {
         limits: PoolLimits::default(),
         health: Some(tcp_check()),
         ejection: Some(Ejection::default()),
+        scaling: None,
     }
 }
 
@@ -70,6 +71,8 @@ fn config(pools: impl IntoIterator<Item = Pool>) -> Config {
         vips: BTreeMap::new(),
         hosts: BTreeMap::new(),
         templates: BTreeMap::new(),
+        metrics: BTreeMap::new(),
+        alarms: BTreeMap::new(),
         listeners: BTreeMap::new(),
         pools: pools.into_iter().map(|pool| (pool.name.clone(), Arc::new(pool))).collect(),
     }
@@ -553,23 +556,14 @@ fn a_new_check_must_find_fault_first() {
 #[test]
 fn listeners_name_pool_slots() {
     let listener = |route: &str| {
-        let route = Route { host: None, path: Some("/v1/".into()), pool: route.into() };
-        let http = HttpListener {
-            routes: vec![route],
-            limits: HttpLimits::default(),
-            headers: ForwardHeaders::default(),
-            tls: None,
-            redirect_https: None,
-        };
-        Listener {
-            name: "front".into(),
-            binds: vec!["127.0.0.1:80".parse().unwrap()],
-            protocol: Protocol::Http(http),
-            pool: Some("web".into()),
-            connections_max: NonZeroU32::MIN,
-            timeouts: ListenerTimeouts::default(),
-        }
+        let text = format!(
+            "[listener.front]\nbind = \"127.0.0.1:80\"\npool = \"web\"\n[[listener.front.route]]\npath = \"/v1/\"\npool = \"{route}\"\n\
+             [pool.api]\n[pool.web]\n[pool.zoo]\n"
+        );
+        let config = weir_config::parse(&text, "test").unwrap();
+        Listener::clone(&config.listeners[&"front".into()])
     };
+    let pools = |listener: &crate::snapshot::ListenerSnapshot| listener.routes.as_ref().unwrap().pools().collect::<Vec<_>>();
     let with = |route: &str| {
         let mut config = config([pool("api", &[]), pool("web", &[]), pool("zoo", &[])]);
         config.listeners.insert("front".into(), Arc::new(listener(route)));
@@ -580,11 +574,11 @@ fn listeners_name_pool_slots() {
     core.apply(&with("api"), now);
     let first = core.build(now).unwrap();
     let front = first.listeners[0].as_ref().unwrap();
-    assert_eq!((front.pool, front.route_pools.as_slice()), (Some(1), [0].as_slice()));
+    assert_eq!((front.pool, pools(front)), (Some(1), vec![0]));
     core.apply(&with("zoo"), now);
     let second = core.build(now).unwrap();
     let moved = second.listeners[0].as_ref().unwrap();
-    assert_eq!((moved.slot, moved.route_pools.as_slice()), (0, [2].as_slice()));
+    assert_eq!((moved.slot, pools(moved)), (0, vec![2]));
     assert!(Arc::ptr_eq(&front.stats, &moved.stats));
     core.apply(&config([]), now);
     let third = core.build(now).unwrap();

@@ -12,6 +12,7 @@
 
 pub mod body;
 pub mod chunked;
+pub mod edit;
 mod fields;
 mod lines;
 pub mod reply;

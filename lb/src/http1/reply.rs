@@ -17,7 +17,7 @@ pub struct Reply<'a> {
     pub close: bool,
     /// The client speaks HTTP/1.0.
     pub http10: bool,
-    /// `Retry-After` in seconds; only sent with 503.
+    /// `Retry-After` in seconds; only sent with 429 and 503.
     pub retry_after_s: u32,
     /// Request id; may be empty. Must be printable ASCII.
     pub request_id: &'a [u8],
@@ -26,15 +26,32 @@ pub struct Reply<'a> {
 /// The reason phrase of the statuses we send.
 fn reason(status: u16) -> &'static str {
     match status {
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
         400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
         404 => "Not Found",
+        405 => "Method Not Allowed",
         408 => "Request Timeout",
+        410 => "Gone",
         413 => "Content Too Large",
+        429 => "Too Many Requests",
         431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
-        _ => "Error",
+        // A reason phrase may be empty (RFC 9112 section 4).
+        _ => "",
     }
 }
 
@@ -90,7 +107,7 @@ pub fn write(reply: &Reply<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(if reply.json { b"application/json" } else { b"text/plain; charset=utf-8" });
     out.extend_from_slice(b"\r\nCache-Control: no-store\r\nContent-Length: ");
     out.extend_from_slice(digits.format(body.len()).as_bytes());
-    if status == 503 {
+    if matches!(status, 429 | 503) {
         out.extend_from_slice(b"\r\nRetry-After: ");
         out.extend_from_slice(digits.format(reply.retry_after_s).as_bytes());
     }
@@ -103,6 +120,61 @@ pub fn write(reply: &Reply<'_>, out: &mut Vec<u8>) {
     if !reply.head_only {
         out.extend_from_slice(&body);
     }
+}
+
+/// What shapes an answer that a route gives.
+#[derive(Clone, Copy, Debug)]
+pub struct Own {
+    /// The status.
+    pub status: u16,
+    /// No body: the request was `HEAD`.
+    pub head_only: bool,
+    /// We close after it.
+    pub close: bool,
+    /// The client speaks HTTP/1.0.
+    pub http10: bool,
+}
+
+/// Appends an answer with this body; neither a type nor a length where the status has no body.
+pub fn write_answer(own: &Own, content_type: &str, body: &[u8], out: &mut Vec<u8>) {
+    begin_own(own, out);
+    if !matches!(own.status, 204 | 304) {
+        if !body.is_empty() {
+            out.extend_from_slice(b"\r\nContent-Type: ");
+            out.extend_from_slice(content_type.as_bytes());
+        }
+        out.extend_from_slice(b"\r\nContent-Length: ");
+        out.extend_from_slice(itoa::Buffer::new().format(body.len()).as_bytes());
+    }
+    end_own(own, out);
+    if !own.head_only {
+        out.extend_from_slice(body);
+    }
+}
+
+/// Appends an answer that sends the client to another place, which `write` appends.
+pub fn write_location(own: &Own, write: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
+    begin_own(own, out);
+    out.extend_from_slice(b"\r\nLocation: ");
+    write(out);
+    out.extend_from_slice(b"\r\nContent-Length: 0");
+    end_own(own, out);
+}
+
+fn begin_own(own: &Own, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(itoa::Buffer::new().format(own.status).as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(reason(own.status).as_bytes());
+}
+
+fn end_own(own: &Own, out: &mut Vec<u8>) {
+    if own.close {
+        out.extend_from_slice(b"\r\nConnection: close");
+    } else if own.http10 {
+        out.extend_from_slice(b"\r\nConnection: keep-alive");
+    }
+    out.extend_from_slice(b"\r\n\r\n");
 }
 
 /// Writes a 308 to the same place by HTTPS (RFC 9110 section 15.4.9): the host as asked for, the path and query of the target.

@@ -93,6 +93,17 @@ pub struct Request {
     pub upgrade: bool,
 }
 
+impl Request {
+    /// Puts another path in place of the one in a head that [`parse`] wrote. Nothing happens to `*`, which is none.
+    pub fn replace_path(&self, head: &mut Vec<u8>, path: &[u8]) {
+        let start = self.method_text.range().len() + 1;
+        let old = self.path.range().len();
+        if old > 0 {
+            head.splice(start..start + old, path.iter().copied());
+        }
+    }
+}
+
 /// What an endpoint is told about the client.
 #[derive(Clone, Copy, Debug)]
 pub struct Forward<'a> {
@@ -106,6 +117,8 @@ pub struct Forward<'a> {
     pub node: &'a str,
     /// The id of a request that brings none.
     pub request_id: u128,
+    /// The client is a proxy whose word on others is kept; a further field of the name says who it is itself (RFC 9110 section 5.3).
+    pub trusted: bool,
 }
 
 /// The longest request id taken over from a client.
@@ -142,6 +155,7 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
     let mut request_id: &[u8] = &[];
     let mut request_id_index = 0;
     let replaced = forward.headers;
+    let mut told = Told::default();
 
     for (index, header) in headers.iter().enumerate() {
         let name = header.name.as_bytes();
@@ -161,7 +175,7 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
                 // Two of them are no request for one protocol.
                 upgrade = if upgrade.is_none() { Some(header.value) } else { Some(&[]) };
             }
-            9 if replaced.forwarded && is("forwarded") => dropped.set(index),
+            9 if replaced.forwarded && is("forwarded") && !forward.trusted => dropped.set(index),
             10 if is("connection") => {
                 dropped.set(index);
                 connection.read(header.value);
@@ -169,8 +183,14 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
             10 if is("keep-alive") => dropped.set(index),
             10 if is("user-agent") => user_agent = header.value,
             14 if is("content-length") => lengths.content_length(header.value)?,
-            15 if replaced.x_forwarded && alike("x-forwarded-for") => dropped.set(index),
-            16 if replaced.x_forwarded && alike("x-forwarded-host") => dropped.set(index),
+            15 if replaced.x_forwarded && alike("x-forwarded-for") && !(forward.trusted && is("x-forwarded-for")) => dropped.set(index),
+            16 if replaced.x_forwarded && alike("x-forwarded-host") => {
+                if forward.trusted && is("x-forwarded-host") {
+                    told.host = true;
+                } else {
+                    dropped.set(index);
+                }
+            }
             16 if is("proxy-connection") => dropped.set(index),
             17 if is("transfer-encoding") => {
                 dropped.set(index);
@@ -178,7 +198,13 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
             }
             14 if alike("content-length") => return Err(HeadError::Syntax),
             17 if alike("transfer-encoding") => return Err(HeadError::Syntax),
-            17 if replaced.x_forwarded && alike("x-forwarded-proto") => dropped.set(index),
+            17 if replaced.x_forwarded && alike("x-forwarded-proto") => {
+                if forward.trusted && is("x-forwarded-proto") {
+                    told.scheme = true;
+                } else {
+                    dropped.set(index);
+                }
+            }
             _ => {}
         }
         if let Some(id_name) = &replaced.request_id
@@ -247,7 +273,7 @@ pub fn parse(buf: &[u8], head_len: usize, forward: &Forward<'_>, out: &mut Vec<u
         None if trailers_welcome => out.extend_from_slice(b"Connection: TE\r\nTE: trailers\r\n"),
         None => {}
     }
-    push_client(forward, authority, request_id.is_empty(), out);
+    push_client(forward, authority, request_id.is_empty(), told, out);
     out.extend_from_slice(b"\r\n");
 
     Ok(Request {
@@ -283,14 +309,22 @@ fn names_http(protocol: &[u8]) -> bool {
     })
 }
 
-fn push_client(forward: &Forward<'_>, authority: Option<&[u8]>, needs_id: bool, out: &mut Vec<u8>) {
+/// What a trusted client has told already.
+#[derive(Clone, Copy, Default)]
+struct Told {
+    host: bool,
+    scheme: bool,
+}
+
+fn push_client(forward: &Forward<'_>, authority: Option<&[u8]>, needs_id: bool, told: Told, out: &mut Vec<u8>) {
     if forward.headers.x_forwarded {
         out.extend_from_slice(b"X-Forwarded-For: ");
         push_ip(out, forward.client);
-        out.extend_from_slice(b"\r\nX-Forwarded-Proto: ");
-        out.extend_from_slice(forward.scheme.as_bytes());
         out.extend_from_slice(b"\r\n");
-        if let Some(authority) = authority {
+        if !told.scheme {
+            push_field(out, "X-Forwarded-Proto", forward.scheme.as_bytes());
+        }
+        if let Some(authority) = authority.filter(|_| !told.host) {
             push_field(out, "X-Forwarded-Host", authority);
         }
     }
@@ -361,19 +395,29 @@ pub fn hex(number: u128) -> [u8; 32] {
 }
 
 /// The value of the first field of this name in a head that was parsed before; for keys that few pools need.
-pub fn field<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
+pub fn field<'a>(head: &'a [u8], name: &'a str) -> Option<&'a [u8]> {
     values(head, name).next()
 }
 
+/// The values of all fields of this name in a head that was parsed before.
+pub fn fields<'a>(head: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    values(head, name)
+}
+
 /// The value of a cookie in a head that was parsed before: the first of this name, in whichever `Cookie` field it is.
-pub fn cookie<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    values(head, "cookie").flat_map(|value| value.split(|byte| *byte == b';')).find_map(|pair| {
+pub fn cookie<'a>(head: &'a [u8], name: &'a str) -> Option<&'a [u8]> {
+    cookies(head, name).next()
+}
+
+/// The values of all cookies of this name in a head that was parsed before.
+pub fn cookies<'a>(head: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    values(head, "cookie").flat_map(|value| value.split(|byte| *byte == b';')).filter_map(move |pair| {
         let (key, value) = pair.trim_ascii().split_at_checked(name.len())?;
         (key == name.as_bytes()).then(|| value.strip_prefix(b"=")).flatten()
     })
 }
 
-fn values<'a>(head: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
+fn values<'a>(head: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
     head.split(|byte| *byte == b'\n').skip(1).filter_map(move |line| {
         let colon = memchr::memchr(b':', line)?;
         line[..colon].eq_ignore_ascii_case(name.as_bytes()).then(|| line[colon + 1..].trim_ascii())

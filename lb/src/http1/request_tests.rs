@@ -5,10 +5,10 @@ use crate::http1::{Bounds, Scanner};
 
 const BOUNDS: Bounds = Bounds { head_bytes_max: 16 * 1024, line_bytes_max: 8 * 1024, headers_max: 100 };
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
-const QUIET: ForwardHeaders = ForwardHeaders { x_forwarded: false, forwarded: false, via: false, request_id: None };
+const QUIET: ForwardHeaders = ForwardHeaders { x_forwarded: false, forwarded: false, via: false, request_id: None, trusted: Vec::new() };
 
 fn forward(headers: &ForwardHeaders) -> Forward<'_> {
-    Forward { headers, client: CLIENT, scheme: "http", node: "lb-a", request_id: 0xab }
+    Forward { headers, client: CLIENT, scheme: "http", node: "lb-a", request_id: 0xab, trusted: false }
 }
 
 /// Both steps that a shell takes: find the end, then read.
@@ -462,7 +462,7 @@ fn request_ids() {
 
 #[test]
 fn the_client_is_told() {
-    let headers = ForwardHeaders { x_forwarded: true, forwarded: true, via: true, request_id: None };
+    let headers = ForwardHeaders { x_forwarded: true, forwarded: true, via: true, request_id: None, trusted: Vec::new() };
     let text = head(&[
         "GET / HTTP/1.1",
         "x-forwarded-FOR: 6.6.6.6",
@@ -564,4 +564,29 @@ fn underscores_do_not_disguise() {
     check_field_refused(&["Content_Length: 5"], HeadError::Syntax);
     check_field_refused(&["Content-Length: 5", "content_length: 6"], HeadError::Syntax);
     check_field_refused(&["Transfer_Encoding: chunked"], HeadError::Syntax);
+}
+
+#[test]
+fn what_a_trusted_proxy_told_is_kept_and_extended() {
+    let headers = ForwardHeaders { forwarded: true, ..ForwardHeaders::default() };
+    let sent = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 6.6.6.6\r\nX_Forwarded_For: 7.7.7.7\r\nX-Forwarded-Proto: https\r\n\
+                X-Forwarded-Host: b\r\nForwarded: for=6.6.6.6\r\n\r\n";
+    for trusted in [true, false] {
+        let forward = Forward { trusted, ..forward(&headers) };
+        let mut out = Vec::new();
+        parse(sent.as_bytes(), sent.len(), &forward, &mut out).expect("valid");
+        let text = String::from_utf8(out).expect("text");
+        let all = |name: &str| text.lines().filter_map(|line| line.strip_prefix(&format!("{name}: "))).collect::<Vec<_>>();
+        let own = CLIENT.to_string();
+        if trusted {
+            assert_eq!(all("X-Forwarded-For"), ["6.6.6.6", &own], "{text}");
+            assert_eq!((all("X-Forwarded-Proto"), all("X-Forwarded-Host")), (vec!["https"], vec!["b"]), "{text}");
+            assert_eq!(all("Forwarded").len(), 2, "{text}");
+        } else {
+            assert_eq!(all("X-Forwarded-For"), [&own], "{text}");
+            assert_eq!((all("X-Forwarded-Proto"), all("X-Forwarded-Host")), (vec!["http"], vec!["a"]), "{text}");
+            assert_eq!(all("Forwarded").len(), 1, "{text}");
+        }
+        assert!(all("X_Forwarded_For").is_empty(), "{text}");
+    }
 }

@@ -9,6 +9,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,15 +17,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use weir_config::{Balance, HashKey, HttpListener, Pool, Protocol};
+use weir_config::{Balance, HashKey, HttpListener, Pool, Protocol, Route};
 
 use crate::balance::hash_key;
 use crate::cause::{Cause, Fault};
+use crate::http1::edit::edit;
 use crate::http1::reply::{self, Reply};
 use crate::http1::request::{self, Method, Request};
 use crate::http1::response::{self, Asked, Framing, Response};
 use crate::http1::{Body, Bounds, HeadError, Scanner};
-use crate::route;
 use crate::snapshot::ListenerSnapshot;
 use crate::stats;
 
@@ -32,6 +33,7 @@ use super::buffer::{Buf, Head, LARGE, SMALL};
 use super::http::Connection;
 use super::io::{self, Broken};
 use super::pick::{self, Place, Tried};
+use super::routing::Routed;
 use super::stream::Stream;
 use super::timer::Timer;
 use super::trace::Trace;
@@ -43,6 +45,8 @@ use super::worker::Worker;
 const INLINE_BODY: usize = 4 * 1024;
 /// Reads of one long body before the other connections of the worker get their turn.
 const READS_PER_TURN: u32 = 8;
+/// How a connection preface of HTTP/2 begins (RFC 9113 section 3.4): a head that no request has.
+const PRIOR_KNOWLEDGE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
 /// Interim responses of one exchange.
 const INTERIM_MAX: u32 = 16;
 
@@ -57,22 +61,28 @@ pub(super) enum Next {
     Close,
     /// The response was broken off.
     Cut,
+    /// The client speaks HTTP/2, without having been asked; this is what it said.
+    Http2(Buf),
 }
 
 /// What one exchange looks at from all sides.
-struct Exchange<'a> {
-    worker: &'a Rc<Worker>,
-    listener: &'a ListenerSnapshot,
-    http: &'a HttpListener,
-    timer: &'a Timer,
-    peer: SocketAddr,
+pub(super) struct Exchange<'a> {
+    pub(super) worker: &'a Rc<Worker>,
+    pub(super) listener: &'a ListenerSnapshot,
+    pub(super) http: &'a HttpListener,
+    pub(super) timer: &'a Timer,
+    pub(super) peer: SocketAddr,
     /// End of `total`, in the worker's milliseconds.
     total_ms: Cell<u64>,
-    trace: Trace,
+    pub(super) trace: Trace,
     /// A part of something was sent to the client that only this attempt can complete.
     begun: Cell<bool>,
     /// The request's body was sent to the endpoint.
     uploaded: Cell<bool>,
+    /// The route that took the request.
+    pub(super) route: Cell<Option<&'a Route>>,
+    /// What an answer of ours tells as `Retry-After`.
+    retry_after_s: Cell<u32>,
 }
 
 /// The request's body on its way to the endpoint, over all attempts.
@@ -132,9 +142,11 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
         timer,
         peer: *peer,
         total_ms: Cell::new(u64::MAX),
-        trace: Trace::default(),
+        trace: Trace::new(S::HTTP2),
         begun: Cell::new(false),
         uploaded: Cell::new(false),
+        route: Cell::new(None),
+        retry_after_s: Cell::new(1),
     };
     let stream = &*stream;
     let (from_client, to_client) = (stream, stream);
@@ -151,12 +163,16 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
     let forward = request::Forward {
         headers: &http.headers,
         client: peer.ip(),
-        scheme: S::SCHEME,
+        scheme: stream.scheme(),
         node: &worker.node,
         request_id: if http.headers.request_id.is_some() { worker.random.borrow_mut().u128(..) } else { 0 },
+        trusted: http.headers.trusted.iter().any(|network| network.contains(peer.ip())),
     };
     let mut request = match request::parse(input.filled(), head_len, &forward, &mut head.bytes) {
         Ok(request) => request,
+        Err(_) if http.http2 && *served == 1 && stream.plain().is_some() && input.filled()[..head_len] == *PRIOR_KNOWLEDGE => {
+            return Next::Http2(input);
+        }
         Err(error) => return exchange.refuse(to_client, cause_of(error), &error.to_string(), None, &input).await,
     };
     exchange.trace.request_id(forward.request_id);
@@ -186,26 +202,56 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
     let last = http.limits.requests_per_connection_max.is_some_and(|most| *served >= most.get());
     let close = last || removed || !request.keep_alive || worker.draining.get();
 
-    let (path, host) = (request.path.of_buf(input.filled()), request.host.of_buf(input.filled()));
-    let Some(pool) = route::pool(listener, http, host, path) else {
-        if let Some(port) = http.redirect_https {
-            return Box::pin(exchange.redirect(to_client, port.get(), &request, &input)).await;
+    let routed = match &listener.routes {
+        Some(table) => exchange.route(table, stream, &request, &input, &mut head.bytes),
+        None => listener.pool.map_or(Routed::Nowhere, Routed::Pool),
+    };
+    if let Some(limiters) = &listener.limiters
+        && let Err(wait) = exchange.admit(limiters, &input.filled()[..head_len])
+    {
+        exchange.retry_after_s.set(wait.as_secs().saturating_add(1).min(3600) as u32);
+        let detail = "more requests than allowed";
+        return exchange.refuse(to_client, Cause::RateLimited, detail, Some(&request), &input).await;
+    }
+    let behind = head_len + advance.consumed;
+    let pool = match routed {
+        Routed::Pool(pool) => pool,
+        Routed::Own(action) => {
+            let close = close || !exchange.uploaded.get();
+            Box::pin(exchange.answer_own(to_client, action, &request, &input, close)).await;
+            if close {
+                return Next::Linger;
+            }
+            input.consume(behind);
+            return Next::Request(Some(input).filter(|buf| !buf.is_empty()));
         }
-        let detail = "no route takes this request, and the listener has no pool of its own";
-        return exchange.refuse(to_client, Cause::NoRoute, detail, Some(&request), &input).await;
+        Routed::Nowhere => {
+            if let Some(port) = http.redirect_https {
+                return Box::pin(exchange.redirect(to_client, port.get(), &request, &input)).await;
+            }
+            let detail = "no route takes this request, and the listener has no pool of its own";
+            return exchange.refuse(to_client, Cause::NoRoute, detail, Some(&request), &input).await;
+        }
+        Routed::Refused(detail) => return exchange.refuse(to_client, Cause::BadRequest, &detail, Some(&request), &input).await,
     };
     exchange.trace.pool(pool);
 
     let sent = Sent { head, prefix: head_len..head_len + advance.kept, close };
-    let behind = head_len + advance.consumed;
-    let done = exchange.attempts(&request, &input, sent, &mut upload, pool, from_client, to_client).await;
+    let done = {
+        let mut attempts = pin!(exchange.attempts(&request, &input, sent, &mut upload, pool, from_client, to_client));
+        poll_fn(|cx| match attempts.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(done),
+            Poll::Pending => to_client.poll_gone(cx).map(|()| Done::Failed(Cause::ClientClosed)),
+        })
+        .await
+    };
     let rest = upload.rest.take();
     match done {
         Done::Complete { close } => {
             exchange.finish(Cause::Ok, Some(&request), &input);
             if close {
                 // Closing with unread bytes would reset the connection, and could take our answer with it.
-                let all_read = exchange.uploaded.get() && rest.is_none() && input.len() == behind && is_open(stream.socket());
+                let all_read = exchange.uploaded.get() && rest.is_none() && input.len() == behind && stream.is_open();
                 return if all_read { Next::Close } else { Next::Linger };
             }
             input.consume(behind);
@@ -398,7 +444,7 @@ impl Exchange<'_> {
         place.state().requests_total.fetch_add(1, Ordering::Relaxed);
         if !fresh {
             while let Some(stream) = self.worker.upstreams.take(place.state(), self.worker.timers.recent_ms()) {
-                if method.is_idempotent() || is_open(&stream) {
+                if method.is_idempotent() || io::is_open(&stream) {
                     stats::add(&place.pool().stats.shard(self.worker.id).reused, 1);
                     self.trace.connected(true, &self.worker.timers);
                     return Ok(stream);
@@ -581,6 +627,11 @@ impl Exchange<'_> {
             out.bytes.clear();
         };
         let mut buf = input.expect("a head was read into it");
+        if let Some(changes) = self.route.get().and_then(|route| route.changes.as_deref())
+            && !changes.response.is_empty()
+        {
+            edit(&mut out.bytes, &changes.response);
+        }
         self.trace.responded(response.status, place, &self.worker.timers);
         buf.consume(response.head_len);
         if response.status == 101 {
@@ -798,7 +849,7 @@ impl Exchange<'_> {
             head_only: request.is_some_and(|request| request.method == Method::Head),
             close,
             http10: request.is_some_and(|request| request.minor == 0),
-            retry_after_s: 1,
+            retry_after_s: self.retry_after_s.get(),
             request_id: id,
         };
         reply::write(&reply, &mut out.bytes);
@@ -810,7 +861,7 @@ impl Exchange<'_> {
         let _ = io::write(to_client, self.timer, &out.bytes, &[]).await;
     }
 
-    fn finish(&self, cause: Cause, request: Option<&Request>, input: &Buf) {
+    pub(super) fn finish(&self, cause: Cause, request: Option<&Request>, input: &Buf) {
         self.trace.finish(self.worker, self.listener, self.peer, cause, request, input.filled());
     }
 
@@ -902,13 +953,6 @@ pub(super) fn connect_cause(error: &std::io::Error) -> Cause {
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL) => Cause::Overload,
         _ => Cause::ConnectFailed,
     }
-}
-
-/// Asks the kernel whether the peer has closed, for a request that must not be sent in vain.
-fn is_open(stream: &TcpStream) -> bool {
-    let flags = rustix::net::RecvFlags::PEEK | rustix::net::RecvFlags::DONTWAIT;
-    let mut byte = [0u8; 1];
-    matches!(rustix::net::recv(stream, &mut byte, flags), Err(rustix::io::Errno::WOULDBLOCK))
 }
 
 fn push_chunk(out: &mut Vec<u8>, piece: &[u8]) {

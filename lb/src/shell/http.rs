@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::snapshot::ListenerSnapshot;
 
 use super::exchange::{self, Next};
+use super::h2;
 use super::io;
 use super::stream::Stream;
 use super::timer::Timer;
@@ -60,9 +61,12 @@ pub(super) async fn serve<S: Stream>(stream: S, peer: SocketAddr, listener: Arc<
                 break;
             }
             Next::Cut => {
-                // A reset is the only way to say that what came is not the whole.
-                let _ = socket2::SockRef::from(connection.stream.socket()).set_linger(Some(Duration::ZERO));
+                connection.stream.abort();
                 break;
+            }
+            Next::Http2(first) => {
+                let Connection { stream, peer, listener, .. } = connection;
+                return Box::pin(h2::serve(stream, Some(first), peer, listener, open)).await;
             }
         }
     }

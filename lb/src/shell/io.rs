@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
+use std::time::Duration;
 
 use rustix::net::{RecvFlags, SendFlags};
 use tokio::io::Interest;
@@ -113,4 +114,17 @@ pub(super) async fn write_counting<S: Stream>(
         }
     })
     .await
+}
+
+/// Asks the kernel whether the peer has closed, for a request that must not be sent in vain.
+pub(super) fn is_open(stream: &TcpStream) -> bool {
+    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+    let mut byte = [0u8; 1];
+    matches!(rustix::net::recv(stream, &mut byte, flags), Err(rustix::io::Errno::WOULDBLOCK))
+}
+
+/// A reset is the only way to say that what came is not the whole.
+pub(super) fn reset(stream: &TcpStream) {
+    // Of a socket that is closed already nothing more is said.
+    let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }

@@ -9,12 +9,14 @@
 
 mod buffer;
 mod exchange;
+mod h2;
 mod http;
 mod io;
 mod log;
 mod pick;
 mod plane;
 mod pulse;
+mod routing;
 mod stream;
 mod tcp;
 mod timer;

@@ -16,7 +16,7 @@ use weir_config::{AccessLogFormat, Config, Listener, ListenerName};
 use crate::director::{Director, SavedVerdict};
 use crate::tls::{SavedTicketKey, TlsErrors, TlsStore};
 
-use super::pulse::{self, Obituaries, Vitality, Watch};
+use super::pulse::{self, Beat, Obituaries, Rhythm, Vitality, Ward, Watch};
 use super::upstream::Surplus;
 use super::worker::{self, Admission, Command, Gauges, Setup, StopMode};
 
@@ -125,6 +125,7 @@ pub struct DataPlane {
 struct WorkerHandle {
     commands: mpsc::UnboundedSender<Command>,
     gauges: Arc<Gauges>,
+    beat: Arc<Beat>,
     thread: JoinHandle<io::Result<()>>,
 }
 
@@ -175,6 +176,7 @@ impl DataPlane {
         for id in 0..count {
             let (commands, receiver) = mpsc::unbounded_channel();
             let gauges = Arc::<Gauges>::default();
+            let beat = Arc::<Beat>::default();
             let setup = Setup {
                 id,
                 node: Arc::clone(&node),
@@ -186,11 +188,12 @@ impl DataPlane {
                 log: options.log.clone(),
                 reclaim: options.reclaim,
                 obituary: plane.obituaries.of(id),
+                beat: Arc::clone(&beat),
                 commands: receiver,
             };
             let spawned = std::thread::Builder::new().name(format!("weir-worker-{id}")).spawn(move || worker::run(setup));
             match spawned {
-                Ok(thread) => plane.workers.push(WorkerHandle { commands, gauges, thread }),
+                Ok(thread) => plane.workers.push(WorkerHandle { commands, gauges, beat, thread }),
                 Err(error) => {
                     plane.shutdown(Duration::ZERO);
                     return Err(ApplyError::Thread(error));
@@ -268,13 +271,21 @@ impl DataPlane {
         sockets.map(|(address, socket)| Ok(ListeningSocket { address, socket: socket.try_clone()? })).collect()
     }
 
-    /// Watches whether the workers are alive: asks each every `interval`, takes it for hung when an answer takes longer than `limit`, and
-    /// tells each change from a thread of its own, the first state included. A death is told at once, also that by a shutdown.
+    /// Watches whether the workers are alive, from a thread of its own that calls `prepare` first, and tells each change, the first state
+    /// included. Each is asked every `interval`, and taken for hung when an answer takes longer than `limit`; after [`Watch::hasten`] also
+    /// when it was stuck for some milliseconds. A death is told at once, also that by a shutdown.
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub fn watch(&self, interval: Duration, limit: Duration, tell: impl FnMut(Vitality) + Send + 'static) -> io::Result<Watch> {
-        pulse::watch(self.workers.iter().map(|worker| worker.commands.clone()), &self.obituaries, interval, limit, tell)
+    pub fn watch(
+        &self,
+        interval: Duration,
+        limit: Duration,
+        prepare: impl FnOnce() + Send + 'static,
+        tell: impl FnMut(Vitality) + Send + 'static,
+    ) -> io::Result<Watch> {
+        let wards = self.workers.iter().map(|worker| Ward { commands: worker.commands.clone(), beat: Arc::clone(&worker.beat) });
+        pulse::watch(wards, &self.obituaries, Rhythm { interval, limit }, prepare, tell)
     }
 
     /// The number of workers.

@@ -7,12 +7,15 @@ use std::task::{Context, Poll};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use super::io::{receive, send};
+use super::io::{is_open, receive, reset, send};
 
 /// A connection both of whose directions can be used at once, by one thread.
-pub(super) trait Stream: Debug + 'static {
+pub(super) trait Stream: Debug + Unpin + 'static {
+    /// A stream of HTTP/2.
+    const HTTP2: bool = false;
+
     /// What endpoints are told that the client spoke.
-    const SCHEME: &'static str;
+    fn scheme(&self) -> &'static str;
 
     /// Receives what is there; `WouldBlock`: nothing now.
     fn receive(&self, room: &mut [u8]) -> io::Result<usize>;
@@ -30,15 +33,26 @@ pub(super) trait Stream: Debug + 'static {
     fn shutdown_write(&self);
     /// Tells it what must be told before the connection is closed.
     fn farewell(&self);
-    /// The socket below.
-    fn socket(&self) -> &TcpStream;
-    /// Whether the socket's bytes are the connection's.
-    const PLAIN: bool;
+    /// Ready once the peer said that it wants no answer any more, where it can say so.
+    #[inline]
+    fn poll_gone(&self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+    /// Makes the peer see that what it got is not the whole.
+    fn abort(&self);
+    /// Asks whether the peer may still send.
+    fn is_open(&self) -> bool;
+    /// The socket, where its bytes are the connection's.
+    fn plain(&self) -> Option<&TcpStream>;
+    /// Shows the name that the client asked for in its TLS handshake, if it did.
+    fn with_server_name<R>(&self, show: impl FnOnce(Option<&str>) -> R) -> R;
 }
 
 impl Stream for TcpStream {
-    const SCHEME: &'static str = "http";
-    const PLAIN: bool = true;
+    #[inline]
+    fn scheme(&self) -> &'static str {
+        "http"
+    }
 
     #[inline]
     fn receive(&self, room: &mut [u8]) -> io::Result<usize> {
@@ -82,8 +96,21 @@ impl Stream for TcpStream {
     #[inline]
     fn farewell(&self) {}
 
+    fn abort(&self) {
+        reset(self);
+    }
+
+    fn is_open(&self) -> bool {
+        is_open(self)
+    }
+
     #[inline]
-    fn socket(&self) -> &TcpStream {
-        self
+    fn plain(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
+
+    #[inline]
+    fn with_server_name<R>(&self, show: impl FnOnce(Option<&str>) -> R) -> R {
+        show(None)
     }
 }

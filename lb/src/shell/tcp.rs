@@ -26,7 +26,7 @@ use super::worker::{Open, Worker};
 pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, listener: Arc<ListenerSnapshot>, open: Open) {
     let worker = Rc::clone(&open.worker);
     let timer = worker.timers.timer();
-    let trace = Trace::default();
+    let trace = Trace::new(false);
     trace.begin(&worker);
     trace.head_complete(&worker.timers);
     let _in_flight = InFlight::new(&worker);

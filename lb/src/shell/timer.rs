@@ -6,11 +6,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use slab::Slab;
 use tokio::sync::Notify;
+
+use super::pulse::Beat;
 
 /// Milliseconds per tick.
 const TICK_MS: u64 = 16;
@@ -25,6 +28,7 @@ pub(super) struct Timers {
     /// The first tick the runner has to wake for.
     next_tick: Cell<u64>,
     earlier: Notify,
+    beat: Arc<Beat>,
 }
 
 #[derive(Debug, Default)]
@@ -44,13 +48,15 @@ struct Entry {
 }
 
 impl Timers {
-    pub(super) fn new() -> Rc<Timers> {
+    /// `beat` gets a sign with each reading of the clock: every piece of work begins with one.
+    pub(super) fn new(beat: Arc<Beat>) -> Rc<Timers> {
         Rc::new(Timers {
             epoch: Instant::now(),
             now_us: Cell::new(0),
             inner: RefCell::default(),
             next_tick: Cell::new(NEVER),
             earlier: Notify::new(),
+            beat,
         })
     }
 
@@ -58,6 +64,7 @@ impl Timers {
     pub(super) fn now_us(&self) -> u64 {
         let now = self.epoch.elapsed().as_micros() as u64;
         self.now_us.set(now);
+        self.beat.mark();
         now
     }
 
@@ -196,7 +203,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_moved_deadline_fires_once_at_its_last_value() {
-        let timers = Timers::new();
+        let timers = Timers::new(Arc::default());
         let timer = timers.timer();
         let start = timers.now_us();
         timer.set(40);
@@ -212,7 +219,7 @@ mod tests {
 
     #[tokio::test]
     async fn parked_ones_can_be_hastened() {
-        let timers = Timers::new();
+        let timers = Timers::new(Arc::default());
         let (parked, busy) = (timers.timer(), timers.timer());
         parked.set(3_600_000);
         parked.set_parked(true);

@@ -25,6 +25,7 @@ use crate::snapshot::ListenerSnapshot;
 use crate::stats::{self, Handshake};
 use crate::tls::Acceptor;
 
+use super::h2;
 use super::http;
 use super::io::{self as wait, receive, send};
 use super::stream::Stream;
@@ -47,7 +48,12 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, listener: Arc<Lis
                 Some(HandshakeKind::Resumed) => Handshake::Resumed,
                 _ => Handshake::Full,
             });
-            http::serve(stream, peer, listener, open).await;
+            let is_http2 = stream.session.borrow().alpn_protocol() == Some(b"h2");
+            if is_http2 {
+                Box::pin(h2::serve(stream, None, peer, listener, open)).await;
+            } else {
+                http::serve(stream, peer, listener, open).await;
+            }
         }
         Err(how) => ended(how),
     }
@@ -207,8 +213,9 @@ impl TlsStream {
 }
 
 impl Stream for TlsStream {
-    const SCHEME: &'static str = "https";
-    const PLAIN: bool = false;
+    fn scheme(&self) -> &'static str {
+        "https"
+    }
 
     fn receive(&self, room: &mut [u8]) -> io::Result<usize> {
         let mut session = self.session.borrow_mut();
@@ -268,7 +275,19 @@ impl Stream for TlsStream {
         let _ = self.push(&mut session);
     }
 
-    fn socket(&self) -> &TcpStream {
-        &self.tcp
+    fn abort(&self) {
+        wait::reset(&self.tcp);
+    }
+
+    fn is_open(&self) -> bool {
+        wait::is_open(&self.tcp)
+    }
+
+    fn plain(&self) -> Option<&TcpStream> {
+        None
+    }
+
+    fn with_server_name<R>(&self, show: impl FnOnce(Option<&str>) -> R) -> R {
+        show(self.session.borrow().server_name())
     }
 }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use weir_config::Balance;
 
-use crate::access_log::Record;
+use crate::access_log::{Record, Version};
 use crate::cause::Cause;
 use crate::http1::request::{Request, hex};
 use crate::snapshot::ListenerSnapshot;
@@ -27,6 +27,7 @@ type Kept = (Request, Vec<u8>);
 /// The phases of an exchange, on the worker's clock in microseconds.
 #[derive(Debug)]
 pub(super) struct Trace {
+    http2: bool,
     began_us: Cell<u64>,
     wall_us: Cell<u64>,
     head_us: Cell<u64>,
@@ -47,9 +48,10 @@ pub(super) struct Trace {
     kept: RefCell<Option<Box<Kept>>>,
 }
 
-impl Default for Trace {
-    fn default() -> Trace {
+impl Trace {
+    pub(super) fn new(http2: bool) -> Trace {
         Trace {
+            http2,
             began_us: Cell::new(0),
             wall_us: Cell::new(0),
             head_us: Cell::new(0),
@@ -69,9 +71,7 @@ impl Default for Trace {
             kept: RefCell::new(None),
         }
     }
-}
 
-impl Trace {
     /// The first bytes of a request are there.
     pub(super) fn begin(&self, worker: &Worker) {
         self.began_us.set(worker.timers.now_us());
@@ -242,7 +242,11 @@ impl Trace {
             method: text(request.map(|request| request.method_text)),
             host: text(request.map(|request| request.host)),
             target: text(request.map(|request| request.target)),
-            http_minor: request.map_or(1, |request| request.minor),
+            version: match request {
+                _ if self.http2 => Version::Http2,
+                Some(request) if request.minor == 0 => Version::Http10,
+                _ => Version::Http11,
+            },
             status: self.status.get(),
             request_id: id,
             user_agent: text(request.map(|request| request.user_agent)),

@@ -194,7 +194,7 @@ impl<'a, F: Stream, T: Stream> Direction<'a, F, T> {
             }
             moves += 1;
             ready!(self.poll_flush(cx)).map_err(|error| (Side::To, error))?;
-            if F::PLAIN && T::PLAIN && self.streak >= STREAK {
+            if self.streak >= STREAK && self.from.plain().is_some() && self.to.plain().is_some() {
                 self.streak = 0;
                 self.change_way(worker);
             }
@@ -248,8 +248,8 @@ impl<'a, F: Stream, T: Stream> Direction<'a, F, T> {
 
     fn poll_splice_in(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         loop {
-            let Some(pipe) = &self.pipe else { return Poll::Pending };
-            match self.from.socket().try_io(Interest::READABLE, || splice(self.from.socket(), &pipe.write)) {
+            let (Some(pipe), Some(from)) = (&self.pipe, self.from.plain()) else { return Poll::Pending };
+            match from.try_io(Interest::READABLE, || splice(from, &pipe.write)) {
                 Ok(count) => {
                     self.armed = false;
                     self.in_pipe = count;
@@ -292,8 +292,8 @@ impl<'a, F: Stream, T: Stream> Direction<'a, F, T> {
             }
         }
         while self.in_pipe > 0 {
-            let Some(pipe) = &self.pipe else { break };
-            match self.to.socket().try_io(Interest::WRITABLE, || splice(&pipe.read, self.to.socket())) {
+            let (Some(pipe), Some(to)) = (&self.pipe, self.to.plain()) else { break };
+            match to.try_io(Interest::WRITABLE, || splice(&pipe.read, to)) {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(count) => {
                     self.in_pipe -= count;

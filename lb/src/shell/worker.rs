@@ -16,6 +16,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc};
 use weir_config::Protocol;
 
+use crate::cause::Cause;
 use crate::director::{Report, Shared};
 use crate::snapshot::{ListenerSnapshot, Snapshot};
 use crate::stats;
@@ -25,7 +26,7 @@ use super::buffer::Buffers;
 use super::log::Log;
 use super::pick::Waiters;
 use super::plane::{Bind, LogSink};
-use super::pulse::Obituary;
+use super::pulse::{Beat, Obituary};
 use super::timer::Timers;
 use super::tunnel::Pipes;
 use super::upstream::{Surplus, Upstreams};
@@ -122,14 +123,19 @@ pub(super) struct Setup {
     pub(super) log: Option<LogSink>,
     pub(super) reclaim: Option<fn()>,
     pub(super) obituary: Obituary,
+    pub(super) beat: Arc<Beat>,
     pub(super) commands: mpsc::UnboundedReceiver<Command>,
 }
 
 /// The thread's whole life.
 pub(super) fn run(setup: Setup) -> std::io::Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    let (parking, waking) = (Arc::clone(&setup.beat), Arc::clone(&setup.beat));
+    setup.beat.begin();
+    let mut builder = Builder::new_current_thread();
+    builder.enable_all().on_thread_park(move || parking.park()).on_thread_unpark(move || waking.unpark());
+    let runtime = builder.build_local(LocalOptions::default())?;
     runtime.block_on(async move {
-        let Setup { id, node, shared, tls, gauges, surplus, reports, log, reclaim, obituary, commands } = setup;
+        let Setup { id, node, shared, tls, gauges, surplus, reports, log, reclaim, obituary, beat, commands } = setup;
         let first = Rc::new(Seen(shared.snapshot.load_full()));
         let mut lines = Log::default();
         lines.set(log);
@@ -138,7 +144,7 @@ pub(super) fn run(setup: Setup) -> std::io::Result<()> {
             node,
             shared,
             gauges,
-            timers: Timers::new(),
+            timers: Timers::new(beat),
             buffers: Rc::default(),
             pipes: Pipes::default(),
             upstreams: Upstreams::new(id, surplus),
@@ -155,7 +161,7 @@ pub(super) fn run(setup: Setup) -> std::io::Result<()> {
         tokio::task::spawn_local(run_timers(Rc::clone(&worker)));
         tokio::task::spawn_local(follow_changes(Rc::clone(&worker)));
         tokio::task::spawn_local(keep_house(Rc::clone(&worker), reclaim));
-        obey(&worker, commands).await;
+        obey(&worker, &obituary, commands).await;
         worker.log.borrow_mut().flush();
         drop(obituary);
     });
@@ -205,7 +211,7 @@ async fn keep_house(worker: Rc<Worker>, reclaim: Option<fn()>) {
     }
 }
 
-async fn obey(worker: &Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command>) {
+async fn obey(worker: &Rc<Worker>, obituary: &Obituary, mut commands: mpsc::UnboundedReceiver<Command>) {
     let mut sockets: HashMap<Bind, Vec<Rc<Stop>>> = HashMap::new();
     // Of datagrams, whose flows may go on for a while.
     let mut leaving: HashMap<Bind, Vec<Rc<Stop>>> = HashMap::new();
@@ -216,13 +222,15 @@ async fn obey(worker: &Rc<Worker>, mut commands: mpsc::UnboundedReceiver<Command
                 if bind.is_udp {
                     leaving.remove(&bind).into_iter().flatten().for_each(|stop| stop.tell(StopMode::Rebound));
                     sockets.entry(bind).or_default().push(Rc::clone(&stop));
-                    tokio::task::spawn_local(udp::serve(Rc::clone(worker), socket, bind.address, listener, stop, alive));
+                    let serving = udp::serve(Rc::clone(worker), socket, bind.address, listener, stop, alive);
+                    tokio::task::spawn_local(obituary.post().keep(serving));
                     continue;
                 }
                 match TcpListener::from_std(StdListener::from(socket)) {
                     Ok(socket) => {
                         sockets.entry(bind).or_default().push(Rc::clone(&stop));
-                        tokio::task::spawn_local(accept(Rc::clone(worker), socket, listener, admission, stop));
+                        let accepting = accept(Rc::clone(worker), socket, listener, admission, stop);
+                        tokio::task::spawn_local(obituary.post().keep(accepting));
                     }
                     Err(error) => tracing::error!(address = %bind.address, %error, "cannot serve a listening socket"),
                 }
@@ -351,6 +359,10 @@ fn start(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, known: &mut A
         *known = now;
     }
     let listener = Arc::clone(known);
+    if !listener.config.access.admits(peer.ip()) {
+        stats::add(&listener.stats.shard(worker.id).ended[Cause::Denied as usize], 1);
+        return;
+    }
     let open = Open::new(worker, &listener, admission);
     match &listener.config.protocol {
         Protocol::Http(http) if http.tls.is_some() => drop(tokio::task::spawn_local(tls::serve(stream, peer, listener, open))),

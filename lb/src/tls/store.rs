@@ -275,8 +275,11 @@ impl TlsStore {
         let builder = builder.expect("the provider has suites for both versions");
         let resolver = Arc::new(Resolver::new(&loaded, tls.unknown_name));
         let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(resolver);
-        // What is spoken here; another protocol is one more word.
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        // What is spoken here, what we like better first.
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        if !tls.http2 {
+            config.alpn_protocols.remove(0);
+        }
         // All suites are strong; which of them is ours to say.
         config.ignore_client_order = true;
         config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -92,6 +92,7 @@ impl Instance {
             kind,
             priority: self.priority(),
             eligible: self.able().is_ok(),
+            deposed: self.deposed,
             healthy: self.healthy,
         })
     }
@@ -107,12 +108,15 @@ impl Instance {
         match (message.kind, &self.state) {
             (PeerKind::Hello, State::Master(_)) => {
                 reply(self, PeerKind::Present);
-                if joined {
+                if message.deposed {
+                    self.conflict_won(source, now);
+                } else if joined {
                     self.advertise_now(now);
                     self.announce_again(now);
                 }
             }
             (PeerKind::Present, State::Initialize | State::Backup { .. }) if from_master => {
+                self.deposed = false;
                 self.hello.unanswered = 0;
                 self.hello.at = Some(now + HELLO_EVERY);
                 if let Some(seen) = &mut self.seen {

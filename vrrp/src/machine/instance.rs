@@ -43,6 +43,8 @@ pub struct Instance {
     /// Active_Adver_Interval (RFC 9568 section 6.1).
     pub(super) learned: AdvertisementInterval,
     pub(super) seen: Option<MasterSeen>,
+    /// It was master, and another one is it now that nobody was asked to listen to: that one has to be told.
+    pub(super) deposed: bool,
     /// The master that said priority 0 just now. Its request to take over may be behind it.
     pub(super) resigned: Option<IpAddr>,
     /// Asked to release while it follows: that is the leader's to do.
@@ -116,6 +118,7 @@ impl Instance {
             state: State::Initialize,
             since: now,
             seen: None,
+            deposed: false,
             resigned: None,
             release_asked: false,
             released: None,
@@ -388,7 +391,7 @@ impl Instance {
             asked_by: None,
         });
         (self.seen, self.resigned, self.released, self.preempt_at) = (None, None, None, None);
-        (self.linger, self.healthier, self.hello.at) = (None, None, None);
+        (self.linger, self.healthier, self.hello.at, self.deposed) = (None, None, None, false);
         self.counters.master_transitions += 1;
         self.advertise(now);
         if let Some(before) = before {
@@ -426,12 +429,15 @@ impl Instance {
         }
     }
 
-    /// A master that cannot be it any more. Says so where it still can.
+    /// A master that cannot be it any more. Says so where it still can; where a node of ours was asked to take over, what is in flight ends
+    /// first: perhaps not all of this node is ill.
     fn fail(&mut self, why: &str, now: Instant) {
-        if self.interface_up && self.primary.is_some() {
+        let heard = self.interface_up && self.primary.is_some();
+        if heard {
             self.say_farewell(now);
         }
-        self.let_go(None, now);
+        let linger = self.best_peer(now, &[]).filter(|_| heard && self.fault.is_none()).map(|_| LINGER);
+        self.let_go(linger, now);
         self.become_idle(why, now);
     }
 
@@ -481,6 +487,7 @@ impl Instance {
         self.say(EventKind::Stalled, "stalled", text.clone(), now);
         // Who took over speaks once in an interval; one of its advertisements may be lost.
         let listen = 2 * self.config.interval.duration() + self.skew_time();
+        self.deposed = true;
         self.become_backup(now + listen, None, format!("{text}: it listens first"), now);
     }
 
@@ -523,14 +530,26 @@ impl Instance {
         self.push(Output::Announce(self.config.addresses.clone()));
     }
 
+    /// Another master gave way, or must. Switches, hosts and the other itself learn at once who is master (RFC 9568 section 6.4.3).
+    pub(super) fn conflict_won(&mut self, other: IpAddr, now: Instant) {
+        self.advertise_now(now);
+        self.announce_again(now);
+        self.counters.conflicts_won += 1;
+        self.say(EventKind::ConflictWon, "conflict-won", format!("{other} was master too and gives way"), now);
+    }
+
     /// After a conflict: whoever listened to the other must hear us now. Once per interval is enough.
     pub(super) fn announce_again(&mut self, now: Instant) {
         let interval = self.config.interval.duration();
         let State::Master(master) = &mut self.state else { return };
-        if now >= master.announced_at + interval {
-            master.announced_at = now;
-            self.push(Output::Announce(self.config.addresses.clone()));
+        let earliest = master.announced_at + interval;
+        if now < earliest {
+            // What was announced just now may have been said to one side of a divided network only.
+            master.announce_at = Some(master.announce_at.map_or(earliest, |at| at.min(earliest)));
+            return;
         }
+        master.announced_at = now;
+        self.push(Output::Announce(self.config.addresses.clone()));
     }
 
     /// What others learn from our advertisements changed: a master says so at once.

@@ -186,20 +186,14 @@ impl Instance {
                 let why =
                     format!("{source} {rank} {}", if theirs > ours { format!("this node ({theirs} to {ours})") } else { ours.to_string() });
                 let down_at = now + self.master_down_interval();
+                self.deposed = true;
                 self.become_backup(down_at, linger, why, now);
             }
             // A follower waits for its leader's word. Answering would make two masters answer each other without end.
             (true, true) => {}
             // Nor does it disturb the successor that a node of ours brings along.
             (false, true) if self.peers.contains_key(&source) => {}
-            (false, _) => {
-                // New in RFC 9568: answer at once, so that switches and the other learn who is master.
-                self.advertise_now(now);
-                self.announce_again(now);
-                self.counters.conflicts_won += 1;
-                let text = format!("{source} was master too and must give way ({ours} to {theirs})");
-                self.say(EventKind::ConflictWon, "conflict-won", text, now);
-            }
+            (false, _) => self.conflict_won(source, now),
         }
     }
 

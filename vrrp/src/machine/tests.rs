@@ -104,7 +104,7 @@ impl Bench {
 
     pub(crate) fn hear_peer(&mut self, kind: PeerKind, source: IpAddr, priority: u8, healthy: Option<u16>) {
         let vrid = self.instance.config().vrid;
-        self.hear(&Packet::Peer(PeerMessage { vrid, kind, priority: Priority(priority), eligible: true, healthy }), source);
+        self.hear(&Packet::Peer(PeerMessage { vrid, kind, priority: Priority(priority), eligible: true, deposed: false, healthy }), source);
     }
 
     fn state(&self) -> StateKind {
@@ -468,6 +468,49 @@ fn rfc_9568_section_6_4_3_a_loser_that_speaks_is_answered_at_once() {
     assert_eq!(bench.instance.status(bench.now).counters.conflicts_won, 101);
 }
 
+/// A loser that hears the winner first never says anything on the link again; only its greeting can tell that there were two.
+#[test]
+fn a_conflict_that_only_the_loser_noticed_is_won_too() {
+    let mut loser = master(100);
+    loser.hear_advertisement(200, GREATER);
+    loser.timeout();
+    let greetings = |bench: &mut Bench| -> Vec<PeerMessage> {
+        let hello = |output: Output| match output {
+            Output::Send { packet: Packet::Peer(message), .. } if message.kind == PeerKind::Hello => Some(message),
+            _ => None,
+        };
+        bench.outputs().into_iter().filter_map(hello).collect()
+    };
+    let greeting = greetings(&mut loser).pop().expect("it greets the winner");
+    assert!(greeting.deposed);
+
+    let mut winner = master(200);
+    winner.hear_peer(PeerKind::Hello, LESS, 100, None);
+    winner.pass(Duration::from_secs(2));
+    winner.outputs();
+    winner.hear(&Packet::Peer(greeting), LESS);
+    let outputs = winner.outputs();
+    assert_eq!((sent(&outputs), announces(&outputs), events(&outputs)), (vec![200], 1, vec![EventKind::ConflictWon]));
+    // Another one within the interval is announced at its end: who floods cannot make us flood.
+    winner.hear(&Packet::Peer(greeting), LESS);
+    assert_eq!(announces(&winner.outputs()), 0);
+    winner.pass(Duration::from_secs(1));
+    assert_eq!(announces(&winner.outputs()), 1);
+    // Nobody was deposed by whoever greets as usual.
+    winner.hear_peer(PeerKind::Hello, LESS, 100, None);
+    let outputs = winner.outputs();
+    assert_eq!((sent(&outputs).len(), announces(&outputs)), (0, 0));
+
+    // Once it was heard it says so no more.
+    loser.hear_peer(PeerKind::Present, GREATER, 200, None);
+    for _ in 0..4 {
+        loser.pass(Duration::from_secs(1));
+        loser.hear_advertisement(200, GREATER);
+    }
+    let later = greetings(&mut loser);
+    assert!(!later.is_empty() && later.iter().all(|greeting| !greeting.deposed), "{later:?}");
+}
+
 #[test]
 fn interface_or_address_lost_ends_it_without_a_word() {
     for input in [Input::Interface { up: false }, Input::PrimaryAddress(None)] {
@@ -509,6 +552,7 @@ fn rfc_3768_section_7_1_version_2_wants_equal_intervals() {
     assert_eq!(status.master, None);
 }
 
+/// RFC 9568 section 7.1, erratum 8298.
 #[test]
 fn erratum_8298_two_owners_are_said_and_the_greater_address_wins() {
     let mut bench = Bench::new(config("a", 255));
@@ -590,8 +634,15 @@ fn a_node_that_cannot_serve_asks_its_peer_and_says_priority_zero_at_once() {
     bench.input(Input::Eligible { eligible: false, reason: "worker 1 has ended".into() });
     let outputs = bench.outputs();
     assert_eq!((said(&outputs), sent(&outputs)), (vec![(PeerKind::TakeOver, LESS)], vec![0]));
-    assert!(removes(&outputs));
+    assert!(outputs.iter().any(|output| matches!(output, Output::Quiet(_))) && !removes(&outputs), "what is in flight ends first");
     assert_eq!(bench.instance.status(bench.now).explanation, "it cannot be master: worker 1 has ended");
+    bench.pass(crate::machine::LINGER);
+    assert!(removes(&bench.outputs()));
+    // Without anybody to take over nobody gains by waiting.
+    let mut alone = master(250);
+    alone.input(Input::Eligible { eligible: false, reason: "worker 1 has ended".into() });
+    let outputs = alone.outputs();
+    assert_eq!((said(&outputs), sent(&outputs), removes(&outputs)), (vec![], vec![0], true));
 }
 
 #[test]
@@ -806,6 +857,7 @@ fn a_reload_leaves_a_backup_listening_to_its_master() {
     bench.run_to_master();
 }
 
+/// RFC 9568 section 5.2.4: 255 is the owner's alone, 1 to 254 those of all others.
 #[test]
 fn tracking_changes_the_rank_within_bounds_and_never_an_owners() {
     for (configured, adjust, expected) in [(100, -50, 50), (100, -150, 1), (250, 50, 254), (255, -100, 255)] {

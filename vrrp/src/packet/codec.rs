@@ -17,6 +17,7 @@ const V2_TAIL: usize = 8;
 /// The length of a CARP announcement, which has neither addresses nor a tail.
 const CARP_LEN: usize = 36;
 const FLAG_ELIGIBLE: u8 = 1;
+const FLAG_DEPOSED: u8 = 2;
 const NOT_COUNTED: u16 = 0xffff;
 
 /// The first two bytes, enough to know whom a packet is for.
@@ -184,6 +185,7 @@ fn decode_peer(message: &[u8], reception: &Reception) -> Result<Decoded, Discard
         kind,
         priority: Priority(priority),
         eligible: flags & FLAG_ELIGIBLE != 0,
+        deposed: flags & FLAG_DEPOSED != 0,
         healthy: (healthy != NOT_COUNTED).then_some(healthy),
     };
     Ok(Decoded { packet: Packet::Peer(message), checksum })
@@ -240,7 +242,7 @@ fn encode_peer(message: &PeerMessage) -> Vec<u8> {
         PeerKind::TakeOver => 3,
         PeerKind::Decline => 4,
     };
-    let flags = if message.eligible { FLAG_ELIGIBLE } else { 0 };
+    let flags = if message.eligible { FLAG_ELIGIBLE } else { 0 } | if message.deposed { FLAG_DEPOSED } else { 0 };
     let [high, low] = message.healthy.map_or(NOT_COUNTED, |healthy| healthy.min(NOT_COUNTED - 1)).to_be_bytes();
     vec![3 << 4 | TYPE_PEER, message.vrid.number(), message.priority.0, kind, flags, 0, 0, 0, high, low, 0, 0]
 }

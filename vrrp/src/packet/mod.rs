@@ -239,7 +239,7 @@ pub struct Advertisement {
 ///  +---+---+-------+-------+-------+
 ///  | 3 |15 | VRID  | prio  | what  |
 ///  +---+---+-------+-------+-------+
-///  | flags | zero  |   checksum    |   flags: 1 = eligible
+///  | flags | zero  |   checksum    |   flags: 1 = eligible, 2 = deposed
 ///  +-------+-------+---------------+
 ///  | healthy       | zero          |   endpoints; 0xffff = not counted
 ///  +---------------+---------------+
@@ -254,6 +254,8 @@ pub struct PeerMessage {
     pub priority: Priority,
     /// Whether the sender could be master.
     pub eligible: bool,
+    /// Whether the sender was master too until it heard the one it speaks to: whoever listened to it must hear that one now.
+    pub deposed: bool,
     /// Healthy endpoints in the pools the sender watches for this router; `None`: it watches none.
     pub healthy: Option<u16>,
 }

@@ -66,6 +66,7 @@ fn read(bytes: &[u8]) -> Result<Decoded, Discard> {
     decode(bytes, &reception(), &expected(), &mut Guard::default())
 }
 
+/// RFC 9568 sections 5.2.1, 5.2.2, 5.2.5, 5.2.6, 5.2.7, 5.2.8 and 7.1: version, type, no address, reserved bits, interval 0, checksum, length.
 #[test]
 fn every_receive_rule_has_a_name() {
     let set = |at: usize, value: u8| move |bytes: &mut Vec<u8>| bytes[at] = value;
@@ -142,6 +143,7 @@ fn rfc_9568_section_5_2_9_ipv6_begins_with_a_link_local_address() {
     }
 }
 
+/// RFC 9568 sections 5.2.8 and 7.2: fields and checksum, as another implementation writes them.
 #[test]
 fn packets_of_keepalived_are_read_and_written_alike() {
     assert_eq!(bytes(), KEEPALIVED_V3);
@@ -173,6 +175,7 @@ fn the_virtual_mac_of_section_7_3() {
     assert_eq!(vrid().mac(Family::V6), [0, 0, 0x5e, 0, 2, 51]);
 }
 
+/// RFC 9568 section 5.2.7.
 #[test]
 fn intervals_a_version_can_write() {
     for (ms, version, valid) in [
@@ -280,7 +283,7 @@ fn any_packet() -> impl Strategy<Value = (Packet, IpAddr, IpAddr)> {
     let peer = (1u8..=255, any::<u8>(), kind, any::<bool>(), prop::option::of(0u16..0xffff), v4(), v4());
     let peer = peer.prop_map(|(vrid, priority, kind, eligible, healthy, source, destination)| {
         let vrid = Vrid::new(vrid).expect("not 0");
-        (Packet::Peer(PeerMessage { vrid, kind, priority: Priority(priority), eligible, healthy }), source, destination)
+        (Packet::Peer(PeerMessage { vrid, kind, priority: Priority(priority), eligible, deposed: !eligible, healthy }), source, destination)
     });
     prop_oneof![advertisement, peer]
 }

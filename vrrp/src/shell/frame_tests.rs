@@ -91,6 +91,7 @@ fn lies_about_lengths_are_refused() {
     }
 }
 
+/// RFC 9568 section 6.4.2 and its erratum 7949.
 #[test]
 fn gratuitous_arp_asks_everybody_for_itself() {
     let frame = gratuitous_arp(v4("10.0.0.100"), MAC);
@@ -113,6 +114,7 @@ fn arp_is_answered_to_the_asker() {
     assert!(arp_request(&frame).is_none(), "a reply is no request");
 }
 
+/// RFC 9568 section 6.4.2: router and override flags set, solicited flag clear, the virtual router's hardware address.
 #[test]
 fn neighbour_advertisement_has_flags_and_hardware_address() {
     let address = v6("fd00::100");
@@ -129,6 +131,7 @@ fn neighbour_advertisement_has_flags_and_hardware_address() {
     assert_eq!(checksum(&[&frame[22..54], &pseudo, message]), 0);
 }
 
+/// RFC 9568 section 6.4.3: answered with the router flag.
 #[test]
 fn solicitations_are_checked_and_answered() {
     let asker = ([2, 0, 0, 0, 0, 9], v6("fd00::9"));

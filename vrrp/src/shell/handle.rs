@@ -5,8 +5,8 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -32,11 +32,14 @@ pub struct Options {
     pub guardian: Option<PathBuf>,
     /// Real-time scheduling and locked memory, where this process may; a warning where not.
     pub real_time: bool,
+    /// A file in which is written down which settings of interfaces may be changed, so that the next start puts them back if this process
+    /// is killed; `None`: they stay as they are then.
+    pub settings: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Options {
-        Options { guardian: Some("/proc/self/exe".into()), real_time: true }
+        Options { guardian: Some("/proc/self/exe".into()), real_time: true, settings: None }
     }
 }
 
@@ -152,8 +155,8 @@ pub(super) enum Command {
 pub struct Handle {
     commands: SyncSender<Command>,
     bell: OwnedFd,
-    reports: Option<Receiver<Report>>,
-    thread: Option<JoinHandle<()>>,
+    reports: Mutex<Option<Receiver<Report>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Starts the room, without routers.
@@ -182,7 +185,7 @@ pub fn start(options: Options) -> Result<Handle, StartError> {
     });
     let thread = thread.map_err(system("a thread"))?;
     match started.recv() {
-        Ok(Ok(())) => Ok(Handle { commands, bell, reports: Some(reports), thread: Some(thread) }),
+        Ok(Ok(())) => Ok(Handle { commands, bell, reports: Mutex::new(Some(reports)), thread: Mutex::new(Some(thread)) }),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(StartError::System { what: "the thread ended", source: io::ErrorKind::Other.into() }),
     }
@@ -215,12 +218,12 @@ impl Handle {
     }
 
     /// What happens, from now on. Can be taken once.
-    pub fn reports(&mut self) -> Option<Receiver<Report>> {
-        self.reports.take()
+    pub fn reports(&self) -> Option<Receiver<Report>> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Hands everything over and stops; waits until that is done, but no longer than until `deadline`. True if it was done.
-    pub fn stop(mut self, deadline: Instant) -> bool {
+    pub fn stop(&self, deadline: Instant) -> bool {
         self.command(Command::Apply(Vec::new()));
         let mut done = false;
         while !done && Instant::now() < deadline {
@@ -233,9 +236,9 @@ impl Handle {
         done
     }
 
-    fn end(&mut self) {
+    fn end(&self) {
         self.command(Command::Stop);
-        if let Some(thread) = self.thread.take() {
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
             let _ = thread.join();
         }
     }

@@ -7,6 +7,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
@@ -15,7 +16,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::frame::Mac;
 use super::netlink::Requests;
 use super::strays::{Nftables, Strays, clients};
-use super::sys;
+use super::{settings, sys};
 
 /// Changes that wait: all addresses of all virtual routers once over.
 const CHANGES_MAX: usize = 64 * 512;
@@ -59,6 +60,11 @@ pub(crate) enum Change {
         addresses: Vec<IpAddr>,
     },
     KeepStrays,
+    /// See [`super::settings`].
+    NoteSettings {
+        file: PathBuf,
+        settings: Vec<(String, &'static str)>,
+    },
 }
 
 /// A change for one virtual router, by the number the driver gave it.
@@ -153,6 +159,7 @@ fn carry_out(requests: &mut Requests, change: &Change) -> io::Result<()> {
         Change::Up { ifindex, up } => requests.set_up(*ifindex, *up),
         Change::Macvlan { parent, name, alias, mac } => macvlan(requests, *parent, name, alias, *mac),
         Change::RemoveLink { ifindex } => requests.remove_link(*ifindex),
+        Change::NoteSettings { file, settings } => settings::note(file, settings),
         Change::SendStraysOn { .. } | Change::KeepStrays => unreachable!("they have a function of their own"),
     }
 }

@@ -27,9 +27,11 @@ mod kernel;
 mod link;
 mod netlink;
 mod send;
+mod settings;
 mod strays;
 mod sys;
 
 pub use device::Mode;
 pub use guardian::{GUARDIAN_ARGUMENT, guardian};
 pub use handle::{Handle, LinkCounters, NodeStatus, Options, Report, ReportKind, RouterSpec, RouterStatus, StartError, start};
+pub use sys::be_urgent;

@@ -384,6 +384,7 @@ mod tests {
         Address { ifindex, address: address.parse().unwrap(), prefix_len: 24, secondary, unusable }
     }
 
+    /// RFC 9568 sections 5.1.1.1, 5.1.2.1 and 7.2: never sent from a virtual address.
     #[test]
     fn primary_is_the_first_that_is_no_virtual_one() {
         let all = [

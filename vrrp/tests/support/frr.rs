@@ -1,42 +1,94 @@
-//! FRR's zebra and vrrpd in a host. Its backups hold their addresses on a macvlan that somebody else has to make.
+//! FRR's zebra and vrrpd in a host. Its routers hold their addresses on a macvlan that somebody else has to make.
+
+use std::path::PathBuf;
+use std::time::Duration;
 
 use super::net::{Lab, run, until};
 use super::node::Program;
-use std::time::Duration;
 
-/// Its two daemons.
+/// What FRR is told.
+#[derive(Clone)]
 pub struct Frr {
-    pub vrrpd: Program,
-    _zebra: Program,
+    pub version: u8,
+    pub v6: bool,
+    pub vrid: u8,
+    pub priority: u8,
+    pub interval: Duration,
+    pub preempt: bool,
+    pub addresses: Vec<String>,
 }
 
 impl Frr {
-    /// Version 3 over IPv4 at 100 ms, with 10.9.0.100; `number` is the host's.
-    pub fn start(lab: &Lab, host: &str, vrid: u8, priority: u8) -> Frr {
-        let space = lab.space(host);
-        let device = format!("vrrp4-2-{vrid}");
-        run(&format!("ip -n {space} link add name {device} link eth0 type macvlan mode bridge"));
-        run(&format!("ip -n {space} link set dev {device} address 00:00:5e:00:01:{vrid:02x}"));
-        run(&format!("ip -n {space} link set dev {device} addrgenmode random"));
-        run(&format!("ip -n {space} addr add 10.9.0.100/24 dev {device}"));
-        run(&format!("ip -n {space} link set dev {device} up"));
-        let folder = std::env::temp_dir().join(&space);
+    fn folder(lab: &Lab, host: &str) -> PathBuf {
+        let folder = std::env::temp_dir().join(lab.space(host));
         std::fs::create_dir_all(&folder).expect("a folder for FRR");
+        folder
+    }
+
+    fn text(&self) -> String {
+        let Frr { version, vrid, priority, .. } = self;
+        let family = if self.v6 { "ipv6" } else { "ip" };
+        let mut lines = vec![format!("vrrp {vrid} version {version}"), format!("vrrp {vrid} priority {priority}")];
+        lines.push(format!("vrrp {vrid} advertisement-interval {}", self.interval.as_millis()));
+        if !self.preempt {
+            lines.push(format!("no vrrp {vrid} preempt"));
+        }
+        let bare = self.addresses.iter().filter_map(|address| address.split('/').next());
+        lines.extend(bare.map(|address| format!("vrrp {vrid} {family} {address}")));
+        format!("interface eth0\n {}\n", lines.join("\n "))
+    }
+
+    /// The device that its addresses are on, unless it is there from an earlier start.
+    fn make_device(&self, lab: &Lab, host: &str) {
+        let (space, kind) = (lab.space(host), if self.v6 { 6 } else { 4 });
+        let device = format!("vrrp{kind}-2-{}", self.vrid);
+        if run(&format!("ip -n {space} -o link")).contains(&device) {
+            return;
+        }
+        run(&format!("ip -n {space} link add name {device} link eth0 type macvlan mode bridge"));
+        run(&format!("ip -n {space} link set dev {device} address 00:00:5e:00:{:02x}:{:02x}", if self.v6 { 2 } else { 1 }, self.vrid));
+        run(&format!("ip -n {space} link set dev {device} addrgenmode none"));
+        if self.v6 {
+            // It sends from the first link-local address of this device: the interface's own, so that equal ranks are told apart by it.
+            let own = run(&format!("ip -n {space} -6 -o addr show dev eth0 scope link"));
+            let own = own.split_whitespace().find(|word| word.starts_with("fe80:")).expect("every host has one");
+            run(&format!("ip -n {space} addr add {own} dev {device} nodad"));
+        }
+        for address in &self.addresses {
+            let nodad = if self.v6 { " nodad" } else { "" };
+            run(&format!("ip -n {space} addr add {address} dev {device}{nodad}"));
+        }
+        run(&format!("ip -n {space} link set dev {device} up"));
+    }
+
+    fn daemon(lab: &Lab, host: &str, name: &str) -> Program {
+        let folder = Self::folder(lab, host);
         let file = |name: &str| folder.join(name).display().to_string();
+        let arguments = ["-f", &file(&format!("{name}.conf")), "-i", &file(&format!("{name}.pid")), "-z", &file("zserv")];
+        let arguments = arguments.into_iter().map(str::to_owned).chain(["--vty_socket".to_owned(), folder.display().to_string()]);
+        let arguments: Vec<String> = arguments.chain(["-A".to_owned(), "127.0.0.1".to_owned()]).collect();
+        Program::start(lab, host, format!("/usr/lib/frr/{name}"), &arguments)
+    }
+
+    /// Starts zebra, which all starts of vrrpd in this host share.
+    pub fn zebra(lab: &Lab, host: &str) -> Program {
+        let folder = Self::folder(lab, host);
         std::fs::write(folder.join("zebra.conf"), "").expect("its configuration");
-        let text = format!(
-            "interface eth0\n vrrp {vrid} version 3\n vrrp {vrid} priority {priority}\n vrrp {vrid} advertisement-interval 100\n vrrp {vrid} ip 10.9.0.100\n"
-        );
-        std::fs::write(folder.join("vrrpd.conf"), text).expect("its configuration");
         run(&format!("chown -R frr:frr {}", folder.display()));
-        let start = |daemon: &str| {
-            let arguments = ["-f", &file(&format!("{daemon}.conf")), "-i", &file(&format!("{daemon}.pid")), "-z", &file("zserv")];
-            let arguments = arguments.into_iter().map(str::to_owned).chain(["--vty_socket".to_owned(), folder.display().to_string()]);
-            let arguments: Vec<String> = arguments.chain(["-A".to_owned(), "127.0.0.1".to_owned()]).collect();
-            Program::start(lab, host, format!("/usr/lib/frr/{daemon}"), &arguments)
-        };
-        let zebra = start("zebra");
+        let zebra = Self::daemon(lab, host, "zebra");
         until("zebra listens", Duration::from_secs(10), || folder.join("zserv").exists());
-        Frr { vrrpd: start("vrrpd"), _zebra: zebra }
+        zebra
+    }
+
+    /// Starts vrrpd beside zebra.
+    pub fn start(&self, lab: &Lab, host: &str) -> Program {
+        self.make_device(lab, host);
+        let folder = Self::folder(lab, host);
+        std::fs::write(folder.join("vrrpd.conf"), self.text()).expect("its configuration");
+        // Left by one that was killed; with it it would not start.
+        let _ = std::fs::remove_file(folder.join("vrrpd.pid"));
+        let _ = std::fs::remove_file(folder.join("vrrpd.vty"));
+        run(&format!("chown -R frr:frr {}", folder.display()));
+        Self::daemon(lab, host, "vrrpd")
     }
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, unsafe_code)]
 
 pub mod frr;
+pub mod hang;
 pub mod keepalived;
 pub mod net;
 pub mod node;

@@ -150,11 +150,6 @@ impl Sniffer {
     pub fn wait_advert(&self, what: &str, since: Instant, patience: Duration, fits: impl Fn(&Advert) -> bool) -> Advert {
         self.wait(what, since, patience, |frame| frame.advert().filter(|advert| fits(advert)))
     }
-
-    /// The last advertisement until now.
-    pub fn last_advert(&self) -> Option<Advert> {
-        self.shared.frames.lock().expect("no panic while held").iter().rev().find_map(Frame::advert)
-    }
 }
 
 impl Drop for Sniffer {

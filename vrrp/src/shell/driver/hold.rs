@@ -13,9 +13,7 @@ use crate::packet::Family;
 use crate::shell::device::{self, ALIAS, KEEP_FRESH, Mode, Tun};
 use crate::shell::kernel::{Change, Done};
 use crate::shell::link::Ears;
-
-/// Settings of an interface, and what they are while the kernel shall not speak for our addresses.
-const HUSHED: [(&str, &str); 2] = [("arp_ignore", "1"), ("arp_announce", "2")];
+use crate::shell::settings::{self, HUSHED};
 
 impl Driver {
     /// All virtual addresses of this node: none of them is ever sent from.
@@ -80,6 +78,9 @@ impl Driver {
             Ok(_) => self.watch_sockets(footing.ifindex),
             Err(error) => self.warn(format!("{name}: {} packets cannot be heard: {error}", family.word())),
         }
+        if family == Family::V4 {
+            self.note_settings(footing.ifindex, now);
+        }
         if macvlan {
             let link = device::macvlan_name(family == Family::V4, vrid.number(), footing.ifindex);
             let alias = format!("{ALIAS} {name}");
@@ -143,16 +144,27 @@ impl Driver {
     }
 
     /// The kernel answers ARP on any link for an address on the TUN device, and asks for others in that address's name, which teaches them
-    /// the interface's own MAC. With these two it answers and asks for the interface's own addresses alone. A process that is killed
-    /// leaves it so: then we answer for ourselves from the next start on.
+    /// the interface's own MAC. With these two it answers and asks for the interface's own addresses alone. Where a process that is
+    /// killed leaves it so, the next start puts it back.
     fn hush_kernel(&mut self, index: usize) {
         let Some(footing) = self.routers[index].as_ref().and_then(|router| router.footing) else { return };
         let Some(link) = self.links.get(&footing.ifindex) else { return };
         for (setting, value) in HUSHED {
-            let path = format!("/proc/sys/net/ipv4/conf/{}/{setting}", link.name);
-            if std::fs::read_to_string(&path).is_ok_and(|value| value.trim() == "0") && self.hushed.insert((footing.ifindex, setting)) {
-                let _ = std::fs::write(&path, value);
+            if settings::is(&link.name, setting, "0") && self.hushed.insert((footing.ifindex, setting)) {
+                let _ = std::fs::write(settings::path(&link.name, setting), value);
             }
+        }
+    }
+
+    /// Writes down what may be changed of an interface, long before that is done: not while an election waits for it.
+    fn note_settings(&mut self, ifindex: u32, now: Instant) {
+        let (Some(file), Some(link)) = (self.settings_file.clone(), self.links.get(&ifindex)) else { return };
+        let name = link.name.clone();
+        let before = self.changeable.len();
+        self.changeable.extend(settings::changeable(&name).map(|setting| (name.clone(), setting)));
+        if self.changeable.len() > before {
+            let settings = self.changeable.iter().cloned().collect();
+            self.ask(usize::MAX, Change::NoteSettings { file, settings }, now);
         }
     }
 
@@ -171,7 +183,7 @@ impl Driver {
     pub(super) fn unhush_kernel(&mut self, ifindex: u32) {
         for (setting, _) in HUSHED {
             if let (true, Some(link)) = (self.hushed.remove(&(ifindex, setting)), self.links.get(&ifindex)) {
-                let _ = std::fs::write(format!("/proc/sys/net/ipv4/conf/{}/{setting}", link.name), "0");
+                let _ = std::fs::write(settings::path(&link.name, setting), "0");
             }
         }
     }

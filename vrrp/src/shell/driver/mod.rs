@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -34,7 +35,7 @@ use super::kernel::Kernel;
 use super::link::{Ears, FRAME_MAX, Kind};
 use super::netlink::{Address, Link, Requests, Watch};
 use super::send::Sender;
-use super::sys;
+use super::{settings, sys};
 use crate::machine::{Input, Instance};
 use crate::packet::Family;
 use router::Router;
@@ -79,6 +80,9 @@ pub(super) struct Driver {
     answers_changed: BTreeSet<u32>,
     /// Interfaces on which we keep the kernel from speaking for our addresses, and the settings we changed for that.
     hushed: BTreeSet<(u32, &'static str)>,
+    /// Where is written down which settings may be changed, and those that are.
+    settings_file: Option<PathBuf>,
+    changeable: BTreeSet<(String, &'static str)>,
     /// Routers that are to be quiet no more once the kernel has removed their addresses.
     unhush: BTreeSet<usize>,
     /// By virtual IP: eligibility, rank and healthy endpoints, as told last.
@@ -119,6 +123,9 @@ impl Driver {
                 .push(format!("the guardian could not be started ({error}): if this process dies, the backup waits for three intervals"));
         }
         let real_time = options.real_time && Self::become_real_time(&mut warnings);
+        if let Some(file) = &options.settings {
+            settings::restore(file);
+        }
         let watch = Watch::open().map_err(system("a netlink socket"))?;
         let mut requests = Requests::open().map_err(system("a netlink socket"))?;
         let links = requests.links().map_err(system("asking for the interfaces"))?;
@@ -148,6 +155,8 @@ impl Driver {
             announcements: Announcements::default(),
             answers_changed: BTreeSet::new(),
             hushed: BTreeSet::new(),
+            settings_file: options.settings.clone(),
+            changeable: BTreeSet::new(),
             unhush: BTreeSet::new(),
             said: BTreeMap::new(),
             groups_changed: BTreeSet::new(),

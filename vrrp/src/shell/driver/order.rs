@@ -169,6 +169,9 @@ impl Driver {
         for ifindex in hushed {
             self.unhush_kernel(ifindex);
         }
+        if let Some(file) = self.settings_file.clone() {
+            let _ = self.kernel.ask(usize::MAX, Change::NoteSettings { file, settings: Vec::new() });
+        }
     }
 
     fn status(&self) -> NodeStatus {

@@ -1,0 +1,89 @@
+//! The leader dies at each step of a launch and of a termination; the other node finishes.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::fleet::{BOOTS, Node, Site, settled, until};
+use crate::load::Load;
+
+/// Low and high load: two machines, and three.
+const RATES: [u64; 2] = [20, 58];
+
+#[test]
+fn whatever_step_the_leader_dies_at_the_other_finishes() {
+    let site = Site::new(&["lb-a", "lb-b"]);
+    let vip = site.lab.addresses().free(5);
+    let listen = SocketAddr::from((vip, 8080));
+    let start = |name: &str, priority: u32| {
+        let lab_node = site.lab.node(name);
+        let body = format!(
+            "[cluster]\nleader_vip = \"public\"\n[vip.public]\ninterface = \"eth0\"\nrouter_id = 77\naddresses = [\"{vip}/22\"]\npriority = {priority}\npreempt = false\n\
+             [listener.web]\nbind = \"{listen}\"\npool = \"web\"\n\
+             [pool.web]\n[pool.web.health]\ntype = \"http\"\npath = \"/healthz\"\ninterval = \"500ms\"\ntimeout = \"500ms\"\nrise = 1\nfall = 10\n\
+             [pool.web.scaling]\ntemplate = \"web\"\nmin = 2\nmax = 4\nwarm_up = \"0s\"\ncooldown_out = \"0s\"\ncooldown_in = \"0s\"\nstabilise_in = \"2s\"\n\
+             [[pool.web.scaling.target]]\nmetric = \"requests-per-endpoint\"\nvalue = 20\nperiod = \"2s\"\n{}",
+            site.machines()
+        );
+        Node::start(&site, name, lab_node.address(), &body, |program: &Path| site.lab.node(name).command(program))
+    };
+    let mut nodes = [Some(start("lb-a", 200)), Some(start("lb-b", 100))];
+    let names = ["lb-a", "lb-b"];
+    let leads = |node: &Option<Node>| node.as_ref().and_then(|node| node.scaling().ok()).is_some_and(|scaling| scaling["leads"] == true);
+    let leader = |nodes: &[Option<Node>; 2]| -> usize {
+        let mut found = None;
+        until("one leader", Duration::from_secs(60), || {
+            found = nodes.iter().position(leads);
+            found.map(drop).ok_or_else(|| "nobody leads".into())
+        });
+        found.expect("it was found")
+    };
+    let first = leader(&nodes);
+    until("two machines", BOOTS, || nodes[first].as_ref().expect("it runs").scaling().and_then(|scaling| settled(&scaling, 2)).map(drop));
+    let load = Load::start(listen, RATES[0]);
+    let mut wanted = 2;
+    for step in ["launch for", "register", "retire", "drain", "deregister", "remove"] {
+        let is_out = ["launch for", "register"].contains(&step);
+        let target = if is_out { 3 } else { 2 };
+        if wanted == target {
+            // The other way first, with nobody dying.
+            wanted = if is_out { 2 } else { 3 };
+            load.set_rate(RATES[wanted - 2]);
+            let now = leader(&nodes);
+            until("the other way", BOOTS, || {
+                nodes[now].as_ref().expect("it runs").scaling().and_then(|scaling| settled(&scaling, wanted)).map(drop)
+            });
+        }
+        wanted = target;
+        let now = leader(&nodes);
+        load.set_rate(RATES[wanted - 2]);
+        let dying = nodes[now].as_mut().expect("it runs");
+        let seen = dying.events().len();
+        let deadline = Instant::now() + BOOTS;
+        loop {
+            let planned = dying.scaling().is_ok_and(|scaling| {
+                scaling["steps"].as_array().into_iter().flatten().any(|one| one.as_str().is_some_and(|one| one.starts_with(step)))
+            });
+            let done = || {
+                let events = dying.events();
+                events[seen.min(events.len())..].iter().any(|event| event["step"].as_str().is_some_and(|one| one.starts_with(step)))
+            };
+            if planned || done() {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{step} never came");
+        }
+        dying.kill();
+        nodes[now] = None;
+        let other = 1 - now;
+        let mut serving = Default::default();
+        until(&format!("{wanted} machines after a death at {step}"), BOOTS, || {
+            let node = nodes[other].as_ref().expect("it runs");
+            node.scaling().and_then(|scaling| settled(&scaling, wanted)).map(|found| serving = found)
+        });
+        until("no leftovers", Duration::from_secs(60), || site.nothing_else_is_left(&serving));
+        eprintln!("{step}: done by {}", names[other]);
+        nodes[now] = Some(start(names[now], [200, 100][now]));
+    }
+    load.stop();
+}

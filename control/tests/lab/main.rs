@@ -1,0 +1,6 @@
+//! Pools that are scaled, on virtual hosts with real guests, under real load.
+
+mod fleet;
+mod leader;
+mod load;
+mod scale;

@@ -1,0 +1,204 @@
+//! Whether a worker that gave no sign for a while hangs. Pure: what was seen comes in, with the time.
+//!
+//! A worker gives a sign with each piece of work, and when it has none. Without any it is either stuck, or was kept from running. The first is
+//! told from the second by what its thread did meanwhile: only time counts in which it ran, or in which it had work but waited for something
+//! else than a processor while nobody of this process waited for one (who waits for a lock waits for its holder to run).
+
+use std::time::{Duration, Instant};
+
+use super::beat::is_parked;
+
+/// Time between two looks while it matters.
+pub(super) const TICK: Duration = Duration::from_millis(1);
+
+/// How long a worker may be stuck, unless this machine has shown that it takes longer now and then.
+const LEAST: Duration = Duration::from_millis(2);
+
+/// The longest that is learnt: half a second without an answer is too long in any case.
+const MOST: Duration = Duration::from_millis(500);
+
+/// How long what was learnt holds; then half of it.
+const MEMORY: Duration = Duration::from_secs(600);
+
+/// A page that comes from a disk may take its time, and still come.
+const DISK_SHARE: u32 = 16;
+
+/// Why a thread that does not wait for work does not run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Still {
+    /// It could, but others do; or somebody else of this process could.
+    Starved,
+    /// It waits for something that is not coming.
+    Blocked,
+    /// It waits for a disk.
+    Disk,
+}
+
+/// How long a worker may be stuck.
+#[derive(Debug)]
+pub(super) struct Patience {
+    limit: Duration,
+    learnt_at: Instant,
+}
+
+impl Patience {
+    pub(super) fn new(now: Instant) -> Patience {
+        Patience { limit: LEAST, learnt_at: now }
+    }
+
+    pub(super) fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// A worker was stuck for so long and went on: so nobody is taken for hung again before twice the time.
+    fn learn(&mut self, stuck: Duration, now: Instant) {
+        let wanted = (stuck * 2).min(MOST);
+        if wanted >= self.limit {
+            (self.limit, self.learnt_at) = (wanted, now);
+        } else if now >= self.learnt_at + MEMORY {
+            (self.limit, self.learnt_at) = ((self.limit / 2).max(LEAST), now);
+        }
+    }
+}
+
+/// What is known of one worker.
+#[derive(Debug)]
+pub(super) struct Suspect {
+    mark: u64,
+    /// CPU time of its thread at the last look.
+    used: Duration,
+    looked_at: Instant,
+    stuck: Duration,
+}
+
+impl Suspect {
+    pub(super) fn new(now: Instant) -> Suspect {
+        // Waits for work: the first look finds out.
+        Suspect { mark: 1, used: Duration::ZERO, looked_at: now, stuck: Duration::ZERO }
+    }
+
+    /// A look at its last sign. `used` is the CPU time of its thread, and `still` says why it does not run, asked for if it had work
+    /// and did not. Returns for how long it has been stuck.
+    pub(super) fn look(
+        &mut self,
+        mark: u64,
+        now: Instant,
+        patience: &mut Patience,
+        used: Option<Duration>,
+        still: impl FnOnce() -> Still,
+    ) -> Duration {
+        // Who looks was late himself: then he cannot say what happened meanwhile.
+        let elapsed = now.saturating_duration_since(self.looked_at).min(TICK + TICK / 2);
+        self.looked_at = now;
+        let same = mark == self.mark;
+        if !same {
+            if !self.stuck.is_zero() {
+                patience.learn(self.stuck, now);
+            }
+            (self.mark, self.stuck) = (mark, Duration::ZERO);
+        }
+        // A thread that is gone: its end is told another way.
+        let Some(used) = used else { return Duration::ZERO };
+        let ran = used.saturating_sub(std::mem::replace(&mut self.used, used)).min(elapsed);
+        if same {
+            self.stuck += match ran {
+                ran if ran >= elapsed / 8 => ran,
+                _ if is_parked(mark) => Duration::ZERO,
+                _ => match still() {
+                    Still::Starved => Duration::ZERO,
+                    Still::Blocked => elapsed,
+                    Still::Disk => elapsed / DISK_SHARE,
+                },
+            };
+        }
+        self.stuck
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker, looked at once in a tick.
+    struct Scene {
+        suspect: Suspect,
+        patience: Patience,
+        now: Instant,
+        used: Duration,
+    }
+
+    impl Scene {
+        fn new() -> Scene {
+            let now = Instant::now();
+            Scene { suspect: Suspect::new(now), patience: Patience::new(now), now, used: Duration::ZERO }
+        }
+
+        fn look(&mut self, mark: u64, time: Duration, ran: Duration, still: Still) -> bool {
+            (self.now, self.used) = (self.now + time, self.used + ran);
+            let used = self.used;
+            self.suspect.look(mark, self.now, &mut self.patience, Some(used), || still) >= self.patience.limit()
+        }
+
+        /// The number of ticks until it is taken for hung; at most a thousand.
+        fn ticks_to_hung(&mut self, mark: u64, ran: Duration, still: Still) -> u32 {
+            (1..=1000).find(|_| self.look(mark, TICK, ran, still)).unwrap_or(u32::MAX)
+        }
+    }
+
+    #[test]
+    fn who_is_stuck_is_found_and_who_is_not_is_left_alone() {
+        let (running, halted) = (TICK, Duration::ZERO);
+        for (ran, still, ticks) in [
+            (running, Still::Starved, 3),
+            (running / 2, Still::Starved, 5),
+            (halted, Still::Blocked, 3),
+            (halted, Still::Disk, 33),
+            (halted, Still::Starved, u32::MAX),
+            (running / 100, Still::Starved, u32::MAX),
+        ] {
+            assert_eq!(Scene::new().ticks_to_hung(2, ran, still), ticks, "{ran:?} {still:?}");
+        }
+        // Whatever it used: who gives signs, or waits for work, is well.
+        let mut scene = Scene::new();
+        assert!((0..1000).all(|sign| !scene.look(sign * 2, TICK, TICK, Still::Blocked)));
+        assert!((0..1000).all(|_| !scene.look(2001, TICK, Duration::ZERO, Still::Blocked)));
+        assert!((0..1000).all(|_| !scene.look(2001, TICK, TICK / 100, Still::Blocked)), "a wait costs a little too");
+        assert_eq!(scene.patience.limit(), LEAST);
+        assert_eq!(scene.ticks_to_hung(2001, TICK, Still::Starved), 2, "but who runs does not wait");
+    }
+
+    #[test]
+    fn who_looks_late_does_not_judge() {
+        let mut scene = Scene::new();
+        assert!(!scene.look(2, TICK, TICK, Still::Blocked));
+        assert!(!scene.look(2, TICK / 2, TICK / 2, Still::Blocked));
+        assert!(!scene.look(4, Duration::from_secs(10), Duration::from_secs(10), Still::Blocked), "it went on meanwhile");
+        assert!(!scene.look(4, Duration::from_secs(10), Duration::from_secs(10), Still::Blocked), "one look is never enough");
+        assert!(scene.look(4, TICK, TICK, Still::Blocked));
+    }
+
+    #[test]
+    fn what_ended_well_is_not_held_against_the_next_one() {
+        let mut scene = Scene::new();
+        assert_eq!(scene.ticks_to_hung(2, TICK, Still::Starved), 3);
+        for _ in 0..6 {
+            scene.look(2, TICK, TICK, Still::Starved);
+        }
+        assert!(!scene.look(4, TICK, TICK, Still::Starved), "it went on");
+        assert_eq!(scene.patience.limit(), Duration::from_millis(16));
+        assert_eq!(scene.ticks_to_hung(4, TICK, Still::Starved), 16);
+        // No more than half a second, whatever happened.
+        for _ in 0..2000 {
+            scene.look(4, TICK, TICK, Still::Starved);
+        }
+        scene.look(6, TICK, TICK, Still::Starved);
+        assert_eq!(scene.patience.limit(), MOST);
+        // And forgotten in time.
+        for round in 0..20 {
+            scene.now += MEMORY;
+            scene.look(6 + 2 * round, TICK, TICK, Still::Starved);
+            scene.look(6 + 2 * round, TICK, TICK / 4, Still::Starved);
+        }
+        assert_eq!(scene.patience.limit(), LEAST);
+    }
+}
