@@ -13,6 +13,7 @@
 //! - `spec`, `keys`: every key with its kind, range, default and meaning. Both the parser and the schema are driven by it.
 //! - `reader`: typed, error-collecting access to the spanned tree. `parse`: one file for each kind of table.
 //! - `check`: what concerns several tables. `warnings`: what is allowed, but likely not meant.
+//! - `severity`: how bad something is. `secret`: where secrets are.
 //! - `error`: the errors and their rendering. `units`, `address`, `names`: values in strings.
 //! - `diff`: what a reload changes. `schema`: JSON Schema for editors.
 //!
@@ -31,7 +32,9 @@ mod names;
 mod parse;
 mod reader;
 mod schema;
+mod secret;
 mod settings;
+mod severity;
 mod spec;
 mod units;
 mod warnings;
@@ -43,5 +46,7 @@ pub use error::{ConfigError, ConfigErrors, ERRORS_MAX, Note};
 pub use model::*;
 pub use parse::parse;
 pub use schema::json_schema;
+pub use secret::SecretSource;
+pub use severity::Severity;
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 pub use warnings::warnings;

@@ -12,7 +12,8 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("weir-vrrp", &["weir-config"]),
     ("weir-hypervisor", &["weir-config"]),
     ("weir-libvirt", &["weir-hypervisor", "weir-config"]),
-    ("weir-control", &["weir-hypervisor", "weir-lb", "weir-vrrp", "weir-config"]),
+    ("weir-notify", &["weir-config"]),
+    ("weir-control", &["weir-hypervisor", "weir-lb", "weir-notify", "weir-vrrp", "weir-config"]),
     ("weir-benches", &["weir-control", "weir-lb", "weir-config"]),
     ("weir-hypervisor", &["weir-config"]),
     ("weir-lab", &[]),
@@ -29,6 +30,8 @@ const KEPT_OUT: &[(&str, &[&str])] = &[
     ("weir-control", &["virt", "virt-sys", "weir-libvirt"]),
     // The data plane serves traffic; the API and the command line are the program's.
     ("weir-lb", &["axum", "clap", "ureq", "utoipa", "miette", "anyhow"]),
+    // Telling people knows no API and no command line.
+    ("weir-notify", &["axum", "clap", "ureq", "utoipa", "anyhow", "weir-lb"]),
     // The virtual router has a thread of its own; nothing that could hold it up.
     ("weir-vrrp", &["tokio", "axum", "clap", "ureq", "utoipa", "miette", "anyhow"]),
 ];
