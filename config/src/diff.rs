@@ -8,6 +8,7 @@ use crate::model::{
     Config, Endpoint, EndpointAddress, HostName, HttpListener, Listener, ListenerName, Pool, PoolName, Protocol, Route, TemplateName, Vip,
     VipName,
 };
+use crate::notify::NotificationPlace;
 use crate::settings::{self, NONE, Setting};
 
 /// Keys of `[node]` that are read once, when the process starts.
@@ -92,6 +93,8 @@ pub enum Place {
     Host(HostName),
     /// `[template.NAME]`
     Template(TemplateName),
+    /// A table about telling people.
+    Notification(NotificationPlace),
 }
 
 impl Change {
@@ -117,6 +120,14 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     diff_named(&mut changes, &old.templates, &new.templates, Place::Template, |changes, old, new| {
         diff_settings(changes, &Place::Template(new.name.clone()), settings::of_template(old), settings::of_template(new));
     });
+    for (place, old, new) in crate::notify::diff(&old.notification, &new.notification) {
+        let place = Place::Notification(place);
+        match (old, new) {
+            (Some(old), Some(new)) => diff_settings(&mut changes, &place, old, new),
+            (Some(_), None) => changes.push(Change::Removed(place)),
+            (None, _) => changes.push(Change::Added(place)),
+        }
+    }
     changes
 }
 
@@ -291,6 +302,7 @@ impl fmt::Display for Place {
             Place::Pool(name) => write!(f, "pool {name}"),
             Place::Host(name) => write!(f, "host {name}"),
             Place::Template(name) => write!(f, "template {name}"),
+            Place::Notification(place) => place.fmt(f),
         }
     }
 }

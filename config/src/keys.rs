@@ -6,6 +6,7 @@ mod machines;
 mod tls;
 mod vip;
 
+use crate::notify;
 use crate::spec::{Key, Keys, Kind, Word, word};
 
 const KIB: u64 = 1 << 10;
@@ -30,6 +31,13 @@ pub(crate) static ROOT: Keys = Keys {
         Key::new("pool", Kind::NamedTables(&POOL), "Pools by name, each written as [pool.NAME]."),
         Key::new("host", Kind::NamedTables(&machines::HOST), "Hosts of virtual machines by name, each written as [host.NAME]."),
         Key::new("template", Kind::NamedTables(&machines::TEMPLATE), "What machines are cloned from, each written as [template.NAME]."),
+        notify::NOTIFY_KEY,
+        notify::RULE_KEY,
+        notify::ESCALATION_KEY,
+        notify::ONCALL_KEY,
+        notify::MUTE_KEY,
+        notify::INHIBIT_KEY,
+        notify::INCIDENT_KEY,
     ],
 };
 

@@ -15,6 +15,7 @@
 //! - `check`: what concerns several tables. `warnings`: what is allowed, but likely not meant.
 //! - `severity`: how bad something is. `secret`: where secrets are.
 //! - `error`: the errors and their rendering. `units`, `address`, `names`: values in strings.
+//! - `notify`: telling people, a room of its own.
 //! - `diff`: what a reload changes. `schema`: JSON Schema for editors.
 //!
 //! What is deliberately not here: sockets, clocks, and any file. The caller reads the file; its name serves messages only.
@@ -29,6 +30,7 @@ mod diff;
 mod error;
 mod keys;
 mod names;
+mod notify;
 mod parse;
 mod reader;
 mod schema;
@@ -44,6 +46,7 @@ pub use address::{parse_bind_address, parse_endpoint_address};
 pub use diff::{Change, Place, diff, share_unchanged};
 pub use error::{ConfigError, ConfigErrors, ERRORS_MAX, Note};
 pub use model::*;
+pub use notify::*;
 pub use parse::parse;
 pub use schema::json_schema;
 pub use secret::SecretSource;

@@ -19,6 +19,8 @@ pub use machines::*;
 pub use tls::*;
 pub use vip::*;
 
+use crate::notify::Notification;
+
 /// The name of a pool, as written in `[pool.NAME]`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PoolName(pub Arc<str>);
@@ -72,6 +74,8 @@ pub struct Config {
     pub hosts: BTreeMap<HostName, Arc<VmHost>>,
     /// `[template.NAME]`
     pub templates: BTreeMap<TemplateName, Arc<Template>>,
+    /// Telling people: `[notify.NAME]`, `[[notify_rule]]` and what belongs to them.
+    pub notification: Notification,
 }
 
 /// `[node]`: settings of the process. `workers` and `state_dir` need a restart or an upgrade to change.

@@ -17,11 +17,12 @@ use toml::de::DeTable;
 use crate::check;
 use crate::error::ConfigErrors;
 use crate::model::Config;
+use crate::notify;
 use crate::reader::{Sink, Table};
 
 pub(crate) use listener::ParsedListener;
 pub(crate) use machines::{ParsedHost, ParsedTemplate};
-pub(crate) use node::ParsedApi;
+pub(crate) use node::{ParsedApi, absolute_path};
 pub(crate) use pool::ParsedPool;
 pub(crate) use vip::ParsedVip;
 
@@ -65,5 +66,7 @@ fn read(root: &Table<'_>) -> Config {
     let cluster = cluster.map(|placed| placed.value);
     let hosts = hosts.into_iter().map(|parsed| (parsed.host.name.clone(), Arc::new(parsed.host))).collect();
     let templates = templates.into_iter().filter_map(|parsed| parsed.template).map(|t| (t.name.clone(), Arc::new(t))).collect();
-    Config { node, api: api.and_then(|parsed| parsed.api), access_log, cluster, vips, listeners, pools, hosts, templates }
+    let notification = notify::notification(root);
+    let api = api.and_then(|parsed| parsed.api);
+    Config { node, api, access_log, cluster, vips, listeners, pools, hosts, templates, notification }
 }
