@@ -14,7 +14,8 @@ pub type UnixMs = u64;
 /// One message to one channel.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Message {
-    /// The idempotency key: equal for each attempt at this message, different for any other. ASCII letters, digits, hyphen and dot.
+    /// The idempotency key: equal for each attempt at this message, different for any other. ASCII letters,
+    /// digits, hyphen, underscore and dot.
     pub key: String,
     /// The incident: equal for all its messages. ASCII letters, digits and hyphen.
     pub incident: String,
@@ -120,8 +121,11 @@ pub struct Alarm {
     /// How bad it is.
     #[serde(with = "severity")]
     pub severity: Severity,
-    /// In words, for people.
+    /// In words, in English.
     pub summary: String,
+    /// Numbers and words that the summary is made of, for other languages.
+    #[serde(default)]
+    pub values: BTreeMap<String, String>,
     /// When it began.
     pub started_at: UnixMs,
     /// When it ended, if it did.
@@ -179,16 +183,16 @@ impl Message {
 }
 
 /// A severity is kept as its word.
-mod severity {
+pub(crate) mod severity {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
     use weir_config::Severity;
 
-    pub(super) fn serialize<S: Serializer>(severity: &Severity, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(severity: &Severity, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(severity.word())
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Severity, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Severity, D::Error> {
         let word = String::deserialize(deserializer)?;
         Severity::from_word(&word).ok_or_else(|| D::Error::custom(format!("no such severity: {word:?}")))
     }
@@ -201,6 +205,7 @@ pub fn sample(key: &str, at: UnixMs) -> Message {
         labels: labels.clone(),
         severity: Severity::Warning,
         summary: "2 of 5 endpoints are healthy, 3 are wanted".into(),
+        values: BTreeMap::new(),
         started_at: at.saturating_sub(60_000),
         ended_at: None,
     };
