@@ -3,10 +3,18 @@
 //! A channel moves one message to its server and says what came of it. It keeps nothing between two messages, decides nothing about retries,
 //! and renders nothing but its own syntax. Time limit, retry, order and fallback belong to the outbox.
 
+mod build;
+pub mod console;
+pub mod email;
+pub mod script;
+pub mod ticket_log;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
+
+pub use build::build;
 
 use crate::message::Message;
 use crate::transcript::Transcript;
