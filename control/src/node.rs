@@ -41,6 +41,7 @@ use weir_lb::tls::CertificateStatus;
 use crate::access_log::AccessLog;
 use crate::event::{self, Event};
 use crate::machines::Machines;
+use crate::notify::Notifier;
 use crate::overlay::{Overlay, Refusal};
 use crate::state::{RawOverlay, Saved, StateDir};
 use crate::systemd;
@@ -144,6 +145,7 @@ struct Inner {
     /// Our end of a handover under way; shutting it down ends the handover.
     handover: Mutex<Option<UnixStream>>,
     machines: Machines,
+    notifier: Notifier,
 }
 
 /// What only the writer knows.
@@ -330,6 +332,21 @@ impl Node {
         }
     }
 
+    /// Telling people.
+    pub(crate) fn notifier(&self) -> &Notifier {
+        &self.inner.notifier
+    }
+
+    /// Begins to tell people what the file wants them told. To be called where tasks can be started.
+    pub(crate) fn start_notifier(&self) {
+        self.inner.notifier.apply(self, &self.config());
+    }
+
+    /// The number of the last event.
+    pub(crate) fn last_event(&self) -> u64 {
+        self.inner.events.last()
+    }
+
     /// Something happened.
     pub(crate) fn record(&self, kind: impl Into<event::EventKind>) {
         self.inner.events.record(kind);
@@ -393,6 +410,7 @@ impl Node {
             upgrading: AtomicBool::new(false),
             handover: Mutex::default(),
             machines,
+            notifier: Notifier::default(),
         };
         let node = Node { inner: Arc::new(inner) };
         node.inner.runtime.spawn(events::pump(node.clone(), events));
@@ -440,6 +458,8 @@ impl Node {
     /// Begins to stop: no new work from now on. False when another process has taken over, for which this one stops accepting, too. Blocks
     /// until nothing is accepted any more, so that what is still open can be counted from here on.
     pub(crate) fn begin_drain(&self) -> bool {
+        // Whoever comes after us tells what waits, and tells that we are gone.
+        self.inner.notifier.stop();
         let mut ours = false;
         self.inner.stage.send_if_modified(|stage| {
             ours = *stage == Stage::Serving;
@@ -639,6 +659,7 @@ impl Node {
         {
             let _inside = self.inner.runtime.enter();
             self.inner.machines.apply(&writer.effective);
+            self.inner.notifier.apply(self, &writer.effective);
         }
         if let Some(log) = log {
             self.inner.with_plane(|plane| plane.set_log(log.as_ref().map(AccessLog::sink)));

@@ -211,6 +211,10 @@ pub(crate) fn event(event: &EventView) -> String {
         "applied" => format!("configuration in effect, generation {}", word("generation")),
         "vip_state" => format!("{} ({}) {} -> {}: {}", word("vip"), word("family"), word("from"), word("to"), word("reason")),
         "vip_notice" => format!("{} ({}): {}", word("vip"), word("family"), word("text")),
+        "channel_failed" => format!("channel {} fails: {}", word("channel"), word("reason")),
+        "channel_recovered" => format!("channel {} delivers again", word("channel")),
+        "message_dead" => format!("channel {} gave up {}: {}", word("channel"), word("key"), word("reason")),
+        "notify_store_failed" => format!("what is to be told cannot be kept: {}", word("reason")),
         "vips_unavailable" => format!("virtual IPs are off: {}", word("reason")),
         // A kind that a newer node knows and we do not.
         _ => event.details.keys().map(|key| format!("{key}={}", word(key))).collect::<Vec<_>>().join(" "),

@@ -55,6 +55,11 @@ pub(crate) fn render(source: &Source<'_>, channel: &NotifyChannel, language: Lan
     Text { title: one_line(&fill(title), TITLE_CHARS_MAX), text: fill(text) }
 }
 
+/// What an alarm says in English.
+pub fn summary_in_english(alarm: &Alarm) -> String {
+    summary(alarm, Language::ENGLISH)
+}
+
 /// What an alarm says in a language.
 pub(crate) fn summary(alarm: &Alarm, language: Language) -> String {
     let template = alarm.labels.get("alarm").and_then(|name| language.alarm(name));

@@ -3,6 +3,7 @@
 //! One table, [`FAMILIES`], says what there is: it renders the metrics and `docs/metrics.md`. Label values come from the file, or from
 //! lists fixed here; a client can add no series.
 
+mod notify;
 mod udp;
 mod vip;
 
@@ -77,6 +78,8 @@ pub(crate) struct Source<'a> {
     pub access_log_dropped: u64,
     /// Certificates in use.
     pub certificates: &'a [CertificateStatus],
+    /// Telling people.
+    pub notify: &'a weir_notify::service::Stats,
     /// Memory and descriptors.
     pub process: ProcessUse,
 }
@@ -241,7 +244,7 @@ macro_rules! per_endpoint {
 
 /// Everything there is, in the order in which it is written.
 fn families() -> impl Iterator<Item = &'static Family> {
-    FAMILIES.iter().chain(udp::FAMILIES).chain(vip::FAMILIES)
+    FAMILIES.iter().chain(udp::FAMILIES).chain(vip::FAMILIES).chain(notify::FAMILIES)
 }
 
 /// Node and data plane.
@@ -631,6 +634,7 @@ mod tests {
             vips: &[],
             access_log_dropped: 2,
             certificates: &[],
+            notify: &weir_notify::service::Stats::default(),
             process,
         })
     }

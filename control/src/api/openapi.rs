@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{change, machines, read, vip};
+use super::{change, machines, notify, read, vip};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -44,6 +44,13 @@ use super::{change, machines, read, vip};
         machines::act,
         machines::operation,
         machines::garbage,
+        notify::channels,
+        notify::test,
+        notify::dead,
+        notify::resend,
+        notify::incidents,
+        notify::story,
+        notify::acknowledge,
     ),
     modifiers(&Bearer),
 )]

@@ -148,6 +148,7 @@ pub(crate) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Pro
         vips: &api.node.vips().status(),
         certificates: &api.node.certificates(),
         access_log_dropped: api.node.access_log_dropped(),
+        notify: &api.node.notifier().handle().map(|handle| handle.stats()).unwrap_or_default(),
         process: text::ProcessUse::read(),
     });
     Ok(([(header::CONTENT_TYPE, text::CONTENT_TYPE)], text).into_response())

@@ -7,6 +7,7 @@ mod change;
 mod check;
 mod drain;
 mod events;
+mod notify;
 mod output;
 mod status;
 mod target;
@@ -103,6 +104,12 @@ enum Command {
     /// Show and change hosts and machines
     #[command(subcommand)]
     Vm(vm::VmCommand),
+    /// Show and try the channels that tell people
+    #[command(subcommand)]
+    Notify(notify::NotifyCommand),
+    /// Show incidents and take care of them
+    #[command(subcommand)]
+    Incident(notify::IncidentCommand),
     /// Show what happened
     Events {
         /// Go on with what happens from now on
@@ -252,6 +259,8 @@ fn ask(client: &Client, command: &Command, output: &Output) -> anyhow::Result<Ex
         Command::Vip(VipCommand::Release { name, timeout }) => return vip::release(client, name, *timeout, output),
         Command::Events { follow, last } => events::events(client, *follow, *last, output)?,
         Command::Vm(command) => return vm::vm(client, command, output),
+        Command::Notify(command) => return notify::notify(client, command, output),
+        Command::Incident(command) => return notify::incident(client, command, output),
         Command::Upgrade { binary } => change::upgrade(client, binary.as_deref(), output)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -322,6 +331,14 @@ mod tests {
             ("vm stop --pool web --parallel 8", true),
             ("vm migrate web-1", false),
             ("vm gc --dry-run", true),
+            ("notify list --json", true),
+            ("notify test ops-mail", true),
+            ("notify test", false),
+            ("notify resend --all", true),
+            ("notify resend", false),
+            ("incident list", true),
+            ("incident ack 7 --by kim", true),
+            ("incident ack x", false),
             ("", false),
         ] {
             let words = std::iter::once("weir").chain(line.split_whitespace());

@@ -8,7 +8,7 @@ use tokio::sync::{broadcast, watch};
 use tracing::{debug, error, info, warn};
 use weir_lb::event::EventKind as NodeKind;
 
-use crate::event::{Event, EventKind, VipEvent};
+use crate::event::{Event, EventKind, NotifyEvent, VipEvent};
 
 /// Events kept. At a few hundred bytes each that is a few megabytes at most.
 const KEPT: usize = 10_000;
@@ -91,6 +91,10 @@ fn write_to_log(kind: &EventKind) {
         EventKind::Vip(VipEvent::VipNotice { vip, family, kind, text, warning: true }) => warn!(%vip, family, kind, "{text}"),
         EventKind::Vip(VipEvent::VipNotice { vip, family, kind, text, warning: false }) => info!(%vip, family, kind, "{text}"),
         EventKind::Vip(VipEvent::VipsUnavailable { reason }) => warn!("virtual IPs are off: {reason}"),
+        EventKind::Notify(NotifyEvent::ChannelFailed { channel, reason }) => error!(channel, "a channel fails: {reason}"),
+        EventKind::Notify(NotifyEvent::ChannelRecovered { channel }) => info!(channel, "the channel delivers again"),
+        EventKind::Notify(NotifyEvent::MessageDead { channel, key, reason }) => error!(channel, key, "a message was given up: {reason}"),
+        EventKind::Notify(NotifyEvent::NotifyStoreFailed { reason }) => error!("what is to be told cannot be kept: {reason}"),
     }
 }
 

@@ -246,6 +246,11 @@ impl Engine {
         self.alarms.get(key).and_then(|id| self.incidents.get(id))
     }
 
+    /// A sample for a channel; `None`: there is no such channel.
+    pub fn test_message(&self, channel: &str, now: UnixMs) -> Option<Message> {
+        self.sample(&NotifyName::from(channel), now)
+    }
+
     /// Alarms that were left out because there were too many.
     pub fn dropped(&self) -> u64 {
         self.dropped

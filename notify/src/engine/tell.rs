@@ -232,6 +232,16 @@ impl Engine {
         Links { incident: Some(format!("{url}/v1/incidents/{}", incident.id)), acknowledge }
     }
 
+    /// A message that says that it is a test. Its key is another one each time, so that no channel takes it for a repeat.
+    pub(super) fn sample(&self, name: &NotifyName, now: UnixMs) -> Option<Message> {
+        let channel = self.notification.channels.get(name)?;
+        let key = format!("{}.test.{now}.{name}", self.house.node);
+        let sample = crate::message::sample(&key, now);
+        let mut message = Message { incident: format!("test-{now}"), node: self.house.node.clone(), texts: BTreeMap::new(), ..sample };
+        self.put_texts(&mut message, channel, None, (&[], 0));
+        Some(message)
+    }
+
     /// In each language that the channel, its recipients or its fallbacks may need.
     fn put_texts(&self, message: &mut Message, channel: &NotifyChannel, acknowledged_by: Option<&str>, digest: (&[DigestLine], u64)) {
         let mut languages: BTreeSet<Language> = BTreeSet::new();
