@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde_json::json;
@@ -68,7 +69,8 @@ fn line(message: &Message) -> String {
 
 /// Whether it was written now; `key`: look for it first.
 fn append(path: &Path, line: &str, key: Option<&str>) -> std::io::Result<bool> {
-    let mut file = File::options().create(true).append(true).read(true).open(path)?;
+    // The texts hold links that acknowledge: not for everybody on this machine.
+    let mut file = File::options().create(true).append(true).read(true).mode(0o640).open(path)?;
     let length = file.metadata()?.len();
     let mut last = [b'\n'];
     if length > 0 {
