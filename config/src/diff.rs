@@ -8,6 +8,7 @@ use crate::model::{
     AlarmName, Config, Endpoint, EndpointAddress, HostName, HttpListener, Listener, ListenerName, MetricName, Pool, PoolName, Protocol,
     Route, TemplateName, Vip, VipName,
 };
+use crate::notify::NotificationPlace;
 use crate::settings::{self, NONE, Setting};
 
 /// Keys of `[node]` that are read once, when the process starts.
@@ -96,6 +97,8 @@ pub enum Place {
     Metric(MetricName),
     /// `[alarm.NAME]`
     Alarm(AlarmName),
+    /// A table about telling people.
+    Notification(NotificationPlace),
 }
 
 impl Change {
@@ -127,6 +130,14 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     diff_named(&mut changes, &old.alarms, &new.alarms, Place::Alarm, |changes, old, new| {
         diff_settings(changes, &Place::Alarm(new.name.clone()), settings::of_alarm(old), settings::of_alarm(new));
     });
+    for (place, old, new) in crate::notify::diff(&old.notification, &new.notification) {
+        let place = Place::Notification(place);
+        match (old, new) {
+            (Some(old), Some(new)) => diff_settings(&mut changes, &place, old, new),
+            (Some(_), None) => changes.push(Change::Removed(place)),
+            (None, _) => changes.push(Change::Added(place)),
+        }
+    }
     changes
 }
 
@@ -314,6 +325,7 @@ impl fmt::Display for Place {
             Place::Template(name) => write!(f, "template {name}"),
             Place::Metric(name) => write!(f, "metric {name}"),
             Place::Alarm(name) => write!(f, "alarm {name}"),
+            Place::Notification(place) => place.fmt(f),
         }
     }
 }

@@ -1,9 +1,13 @@
 //! What is wrong with a file, where, and what to write instead.
 
+mod mask;
+
 use std::fmt::{self, Write as _};
 use std::ops::Range;
 
 use serde::Serialize;
+
+pub(crate) use mask::is_secret_name;
 
 /// Errors kept for one file; the rest is only counted. Nobody reads more, and a broken file must not fill the memory.
 pub const ERRORS_MAX: usize = 100;
@@ -215,7 +219,8 @@ impl<'a> Lines<'a> {
         let line_end = line_start + line.len();
         let before = self.text[line_start..start.min(line_end)].chars().count();
         let width = self.text[start.min(line_end)..end.min(line_end)].chars().count();
-        (index + 1, before + 1, excerpt(line, before, width))
+        let (masked, shown_before, shown_width) = mask::mask(line, before, width);
+        (index + 1, before + 1, excerpt(&masked, shown_before, shown_width))
     }
 
     /// The offset, moved into the text and to the start of a character.

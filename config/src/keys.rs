@@ -10,6 +10,7 @@ mod scaling;
 mod tls;
 mod vip;
 
+use crate::notify;
 use crate::spec::{Key, Keys, Kind, Word, word};
 
 pub(crate) use route::ANSWER_BYTES_MAX;
@@ -38,6 +39,13 @@ pub(crate) static ROOT: Keys = Keys {
         Key::new("template", Kind::NamedTables(&machines::TEMPLATE), "What machines are cloned from, each written as [template.NAME]."),
         Key::new("metric", Kind::NamedTables(&alarm::METRIC), "Numbers from elsewhere by name, each written as [metric.NAME]."),
         Key::new("alarm", Kind::NamedTables(&alarm::ALARM), "What is watched, by name, each written as [alarm.NAME]."),
+        notify::NOTIFY_KEY,
+        notify::RULE_KEY,
+        notify::ESCALATION_KEY,
+        notify::ONCALL_KEY,
+        notify::MUTE_KEY,
+        notify::INHIBIT_KEY,
+        notify::INCIDENT_KEY,
     ],
 };
 

@@ -14,7 +14,9 @@
 //! - `reader`: typed, error-collecting access to the spanned tree. `parse`: one file for each kind of table.
 //! - `check`: what concerns several tables. `warnings`: what is allowed, but likely not meant.
 //! - [`Metric`], [`Severity`]: words that several tables share.
+//! - `secret`: where secrets are.
 //! - `error`: the errors and their rendering. `units`, `address`, `names`: values in strings.
+//! - `notify`: telling people, a room of its own.
 //! - `diff`: what a reload changes. `schema`: JSON Schema for editors.
 //!
 //! What is deliberately not here: sockets, clocks, and any file. The caller reads the file; its name serves messages only.
@@ -31,9 +33,11 @@ mod error;
 mod keys;
 mod metric;
 mod names;
+mod notify;
 mod parse;
 mod reader;
 mod schema;
+mod secret;
 mod settings;
 mod severity;
 mod spec;
@@ -48,8 +52,10 @@ pub use diff::{Change, Place, diff, share_unchanged};
 pub use error::{ConfigError, ConfigErrors, ERRORS_MAX, Note};
 pub use metric::{Metric, Scopes, Statistic};
 pub use model::*;
+pub use notify::*;
 pub use parse::parse;
 pub use schema::json_schema;
+pub use secret::SecretSource;
 pub use severity::Severity;
 pub use units::{format_duration, format_size, parse_duration, parse_size};
 pub use url_path::{PathError, decoded, normal_path};

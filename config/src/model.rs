@@ -27,6 +27,8 @@ pub use scaling::*;
 pub use tls::*;
 pub use vip::*;
 
+use crate::notify::Notification;
+
 /// The name of a pool, as written in `[pool.NAME]`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PoolName(pub Arc<str>);
@@ -84,6 +86,8 @@ pub struct Config {
     pub metrics: BTreeMap<MetricName, Arc<ExternalMetric>>,
     /// `[alarm.NAME]`
     pub alarms: BTreeMap<AlarmName, Arc<Alarm>>,
+    /// Telling people: `[notify.NAME]`, `[[notify_rule]]` and what belongs to them.
+    pub notification: Notification,
 }
 
 /// `[node]`: settings of the process. `workers` and `state_dir` need a restart or an upgrade to change.

@@ -2,22 +2,23 @@
 
 use std::fmt;
 
-/// How bad something is, from the least to the worst.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+/// How bad something is, from the least to the worst: the order is the order of the variants.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub enum Severity {
-    /// Worth knowing.
+    /// Worth knowing; nothing needs to be done.
     Info,
-    /// Somebody should look at it.
+    /// Needs somebody within the working day.
+    #[default]
     Warning,
-    /// Somebody must act now.
+    /// Needs somebody now.
     Critical,
 }
 
 impl Severity {
-    /// All, from the least to the worst.
+    /// All of them, from the least to the worst.
     pub const ALL: [Severity; 3] = [Severity::Info, Severity::Warning, Severity::Critical];
 
-    /// `info`, `warning` or `critical`.
+    /// How the file and the API write it.
     pub fn word(self) -> &'static str {
         match self {
             Severity::Info => "info",
@@ -26,8 +27,8 @@ impl Severity {
         }
     }
 
-    /// The severity of that word.
-    pub fn parse(word: &str) -> Option<Severity> {
+    /// Reads what [`Severity::word`] writes.
+    pub fn from_word(word: &str) -> Option<Severity> {
         Severity::ALL.into_iter().find(|severity| severity.word() == word)
     }
 }
@@ -43,11 +44,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn severities_read_what_they_write() {
+    fn words_are_read_as_written_and_ordered_by_weight() {
         for severity in Severity::ALL {
-            assert_eq!(Severity::parse(severity.word()), Some(severity));
+            assert_eq!(Severity::from_word(severity.word()), Some(severity));
         }
-        assert_eq!(Severity::parse("fatal"), None);
-        assert!(Severity::Critical > Severity::Info);
+        assert_eq!(Severity::from_word("Critical"), None);
+        assert!(Severity::Info < Severity::Warning && Severity::Warning < Severity::Critical);
     }
 }

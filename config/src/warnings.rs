@@ -18,6 +18,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
         warn_about_pool(&mut found, pool);
     }
     warn_about_vips(&mut found, config);
+    crate::notify::warnings(&mut found, &config.notification);
     found
 }
 

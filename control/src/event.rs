@@ -32,6 +32,8 @@ pub enum EventKind {
     Acted(MachineEvent),
     /// With an alarm, or the scaling of a pool.
     Scaling(ScalingEvent),
+    /// With telling people.
+    Notify(NotifyEvent),
 }
 
 /// What somebody asked of machines, and what came of it.
@@ -182,6 +184,44 @@ pub enum VipEvent {
         /// Why, and what to do.
         reason: String,
     },
+}
+
+/// What happens with telling people.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum NotifyEvent {
+    /// A channel has begun to fail.
+    ChannelFailed {
+        /// The channel.
+        channel: String,
+        /// Why.
+        reason: String,
+    },
+    /// A channel that failed delivers again.
+    ChannelRecovered {
+        /// The channel.
+        channel: String,
+    },
+    /// A message was given up; it can be sent again.
+    MessageDead {
+        /// The channel.
+        channel: String,
+        /// Its key.
+        key: String,
+        /// Why.
+        reason: String,
+    },
+    /// What is to be told cannot be kept: a kill would lose it.
+    NotifyStoreFailed {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl From<NotifyEvent> for EventKind {
+    fn from(kind: NotifyEvent) -> EventKind {
+        EventKind::Notify(kind)
+    }
 }
 
 impl From<DataPlaneKind> for EventKind {

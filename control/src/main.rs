@@ -7,6 +7,7 @@
 //! - [`client`], [`render`]: what the commands ask and show.
 //! - [`api`]: REST, metrics, health of the node itself. [`logging`], [`systemd`]: what others are told.
 //! - [`vip`]: virtual IPs. [`command`]: programs of the operator's.
+//! - [`notify`]: telling people.
 //! - [`event`]: what happened, in all rooms.
 //! - [`sys`]: the allocator.
 
@@ -19,6 +20,7 @@ mod event;
 mod logging;
 mod machines;
 pub mod node;
+mod notify;
 mod overlay;
 mod render;
 mod run;

@@ -41,6 +41,7 @@ use weir_lb::tls::CertificateStatus;
 use crate::access_log::AccessLog;
 use crate::event::{self, Event};
 use crate::machines::Machines;
+use crate::notify::Notifier;
 use crate::overlay::{Overlay, Refusal};
 use crate::scaling::{SavedScaling, Scaler};
 use crate::state::{RawOverlay, Saved, StateDir};
@@ -146,6 +147,7 @@ struct Inner {
     handover: Mutex<Option<UnixStream>>,
     machines: Machines,
     scaler: Scaler,
+    notifier: Notifier,
 }
 
 /// What only the writer knows.
@@ -344,6 +346,21 @@ impl Node {
         }
     }
 
+    /// Telling people.
+    pub(crate) fn notifier(&self) -> &Notifier {
+        &self.inner.notifier
+    }
+
+    /// Begins to tell people what the file wants them told. To be called where tasks can be started.
+    pub(crate) fn start_notifier(&self) {
+        self.inner.notifier.apply(self, &self.config());
+    }
+
+    /// The number of the last event.
+    pub(crate) fn last_event(&self) -> u64 {
+        self.inner.events.last()
+    }
+
     /// Something happened.
     pub(crate) fn record(&self, kind: impl Into<event::EventKind>) {
         self.inner.events.record(kind);
@@ -415,6 +432,7 @@ impl Node {
             handover: Mutex::default(),
             machines,
             scaler,
+            notifier: Notifier::default(),
         };
         let node = Node { inner: Arc::new(inner) };
         node.inner.runtime.spawn(events::pump(node.clone(), events));
@@ -463,6 +481,8 @@ impl Node {
     /// Begins to stop: no new work from now on. False when another process has taken over, for which this one stops accepting, too. Blocks
     /// until nothing is accepted any more, so that what is still open can be counted from here on.
     pub(crate) fn begin_drain(&self) -> bool {
+        // Whoever comes after us tells what waits, and tells that we are gone.
+        self.inner.notifier.stop();
         let mut ours = false;
         self.inner.stage.send_if_modified(|stage| {
             ours = *stage == Stage::Serving;
@@ -662,6 +682,7 @@ impl Node {
         {
             let _inside = self.inner.runtime.enter();
             self.inner.machines.apply(&writer.effective);
+            self.inner.notifier.apply(self, &writer.effective);
         }
         self.inner.vips.choose_leader(self, &writer.effective);
         if let Some(log) = log {

@@ -361,6 +361,7 @@ mod tests {
             alarms: BTreeMap::new(),
             listeners: BTreeMap::new(),
             pools: pools.iter().map(|(name, text)| (PoolName::from(*name), Arc::new(pool(name, text)))).collect(),
+            notification: weir_config::Notification::default(),
         }
     }
 

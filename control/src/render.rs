@@ -234,6 +234,10 @@ pub(crate) fn event(event: &EventView) -> String {
         "base_not_copied" => format!("{} was not copied to {}: {}", word("base"), word("host"), word("why")),
         "leftover_removed" => format!("{} {} was removed from {}: {}", word("kind"), word("name"), word("host"), word("why")),
         "kvm_tried" => format!("machines of {} get {}", word("host"), word("domain_type")),
+        "channel_failed" => format!("channel {} fails: {}", word("channel"), word("reason")),
+        "channel_recovered" => format!("channel {} delivers again", word("channel")),
+        "message_dead" => format!("channel {} gave up {}: {}", word("channel"), word("key"), word("reason")),
+        "notify_store_failed" => format!("what is to be told cannot be kept: {}", word("reason")),
         "vips_unavailable" => format!("virtual IPs are off: {}", word("reason")),
         // A kind that a newer node knows and we do not.
         _ => event.details.keys().map(|key| format!("{key}={}", word(key))).collect::<Vec<_>>().join(" "),

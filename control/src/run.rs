@@ -182,6 +182,7 @@ fn start(config_path: &Path, launch: Launch, before: Option<&UnixStream>) -> Res
         runtime.block_on(node.persist());
     }
     node.start_vips();
+    node.start_notifier();
     let summary = node.summary();
     systemd::ready(&summary);
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "{summary}");

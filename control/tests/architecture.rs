@@ -13,8 +13,9 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("weir-hypervisor", &["weir-config"]),
     ("weir-libvirt", &["weir-hypervisor", "weir-config"]),
     ("weir-autoscaler", &["weir-config"]),
+    ("weir-notify", &["weir-config"]),
     // Some of its tests are made of a lab.
-    ("weir-control", &["weir-autoscaler", "weir-hypervisor", "weir-lb", "weir-vrrp", "weir-config", "weir-lab"]),
+    ("weir-control", &["weir-autoscaler", "weir-hypervisor", "weir-lb", "weir-notify", "weir-vrrp", "weir-config", "weir-lab"]),
     ("weir-benches", &["weir-control", "weir-lb", "weir-config"]),
     ("weir-hypervisor", &["weir-config"]),
     ("weir-lab", &[]),
@@ -33,6 +34,8 @@ const KEPT_OUT: &[(&str, &[&str])] = &[
     ("weir-lb", &["axum", "clap", "ureq", "utoipa", "miette", "anyhow"]),
     // Alarms and plans: no runtime, no sockets.
     ("weir-autoscaler", &["tokio", "rustix", "axum", "clap", "ureq", "tracing"]),
+    // Telling people knows no API and no command line.
+    ("weir-notify", &["axum", "clap", "ureq", "utoipa", "anyhow", "weir-lb"]),
     // The virtual router has a thread of its own; nothing that could hold it up.
     ("weir-vrrp", &["tokio", "axum", "clap", "ureq", "utoipa", "miette", "anyhow"]),
 ];
@@ -47,6 +50,10 @@ const PURE: &[&str] = &[
     "hypervisor/src/seed.rs",
     "hypervisor/src/xml.rs",
     "lb/src/http1/mod.rs",
+    "notify/src/engine/mod.rs",
+    "notify/src/link.rs",
+    "notify/src/schedule.rs",
+    "notify/src/text.rs",
     "lb/src/balance/mod.rs",
     "lb/src/route/mod.rs",
     "lb/src/limit.rs",

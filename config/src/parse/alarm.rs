@@ -64,7 +64,7 @@ pub(super) fn alarm(named: &Named<'_>) -> ParsedAlarm {
     };
     let suppressor = suppressor(table, &mut alarms);
     let scale = scale(table, scope.as_ref());
-    let severity = table.choice("severity").and_then(Severity::parse).unwrap_or(Severity::Warning);
+    let severity = table.choice("severity").and_then(Severity::from_word).unwrap_or(Severity::Warning);
     let (mutes, notify, recover) = (mutes(table), labels(table, "notify"), recover(table));
     let alarm =
         condition.map(|condition| Alarm { name: named.name.into(), severity, condition, suppressor, mutes, scale, notify, recover });

@@ -22,12 +22,13 @@ use toml::de::DeTable;
 use crate::check;
 use crate::error::ConfigErrors;
 use crate::model::Config;
+use crate::notify;
 use crate::reader::{Sink, Table};
 
 pub(crate) use alarm::ParsedAlarm;
 pub(crate) use listener::ParsedListener;
 pub(crate) use machines::{ParsedHost, ParsedTemplate};
-pub(crate) use node::ParsedApi;
+pub(crate) use node::{ParsedApi, absolute_path};
 pub(crate) use pool::ParsedPool;
 pub(crate) use vip::ParsedVip;
 
@@ -74,8 +75,9 @@ fn read(root: &Table<'_>) -> Config {
     let cluster = cluster.map(|placed| placed.value);
     let hosts = hosts.into_iter().map(|parsed| (parsed.host.name.clone(), Arc::new(parsed.host))).collect();
     let templates = templates.into_iter().filter_map(|parsed| parsed.template).map(|t| (t.name.clone(), Arc::new(t))).collect();
+    let notification = notify::notification(root);
     let metrics = metrics.into_iter().map(|metric| (metric.name.clone(), Arc::new(metric))).collect();
     let alarms = alarms.into_iter().filter_map(|parsed| parsed.alarm).map(|alarm| (alarm.name.clone(), Arc::new(alarm))).collect();
     let api = api.and_then(|parsed| parsed.api);
-    Config { node, api, access_log, cluster, vips, listeners, pools, hosts, templates, metrics, alarms }
+    Config { node, api, access_log, cluster, vips, listeners, pools, hosts, templates, metrics, alarms, notification }
 }

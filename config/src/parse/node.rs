@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::address::parse_bind_address;
+use crate::error::is_secret_name;
 use crate::model::{AccessLog, AccessLogFormat, AccessLogTarget, Api, Node};
 use crate::names::check_label;
 use crate::reader::{Placed, Table};
@@ -68,10 +69,12 @@ pub(super) fn access_log(table: &Table<'_>) -> AccessLog {
 }
 
 /// A relative path would depend on where the program was started.
-pub(super) fn absolute_path(table: &Table<'_>, name: &str) -> Option<PathBuf> {
+pub(crate) fn absolute_path(table: &Table<'_>, name: &str) -> Option<PathBuf> {
     let text = table.text(name)?;
     if !text.starts_with('/') || text.contains('\0') {
-        let problem = table.problem(name, format!("`{name}` must be an absolute path, found {text:?}"));
+        // It may be the secret itself, put into the wrong key.
+        let found = if is_secret_name(name) { String::new() } else { format!(", found {text:?}") };
+        let problem = table.problem(name, format!("`{name}` must be an absolute path{found}"));
         table.report(problem.help(format!("write `{name} = \"/...\"`")));
         return None;
     }

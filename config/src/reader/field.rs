@@ -188,6 +188,8 @@ impl<'a> Field<'a> {
     /// Reports the type that was found and the one that is wanted. The returned `None` is for the caller to return.
     pub(crate) fn wrong_type<T>(&self, want: &str) -> Option<T> {
         let found = match self.value.get_ref() {
+            // It may be the secret itself, put into the wrong key.
+            _ if crate::error::is_secret_name(self.key.name) => "something else".into(),
             DeValue::String(text) if text.chars().count() <= 40 => format!("the string {text:?}"),
             DeValue::String(_) => "a string".into(),
             DeValue::Integer(number) => format!("the number {number}"),

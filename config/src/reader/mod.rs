@@ -14,7 +14,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::error::Problem;
+use crate::error::{Problem, is_secret_name};
 use crate::keys::ROOT;
 use crate::names::{check_label, join, nearest, place_of};
 use crate::spec::{Key, Keys, Kind};
@@ -100,6 +100,9 @@ impl<'a> Table<'a> {
         let what = if self.path.is_empty() { "table or key" } else { "key" };
         let problem = Problem::new(name.span(), join(&self.path, name_text), format!("unknown {what} `{name_text}`{of}"));
         let names = || self.keys.keys.iter().map(|key| key.name);
+        if let Some(source) = names().find(|known| is_secret_name(name_text) && known.strip_suffix("_file") == Some(name_text)) {
+            return problem.help(format!("a secret must not stand in the file: use `{source}`, which names the file that holds it"));
+        }
         if let Some(near) = nearest(name_text, names()) {
             return problem.help(format!("did you mean `{near}`?"));
         }

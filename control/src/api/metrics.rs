@@ -4,6 +4,7 @@
 //! lists fixed here; a client can add no series.
 
 mod machines;
+mod notify;
 mod scaling;
 mod udp;
 mod vip;
@@ -88,6 +89,8 @@ pub(crate) struct Source<'a> {
     pub alarms: &'a [AlarmItem],
     /// The pools that are scaled.
     pub scaling: &'a [ScalingItem],
+    /// Telling people.
+    pub notify: &'a weir_notify::service::Stats,
     /// Memory and descriptors.
     pub process: ProcessUse,
 }
@@ -266,7 +269,8 @@ macro_rules! per_endpoint {
 
 /// Everything there is, in the order in which it is written.
 fn families() -> impl Iterator<Item = &'static Family> {
-    FAMILIES.iter().chain(udp::FAMILIES).chain(vip::FAMILIES).chain(machines::FAMILIES).chain(scaling::FAMILIES)
+    let machines = machines::FAMILIES.iter().chain(scaling::FAMILIES).chain(notify::FAMILIES);
+    FAMILIES.iter().chain(udp::FAMILIES).chain(vip::FAMILIES).chain(machines)
 }
 
 /// Node and data plane.
@@ -698,6 +702,7 @@ pub(super) mod tests {
             certificates: &[],
             alarms: &[],
             scaling: &[],
+            notify: &weir_notify::service::Stats::default(),
             process,
         })
     }
@@ -757,7 +762,9 @@ pub(super) mod tests {
         let mut names = HashSet::new();
         for family in families() {
             assert!(names.insert(family.name), "{} comes twice", family.name);
-            assert!(family.name.starts_with("weir_") && family.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+            assert!(
+                family.name.starts_with("weir_") && family.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+            );
             assert_eq!(matches!(family.kind, Kind::Counter), family.name.ends_with("_total"), "{}", family.name);
             assert!(family.help.ends_with('.') && !family.help.contains(['\n', '\\']), "{}", family.name);
         }

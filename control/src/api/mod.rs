@@ -2,7 +2,7 @@
 //!
 //! - [`model`]: what is said, shared with the client. [`view`]: how it is made from the node's state (pure).
 //! - [`read`] and [`change`]: the requests; [`vip`]: those of virtual IPs; [`fleet`] and [`machines`]: those of hosts and machines;
-//!   [`scaling`]: of alarms and scaling. [`extract`]: reading them. [`caller`]: who asks. [`problem`]: refusing them.
+//!   [`scaling`]: of alarms and scaling; [`notify`]: of telling people. [`extract`]: reading them. [`caller`]: who asks. [`problem`]: refusing them.
 //! - [`guard`]: who may ask. [`metrics`]: the Prometheus text. [`openapi`]: the description.
 //!
 //! What is deliberately not here: decisions. Every change is the node's. There is no TLS either: bind to loopback, or to a network you
@@ -16,6 +16,7 @@ mod guard;
 mod machines;
 mod metrics;
 pub(crate) mod model;
+mod notify;
 mod openapi;
 mod problem;
 mod read;
@@ -178,6 +179,14 @@ fn router(api: Arc<Api>) -> Router {
         .route("/v1/machines/{machine}/points", get(fleet::points))
         .route("/v1/machines/{machine}/console", get(fleet::console))
         .route("/v1/machines/{machine}/screenshot", get(fleet::screenshot))
+        .route("/v1/incidents", get(notify::incidents))
+        .route("/v1/incidents/{incident}", get(notify::story))
+        .route("/v1/incidents/{incident}/acknowledge", post(notify::acknowledge))
+        .route("/v1/notify", get(notify::channels))
+        .route("/v1/notify/channels/{channel}/test", post(notify::test))
+        .route("/v1/notify/dead", get(notify::dead))
+        .route("/v1/notify/dead/resend", post(notify::resend))
+        .route("/ack/{token}", get(notify::show_link).post(notify::follow_link))
         .route("/v1/operations/{id}", get(machines::operation))
         .route("/v1/alarms", get(scaling::alarms))
         .route("/v1/alarms/{alarm}", get(scaling::alarm))
@@ -204,7 +213,9 @@ fn router(api: Arc<Api>) -> Router {
 /// What is the same for every request: who may ask, how long it may take, and the revision on the answer.
 async fn around(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let (parts, body) = request.into_parts();
-    if let Err(problem) = guard::admit(&parts, api.token.as_ref(), || api.node.info().name) {
+    // The link in a message is a permission of its own, for one incident.
+    let is_link = parts.uri.path().starts_with("/ack/");
+    if !is_link && let Err(problem) = guard::admit(&parts, api.token.as_ref(), || api.node.info().name) {
         return problem.into_response();
     }
     let versioned = parts.uri.path().starts_with("/v1/");

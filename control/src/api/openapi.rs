@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{change, fleet, machines, read, scaling, vip};
+use super::{change, fleet, machines, notify, read, scaling, vip};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -59,6 +59,13 @@ use super::{change, fleet, machines, read, scaling, vip};
         scaling::set,
         scaling::refresh,
         scaling::protect,
+        notify::channels,
+        notify::test,
+        notify::dead,
+        notify::resend,
+        notify::incidents,
+        notify::story,
+        notify::acknowledge,
     ),
     modifiers(&Bearer),
 )]

@@ -9,6 +9,7 @@ mod check;
 mod drain;
 mod events;
 mod explain;
+mod notify;
 mod output;
 mod replay;
 mod scaling;
@@ -115,6 +116,12 @@ enum Command {
     /// Show and change how pools are scaled
     #[command(subcommand)]
     Scaling(scaling::ScalingCommand),
+    /// Show and try the channels that tell people
+    #[command(subcommand)]
+    Notify(notify::NotifyCommand),
+    /// Show incidents and take care of them
+    #[command(subcommand)]
+    Incident(notify::IncidentCommand),
     /// Show what happened
     Events {
         /// Go on with what happens from now on
@@ -277,6 +284,8 @@ fn ask(client: &Client, command: &Command, output: &Output) -> anyhow::Result<Ex
         Command::Alarm(command) => alarm::alarm(client, command, output)?,
         Command::Scaling(command) => scaling::scaling(client, command, output)?,
         Command::Vm(command) => return vm::vm(client, command, output),
+        Command::Notify(command) => return notify::notify(client, command, output),
+        Command::Incident(command) => return notify::incident(client, command, output),
         Command::Upgrade { binary } => change::upgrade(client, binary.as_deref(), output)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -370,6 +379,14 @@ mod tests {
             ("scaling refresh", false),
             ("scaling replay --pool web --policy weir.toml --csv load.csv --boot 1m --svg a.svg", true),
             ("scaling replay --pool web", false),
+            ("notify list --json", true),
+            ("notify test ops-mail", true),
+            ("notify test", false),
+            ("notify resend --all", true),
+            ("notify resend", false),
+            ("incident list", true),
+            ("incident ack 7 --by kim", true),
+            ("incident ack x", false),
             ("", false),
         ] {
             let words = std::iter::once("weir").chain(line.split_whitespace());

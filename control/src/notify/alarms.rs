@@ -1,0 +1,194 @@
+//! What happens on this node, as alarms: what begins, and what ends it. Pure.
+
+use std::collections::BTreeSet;
+
+use weir_config::Severity;
+use weir_hypervisor::{HostState, HostView};
+use weir_lb::event::EventKind as NodeKind;
+use weir_lb::status::Status;
+use weir_notify::engine::{Input, Raise};
+
+use crate::event::{EventKind, ScalingEvent, VipEvent};
+
+/// How the keys of pools and endpoints begin.
+pub(super) const DATA_PLANE: &str = "lb/";
+/// How the keys of hosts begin.
+pub(super) const HOSTS: &str = "host/";
+
+/// An alarm by its kind, with what it is about and what it says.
+fn raise(key: String, alarm: &str, severity: Severity, labels: &[(&str, &str)], values: &[(&str, String)]) -> Raise {
+    let mut labels: std::collections::BTreeMap<_, _> =
+        labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    labels.insert("alarm".into(), alarm.into());
+    let values = values.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    // The words are those of the language files.
+    Raise { key, labels, severity, summary: alarm.replace('-', " "), values, series: None }
+}
+
+fn floor(pool: &str, healthy: u32, min_healthy: u32) -> Raise {
+    let values = [("healthy", healthy.to_string()), ("min_healthy", min_healthy.to_string())];
+    raise(floor_key(pool), "pool-below-floor", Severity::Critical, &[("pool", pool)], &values)
+}
+
+fn endpoint(pool: &str, endpoint: &str, evidence: &str) -> Raise {
+    let labels = [("pool", pool), ("endpoint", endpoint)];
+    raise(endpoint_key(pool, endpoint), "endpoint-down", Severity::Warning, &labels, &[("evidence", evidence.to_owned())])
+}
+
+fn floor_key(pool: &str) -> String {
+    format!("{DATA_PLANE}floor/{pool}")
+}
+
+fn endpoint_key(pool: &str, endpoint: &str) -> String {
+    format!("{DATA_PLANE}endpoint/{pool}/{endpoint}")
+}
+
+fn certificate_key(listener: &str, file: &str) -> String {
+    format!("certificate/{listener}/{file}")
+}
+
+/// What an event says. A change of a virtual IP ends by itself: see [`vip_key`].
+pub(super) fn of_event(kind: &EventKind) -> Option<Input> {
+    match kind {
+        EventKind::Node(kind) => of_node(kind),
+        EventKind::Vip(VipEvent::VipState { vip, family, from, to, reason }) => {
+            // At the start every node becomes something.
+            if *from == "initialize" && *to == "backup" {
+                return None;
+            }
+            let values = [("from", (*from).to_owned()), ("to", (*to).to_owned()), ("reason", reason.clone())];
+            Some(Input::Raise(raise(vip_key(vip, family), "vip-moved", Severity::Warning, &[("vip", vip), ("family", family)], &values)))
+        }
+        EventKind::Vip(VipEvent::VipsUnavailable { reason }) => {
+            Some(Input::Raise(raise("vips".into(), "vips-unavailable", Severity::Critical, &[], &[("reason", reason.clone())])))
+        }
+        EventKind::Scaling(ScalingEvent::AlarmChanged { alarm, severity, to, reason, notify, quiet, .. }) => {
+            of_alarm(alarm, severity, to, reason, notify, *quiet)
+        }
+        EventKind::Vip(VipEvent::VipNotice { .. })
+        | EventKind::Notify(_)
+        | EventKind::Scaling(_)
+        | EventKind::Machines(_)
+        | EventKind::Acted(_) => None,
+    }
+}
+
+/// An alarm of the file. What it names under `notify` is a label that rules can match.
+fn of_alarm(alarm: &str, severity: &str, to: &str, reason: &str, notify: &[String], quiet: bool) -> Option<Input> {
+    let key = format!("alarm/{alarm}");
+    match to {
+        "ok" => Some(Input::Clear(key)),
+        "alarm" if !quiet => {
+            let severity = Severity::from_word(severity).unwrap_or_default();
+            let labels = [("notify", notify.join(","))];
+            let labels: Vec<_> =
+                labels.iter().map(|(name, value)| (*name, value.as_str())).filter(|(_, value)| !value.is_empty()).collect();
+            let mut raise = raise(key, alarm, severity, &labels, &[("reason", reason.to_owned())]);
+            raise.summary = reason.to_owned();
+            Some(Input::Raise(raise))
+        }
+        _ => None,
+    }
+}
+
+fn of_node(kind: &NodeKind) -> Option<Input> {
+    Some(match kind {
+        NodeKind::Floor { pool, healthy, min_healthy, below: true } => Input::Raise(floor(pool, *healthy, *min_healthy)),
+        NodeKind::Floor { pool, below: false, .. } => Input::Clear(floor_key(pool)),
+        NodeKind::Health { pool, endpoint: name, healthy: false, evidence } => Input::Raise(endpoint(pool, name, evidence)),
+        NodeKind::Health { pool, endpoint, healthy: true, .. } => Input::Clear(endpoint_key(pool, endpoint)),
+        NodeKind::CertificateExpires { listener, file, left_s, expired } => {
+            let severity = if *expired { Severity::Critical } else { Severity::Warning };
+            let left = format!("{} d", left_s / 86_400);
+            let labels = [("listener", &**listener), ("file", file.as_str())];
+            Input::Raise(raise(certificate_key(listener, file), "certificate-expires", severity, &labels, &[("left", left)]))
+        }
+        NodeKind::CertificatesLoaded { listener, .. } => Input::Active { prefix: certificate_key(listener, ""), keys: BTreeSet::new() },
+        NodeKind::ReloadRefused { .. } => Input::Raise(raise("reload".into(), "reload-refused", Severity::Warning, &[], &[])),
+        NodeKind::Reloaded { .. } => Input::Clear("reload".into()),
+        _ => return None,
+    })
+}
+
+/// The alarm of a change of this virtual IP. Nothing ends it but time.
+pub(super) fn vip_key(vip: &str, family: &str) -> String {
+    format!("vip/{vip}/{family}")
+}
+
+/// What is wrong with pools and endpoints now.
+pub(super) fn of_status(status: &Status) -> Vec<Raise> {
+    let mut found = Vec::new();
+    for pool in &status.pools {
+        if pool.below_floor {
+            found.push(floor(&pool.name, pool.healthy, pool.min_healthy));
+        }
+        let down = pool.endpoints.iter().filter(|endpoint| endpoint.health == "unhealthy");
+        found.extend(down.map(|down| endpoint(&pool.name, &down.address, &down.evidence)));
+    }
+    found
+}
+
+/// What is wrong with hosts now. One that never answered may be new; one that does not answer any more is lost.
+pub(super) fn of_hosts(hosts: &[HostView]) -> Vec<Raise> {
+    let lost = |host: &HostView| match &host.state {
+        HostState::Unknown { why, .. } => {
+            let key = format!("{HOSTS}{}", host.name);
+            Some(raise(key, "host-lost", Severity::Critical, &[("host", &host.name)], &[("reason", why.clone())]))
+        }
+        HostState::Up | HostState::Connecting { .. } => None,
+    };
+    hosts.iter().filter_map(lost).collect()
+}
+
+/// These and no others, of all whose keys begin so.
+pub(super) fn exactly(prefix: &str, raises: Vec<Raise>) -> Vec<Input> {
+    let keys = raises.iter().map(|raise| raise.key.clone()).collect();
+    let active = Input::Active { prefix: prefix.to_owned(), keys };
+    std::iter::once(active).chain(raises.into_iter().map(Input::Raise)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_begins_ends_under_the_same_key() {
+        let down = |healthy| NodeKind::Health { pool: "web".into(), endpoint: "a:1".into(), healthy, evidence: "refused".into() };
+        let floor = |below| NodeKind::Floor { pool: "web".into(), healthy: 0, min_healthy: 1, below };
+        for (begins, ends) in [(down(false), down(true)), (floor(true), floor(false))] {
+            let Some(Input::Raise(raise)) = of_event(&begins.into()) else { panic!("nothing begins") };
+            assert_eq!(of_event(&ends.into()), Some(Input::Clear(raise.key.clone())));
+            assert!(raise.key.starts_with(DATA_PLANE) && raise.labels["pool"] == "web");
+        }
+        let loaded = NodeKind::CertificatesLoaded { listener: "web".into(), certificates: 1, changed: 1 };
+        assert!(matches!(of_event(&loaded.into()), Some(Input::Active { prefix, .. }) if prefix == "certificate/web/"));
+    }
+
+    #[test]
+    fn an_alarm_of_the_file_is_told_unless_it_is_quiet() {
+        assert!(matches!(of_alarm("busy", "critical", "alarm", "cpu 90", &["ops".into()], false),
+            Some(Input::Raise(raise)) if raise.key == "alarm/busy" && raise.severity == Severity::Critical && raise.summary == "cpu 90"
+                && raise.labels["notify"] == "ops" && raise.labels["alarm"] == "busy"));
+        assert_eq!(of_alarm("busy", "critical", "alarm", "cpu 90", &[], true), None);
+        assert_eq!(of_alarm("busy", "critical", "insufficient-data", "", &[], false), None);
+        assert_eq!(of_alarm("busy", "critical", "ok", "", &[], false), Some(Input::Clear("alarm/busy".into())));
+    }
+
+    /// Each alarm has its words in every language.
+    #[test]
+    fn every_alarm_has_words() {
+        let vip = |from, to| VipEvent::VipState { vip: "v".into(), family: "ipv4", from, to, reason: String::new() };
+        assert_eq!(of_event(&vip("initialize", "backup").into()), None);
+        let expires = NodeKind::CertificateExpires { listener: "l".into(), file: "f".into(), left_s: 1, expired: false };
+        let events: [EventKind; 4] = [
+            vip("backup", "master").into(),
+            VipEvent::VipsUnavailable { reason: String::new() }.into(),
+            expires.into(),
+            NodeKind::ReloadRefused { reason: String::new() }.into(),
+        ];
+        for event in events {
+            let Some(Input::Raise(raise)) = of_event(&event) else { panic!("{event:?} begins nothing") };
+            assert!(weir_config::Language::all().all(|language| language.alarm(&raise.labels["alarm"]).is_some()), "{event:?}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! Tells the service what happens: events as they come, and now and then how things are, so that nothing depends on an event alone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use weir_notify::engine::Input;
+use weir_notify::service::Handle;
+
+use super::alarms;
+use crate::event::{EventKind, VipEvent};
+use crate::node::Node;
+
+/// After the start, until what is not said to be wrong counts as over: probes and hosts have answered by then.
+const SETTLE: Duration = Duration::from_secs(10);
+/// Between two looks at how things are.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long a change of a virtual IP is an alarm.
+const VIP_CALM: Duration = Duration::from_secs(300);
+/// Events of one look.
+const EVENTS_MAX: usize = 1000;
+
+/// Runs until the service ends.
+pub(super) async fn feed(node: Node, handle: Handle) {
+    let begun = Instant::now();
+    let mut after = node.last_event();
+    let mut look_at = begun;
+    let mut vips: BTreeMap<String, Instant> = BTreeMap::new();
+    while !handle.is_closed() {
+        tokio::select! {
+            () = node.events_wait(after) => {}
+            () = sleep_until(look_at) => {}
+        }
+        for (number, event) in node.events_after(after, EVENTS_MAX) {
+            after = number;
+            if let EventKind::Vip(VipEvent::VipState { vip, family, .. }) = &event.kind {
+                vips.insert(alarms::vip_key(vip, family), Instant::now() + VIP_CALM);
+            }
+            if let Some(input) = alarms::of_event(&event.kind) {
+                handle.learn(input).await;
+            }
+        }
+        if Instant::now() < look_at {
+            continue;
+        }
+        look_at = Instant::now() + LOOK;
+        let calm: Vec<String> = vips.iter().filter(|(_, until)| **until <= Instant::now()).map(|(key, _)| key.clone()).collect();
+        for key in calm {
+            vips.remove(&key);
+            handle.learn(Input::Clear(key)).await;
+        }
+        look(&node, &handle, begun.elapsed() >= SETTLE).await;
+    }
+}
+
+async fn look(node: &Node, handle: &Handle, settled: bool) {
+    let asked = node.clone();
+    // The director may take its time.
+    let Ok(status) = tokio::task::spawn_blocking(move || asked.status()).await else { return };
+    let hosts = alarms::of_hosts(&node.machines().hypervisor().hosts());
+    for (prefix, raises) in [(alarms::DATA_PLANE, alarms::of_status(&status)), (alarms::HOSTS, hosts)] {
+        let inputs = if settled { alarms::exactly(prefix, raises) } else { raises.into_iter().map(Input::Raise).collect() };
+        for input in inputs {
+            handle.learn(input).await;
+        }
+    }
+}

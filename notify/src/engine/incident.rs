@@ -1,0 +1,155 @@
+//! An incident: one conversation about alarms that belong together.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use weir_config::Severity;
+
+use crate::message::{self, RecoveryAttempt, Series, State, UnixMs, severity};
+
+/// Ended alarms that an incident remembers.
+const ENDED_KEPT: usize = 50;
+/// Attempts at recovery that are told.
+const RECOVERY_KEPT: usize = 20;
+
+/// What is wrong, as its source says it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Raise {
+    /// Names the alarm: the same key is the same alarm.
+    pub key: String,
+    /// What it is about; `alarm` names the kind of alarm.
+    pub labels: BTreeMap<String, String>,
+    /// How bad it is.
+    pub severity: Severity,
+    /// In words, in English.
+    pub summary: String,
+    /// What the summary is made of.
+    pub values: BTreeMap<String, String>,
+    /// The metric around it, if it is about one.
+    pub series: Option<Series>,
+}
+
+/// One conversation. It is kept as it is here.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Incident {
+    /// Its number, from 1.
+    pub id: u64,
+    /// How it stands.
+    pub state: State,
+    /// The worst that its alarms were since it began.
+    #[serde(with = "severity")]
+    pub severity: Severity,
+    /// The labels that its alarms are grouped by, or those of its only alarm.
+    pub labels: BTreeMap<String, String>,
+    /// Its alarms by key, those that are over included.
+    pub alarms: BTreeMap<String, message::Alarm>,
+    /// When it began.
+    pub started_at: UnixMs,
+    /// Who acknowledged it, and when.
+    pub acknowledged: Option<(String, UnixMs)>,
+    /// When it was resolved.
+    pub resolved_at: Option<UnixMs>,
+    /// What was tried.
+    pub recovery: Vec<RecoveryAttempt>,
+    /// The metric of the alarm that was raised last.
+    pub series: Option<Series>,
+    /// What channels were told.
+    pub told: BTreeMap<String, Told>,
+    /// Since when all its alarms are over.
+    pub(crate) ended_since: Option<UnixMs>,
+    /// What makes its alarms belong together.
+    pub(crate) group: String,
+    /// How far its escalation is.
+    pub(crate) chain: Option<Chain>,
+}
+
+/// What a channel was told.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Told {
+    /// Messages so far.
+    pub sequence: u32,
+    /// When the last one was made.
+    pub at: UnixMs,
+    /// The state that the last one told.
+    pub state: Option<State>,
+    /// A digest of the active alarms that the last one told.
+    pub(crate) seen: u64,
+    /// The worst that was told.
+    pub(crate) severity: u8,
+}
+
+/// How far an escalation is.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Chain {
+    /// When it began, moved by the time it stood still.
+    pub(crate) started_at: UnixMs,
+    /// Since when it stands still: all alarms are silenced.
+    pub(crate) stopped_at: Option<UnixMs>,
+    /// Steps taken, over all rounds.
+    pub(crate) taken: u32,
+}
+
+impl Incident {
+    /// A new one of one alarm.
+    pub(crate) fn new(id: u64, group: String, labels: BTreeMap<String, String>, now: UnixMs) -> Incident {
+        Incident {
+            id,
+            state: State::Open,
+            severity: Severity::Info,
+            labels,
+            alarms: BTreeMap::new(),
+            started_at: now,
+            acknowledged: None,
+            resolved_at: None,
+            recovery: Vec::new(),
+            series: None,
+            told: BTreeMap::new(),
+            ended_since: None,
+            group,
+            chain: None,
+        }
+    }
+
+    /// Its alarms that are not over.
+    pub fn active(&self) -> impl Iterator<Item = (&String, &message::Alarm)> {
+        self.alarms.iter().filter(|(_, alarm)| alarm.ended_at.is_none())
+    }
+
+    /// An alarm joins it or says something new.
+    pub(crate) fn raise(&mut self, raise: Raise, now: UnixMs) {
+        let Raise { key, labels, severity, summary, values, series } = raise;
+        self.severity = self.severity.max(severity);
+        self.ended_since = None;
+        if series.is_some() {
+            self.series = series;
+        }
+        let started_at = self.alarms.get(&key).filter(|alarm| alarm.ended_at.is_none()).map_or(now, |alarm| alarm.started_at);
+        self.alarms.insert(key, message::Alarm { labels, severity, summary, values, started_at, ended_at: None });
+    }
+
+    /// An alarm is over.
+    pub(crate) fn clear(&mut self, key: &str, now: UnixMs) {
+        if let Some(alarm) = self.alarms.get_mut(key) {
+            alarm.ended_at.get_or_insert(now);
+        }
+        if self.active().next().is_none() {
+            self.ended_since.get_or_insert(now);
+        }
+        let mut ended: Vec<(UnixMs, String)> =
+            self.alarms.iter().filter_map(|(key, alarm)| alarm.ended_at.map(|at| (at, key.clone()))).collect();
+        if ended.len() > ENDED_KEPT {
+            ended.sort();
+            for (_, key) in &ended[..ended.len() - ENDED_KEPT] {
+                self.alarms.remove(key);
+            }
+        }
+    }
+
+    /// Something was tried.
+    pub(crate) fn tried(&mut self, attempt: RecoveryAttempt) {
+        if self.recovery.len() == RECOVERY_KEPT {
+            self.recovery.remove(0);
+        }
+        self.recovery.push(attempt);
+    }
+}
