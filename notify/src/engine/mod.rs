@@ -11,7 +11,7 @@
 //! All outputs of one input belong into one transaction: an incident that remembers that it was told, and the message that tells it, are kept
 //! together or not at all.
 //!
-//! - [`incident`]: the conversation. [`policy`]: what the file says. [`tell`]: what is to be told now. [`storm`]: the brake.
+//! - `incident`: the conversation. `policy`: what the file says. `tell`: what is to be told now. `storm`: the brake.
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 
