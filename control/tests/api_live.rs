@@ -375,7 +375,7 @@ fn what_is_documented_is_there() {
             // This node has neither virtual IPs, machines, alarms nor scaled pools, so nothing of that name is there; but the path is.
             let nothing = ["{vip}", "{machine}", "{alarm}", "{scaled}", "{host}"]
                 .iter()
-                .fold(path.replace("{id}", "0"), |path, name| path.replace(name, "nothing"));
+                .fold(path.replace("{id}", "0").replace("{incident}", "0"), |path, name| path.replace(name, "nothing"));
             let (status, head, _) = node.raw("GET", &nothing, &[], "");
             let is_refusal = status == 404 && nothing != path && head.contains("application/problem+json");
             assert!(status == 200 || is_refusal, "{nothing}: {status}");
