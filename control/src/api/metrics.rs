@@ -728,7 +728,9 @@ mod tests {
         let mut names = HashSet::new();
         for family in families() {
             assert!(names.insert(family.name), "{} comes twice", family.name);
-            assert!(family.name.starts_with("weir_") && family.name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+            assert!(
+                family.name.starts_with("weir_") && family.name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+            );
             assert_eq!(matches!(family.kind, Kind::Counter), family.name.ends_with("_total"), "{}", family.name);
             assert!(family.help.ends_with('.') && !family.help.contains(['\n', '\\']), "{}", family.name);
         }
