@@ -132,7 +132,9 @@ fn rig(test: impl FnOnce(&Origin, SocketAddr)) {
     let site = Site::new();
     let origin = Origin::start(&site, "one");
     let listen = site.address();
-    let _weir = Weir::start(&site, &http_site("web", listen, &[origin.address], ""));
+    // To a listener of HTTP/1.1 alone the preface of HTTP/2 is one more wrong head.
+    let text = http_site("web", listen, &[origin.address], "").replacen("pool =", "http2 = false\npool =", 1);
+    let _weir = Weir::start(&site, &text);
     test(&origin, listen);
     // It has refused, not broken.
     assert_eq!(wire::get(listen, "/").expect("still serving").text(), "one");
