@@ -79,16 +79,6 @@ pub fn write_last_chunk(trailers: Option<&HeaderMap>, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends a chunk; nothing for no data, which would be the last one.
-pub fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
-    use std::io::Write as _;
-    if !data.is_empty() {
-        write!(out, "{:x}\r\n", data.len()).expect("writing to memory cannot fail");
-        out.extend_from_slice(data);
-        out.extend_from_slice(b"\r\n");
-    }
-}
-
 fn push_fields(headers: &HeaderMap, out: &mut Vec<u8>) {
     let mut cookies = headers.get_all(COOKIE).iter();
     if let Some(first) = cookies.next() {
@@ -131,6 +121,7 @@ mod tests {
     use http::Request;
 
     use super::*;
+    use crate::http1::chunked::write_chunk;
 
     fn head(builder: http::request::Builder, ended: bool, protocol: Option<&str>) -> Result<(String, Carried), HeadError> {
         let parts = builder.body(()).expect("a request").into_parts().0;

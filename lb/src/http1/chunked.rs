@@ -62,6 +62,16 @@ const FORBIDDEN_TRAILERS: [&[u8]; 24] = [
     b"x-forwarded-proto",
 ];
 
+/// Appends a chunk; nothing for no data, which would be the last one.
+pub fn write_chunk(data: &[u8], out: &mut Vec<u8>) {
+    use std::io::Write as _;
+    if !data.is_empty() {
+        write!(out, "{:x}\r\n", data.len()).expect("writing to memory cannot fail");
+        out.extend_from_slice(data);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
 /// A chunked body on its way.
 #[derive(Clone, Debug)]
 pub struct Chunked {

@@ -21,6 +21,7 @@ use weir_config::{Balance, HashKey, HttpListener, Pool, Protocol, Route};
 
 use crate::balance::hash_key;
 use crate::cause::{Cause, Fault};
+use crate::http1::chunked::write_chunk;
 use crate::http1::edit::edit;
 use crate::http1::reply::{self, Reply};
 use crate::http1::request::{self, Method, Request};
@@ -644,7 +645,7 @@ impl Exchange<'_> {
         let piece = &buf.filled()[..advance.kept];
         self.trace.add_response_bytes(piece.len() as u64);
         if response.framing == Framing::Chunk {
-            push_chunk(&mut out.bytes, piece);
+            write_chunk(piece, &mut out.bytes);
             self.send(to_client, &out.bytes, &[]).await?;
         } else if piece.len() <= INLINE_BODY {
             out.bytes.extend_from_slice(piece);
@@ -695,7 +696,7 @@ impl Exchange<'_> {
             self.trace.add_response_bytes(piece.len() as u64);
             if response.framing == Framing::Chunk {
                 out.bytes.clear();
-                push_chunk(&mut out.bytes, piece);
+                write_chunk(piece, &mut out.bytes);
                 self.send(to_client, &out.bytes, &[]).await?;
             } else {
                 self.send(to_client, piece, &[]).await?;
@@ -953,14 +954,4 @@ pub(super) fn connect_cause(error: &std::io::Error) -> Cause {
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL) => Cause::Overload,
         _ => Cause::ConnectFailed,
     }
-}
-
-fn push_chunk(out: &mut Vec<u8>, piece: &[u8]) {
-    if piece.is_empty() {
-        return;
-    }
-    use std::io::Write;
-    write!(out, "{:x}\r\n", piece.len()).expect("writing to memory cannot fail");
-    out.extend_from_slice(piece);
-    out.extend_from_slice(b"\r\n");
 }

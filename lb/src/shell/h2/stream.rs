@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 
 use crate::h2::answer::{Answer, Part};
 use crate::h2::request::{self, Carried};
+use crate::http1::chunked::write_chunk;
 use crate::shell::exchange::Next;
 use crate::shell::stream::Stream;
 
@@ -87,7 +88,7 @@ impl Incoming {
         self.at = 0;
         self.owed = data.len();
         match self.carried {
-            Carried::Chunks => request::write_chunk(data, &mut self.ready),
+            Carried::Chunks => write_chunk(data, &mut self.ready),
             Carried::Plain | Carried::Tunnel => self.ready.extend_from_slice(data),
         }
     }
