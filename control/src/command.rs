@@ -11,6 +11,9 @@ use tokio::time::timeout;
 /// Bytes kept of what a program complains about.
 const COMPLAINT_BYTES_MAX: u64 = 1024;
 
+/// How long what a program wrote before it ended may take to be read.
+const OUTPUT_WAIT: Duration = Duration::from_millis(100);
+
 /// What the service manager and an upgrade told this process is not meant for what it runs.
 const NOT_PASSED_ON: [&str; 4] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "WEIR_HANDOVER"];
 
@@ -31,26 +34,40 @@ impl Drop for Group {
 /// # Errors
 /// It cannot be started, takes too long, or does not exit with 0; in one line for people, with the first line of its complaint.
 pub(crate) async fn run(command: &[String], environment: &[(&str, String)], limit: Duration) -> Result<(), String> {
+    run_and_read(command, environment, limit, Stdio::null()).await.map(drop)
+}
+
+/// The same, and the first line of what it prints, at most a KiB of it.
+///
+/// # Errors
+/// As those of [`run`].
+pub(crate) async fn output(command: &[String], limit: Duration) -> Result<String, String> {
+    run_and_read(command, &[], limit, Stdio::piped()).await
+}
+
+async fn run_and_read(command: &[String], environment: &[(&str, String)], limit: Duration, stdout: Stdio) -> Result<String, String> {
     let Some((program, arguments)) = command.split_first() else { return Err("no program to run".into()) };
     let mut command = Command::new(program);
     command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
     for name in NOT_PASSED_ON {
         command.env_remove(name);
     }
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
     let mut child = command.spawn().map_err(|error| format!("cannot run {program}: {error}"))?;
     let _group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
     let stderr = child.stderr.take().expect("stderr is piped");
+    let printed = child.stdout.take().map(|stdout| tokio::spawn(first_line(stdout)));
     let reading = tokio::spawn(first_line(stderr));
     let status = match timeout(limit, child.wait()).await {
         Ok(status) => status.map_err(|error| format!("cannot wait for {program}: {error}"))?,
         Err(_) => return Err(format!("{program} took longer than {} s", limit.as_secs_f64())),
     };
     if status.success() {
-        return Ok(());
+        let Some(printed) = printed else { return Ok(String::new()) };
+        return Ok(timeout(OUTPUT_WAIT, printed).await.ok().and_then(Result::ok).unwrap_or_default());
     }
     // What it wrote before it ended is there already; what it left behind may hold the pipe open.
-    let complaint = timeout(Duration::from_millis(100), reading).await.ok().and_then(Result::ok).unwrap_or_default();
+    let complaint = timeout(OUTPUT_WAIT, reading).await.ok().and_then(Result::ok).unwrap_or_default();
     let complaint = if complaint.is_empty() { complaint } else { format!(": {complaint}") };
     Err(match status.code() {
         Some(code) => format!("{program} exits with {code}{complaint}"),

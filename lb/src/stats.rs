@@ -102,12 +102,18 @@ pub struct PoolShard {
     /// Pooled connections used again.
     pub reused: AtomicU64,
     latency: OnceLock<Box<Histogram>>,
+    queue_wait: OnceLock<Box<Histogram>>,
 }
 
 impl PoolShard {
     /// From the request's head to the end of the response head, in microseconds. The histogram is made at the first request.
     pub fn latency(&self) -> &Histogram {
         self.latency.get_or_init(Box::default)
+    }
+
+    /// How long requests waited for an endpoint, also those that got none, in microseconds. The histogram is made at the first wait.
+    pub fn queue_wait(&self) -> &Histogram {
+        self.queue_wait.get_or_init(Box::default)
     }
 }
 
@@ -153,8 +159,17 @@ impl PoolStats {
 
     /// The latencies of all workers.
     pub fn latency(&self) -> Distribution {
+        self.merged(|shard| &shard.latency)
+    }
+
+    /// The waits for an endpoint of all workers.
+    pub fn queue_wait(&self) -> Distribution {
+        self.merged(|shard| &shard.queue_wait)
+    }
+
+    fn merged(&self, of: impl Fn(&PoolShard) -> &OnceLock<Box<Histogram>>) -> Distribution {
         let mut total = Distribution::default();
-        for histogram in self.shards.iter().filter_map(|shard| shard.latency.get()) {
+        for histogram in self.shards.iter().filter_map(|shard| of(shard).get()) {
             histogram.add_to(&mut total);
         }
         total

@@ -6,7 +6,7 @@ use std::time::Duration;
 use weir_autoscaler::alarm::EXTRA_PERIODS;
 use weir_autoscaler::scaling::predict::{SEASONS_MAX, forecast};
 use weir_autoscaler::{Query, Readings, Scope, UnixMs};
-use weir_config::{AlarmScope, Condition, Config, Metric, PoolName, Predict};
+use weir_config::{AlarmScope, Condition, Config, Metric, MetricName, PoolName, Predict};
 use weir_hypervisor::{HostView, MachineView};
 use weir_lb::histogram::Distribution;
 use weir_lb::status::PoolStatus;
@@ -46,6 +46,7 @@ struct Counters {
     failures: u64,
     queued: u64,
     latency: Distribution,
+    waits: Distribution,
 }
 
 impl Board {
@@ -121,6 +122,16 @@ impl Board {
         self.samples.retain(|_, samples| samples.back().is_some_and(|(at, _)| *at > oldest));
     }
 
+    /// A number that was asked for elsewhere, for whoever looks at it.
+    pub(super) fn put_external(&mut self, name: &MetricName, value: f64, now: UnixMs) {
+        let metric = Metric::External(name.0.clone());
+        let wanted: Vec<(Scope, Duration)> =
+            self.wanted.iter().filter(|((wanted, _), _)| *wanted == metric).map(|((_, scope), back)| (scope.clone(), *back)).collect();
+        for (scope, back) in wanted {
+            self.push((metric.clone(), scope), Some(value), back, now);
+        }
+    }
+
     fn push(&mut self, series: Series, value: Option<f64>, back: Duration, now: UnixMs) {
         let Some(value) = value.filter(|value| value.is_finite()) else { return };
         let samples = self.samples.entry(series).or_default();
@@ -148,6 +159,7 @@ impl Board {
             failures: pool.stats.sum(|shard| &shard.failures),
             queued: pool.stats.sum(|shard| &shard.queued),
             latency: pool.stats.latency(),
+            waits: pool.stats.queue_wait(),
         };
         let serving = self.serving.get(&name).map_or(pool.available as usize, BTreeSet::len);
         let before = self.counters.insert(name.clone(), counters);
@@ -244,6 +256,10 @@ fn of_pool_metric(pool: &PoolStatus, before: Option<&Counters>, after: &Counters
         Metric::Queued => Some(grown(after.queued, before.queued) / seconds),
         Metric::ErrorRate if requests == 0.0 => Some(0.0),
         Metric::ErrorRate => Some((grown(after.failures, before.failures) * 100.0 / requests).min(100.0)),
+        Metric::QueueWait => {
+            let waits = after.waits.since(&before.waits);
+            Some(if waits.count() == 0 { 0.0 } else { waits.sum() as f64 / waits.count() as f64 / 1000.0 })
+        }
         Metric::LatencyP50 => latency(0.50),
         Metric::LatencyP95 => latency(0.95),
         Metric::LatencyP99 => latency(0.99),
@@ -278,6 +294,9 @@ fn of_host(host: &HostView, metric: &Metric) -> Option<f64> {
     }
     match metric {
         Metric::Cpu => host.cpu_share.map(|share| share * 100.0),
+        Metric::CpuPressure => host.pressure.map(|pressure| pressure.cpu_some.share * 100.0),
+        Metric::MemoryPressure => host.pressure.map(|pressure| pressure.memory_some.share * 100.0),
+        Metric::IoPressure => host.pressure.map(|pressure| pressure.io_some.share * 100.0),
         Metric::Memory => {
             let free = host.memory_free_bytes?;
             (host.memory_bytes > 0).then(|| host.memory_bytes.saturating_sub(free) as f64 * 100.0 / host.memory_bytes as f64)

@@ -7,7 +7,7 @@
 //!                                            └──── memory ◄───────────────────┘ how they went
 //! ```
 //!
-//! - `board`: the samples that the file asks for. `observe`: machines and endpoints as the members of a pool.
+//! - `board`: the samples that the file asks for; `external`: numbers from elsewhere. `observe`: machines and endpoints as the members of a pool.
 //! - `execute`: one step, from its beginning to its end. `hooks`: programs and webhooks. `saved`: what outlives the process.
 //! - `pool`: one scaled pool from look to look. `wish`: what an operator asks for. `view`: what the API shows.
 //!
@@ -17,6 +17,7 @@
 
 mod board;
 mod execute;
+mod external;
 mod hooks;
 mod observe;
 mod pool;
@@ -36,7 +37,7 @@ use weir_autoscaler::alarm::{AlarmBook, Output};
 use weir_autoscaler::scaling::plan::Step;
 use weir_autoscaler::scaling::{AlarmSignal, MemberState, Observation, Policy, Signals, TargetSignal};
 use weir_autoscaler::{Query, Readings, Scope};
-use weir_config::{AlarmName, Config, Metric, PoolName, Statistic};
+use weir_config::{AlarmName, Config, Metric, MetricName, PoolName, Statistic};
 use weir_hypervisor::Hypervisor;
 use weir_lb::status::Status;
 
@@ -44,6 +45,7 @@ use crate::command;
 use crate::event::ScalingEvent;
 use crate::node::{Node, Stage};
 use board::Board;
+use external::Externals;
 use observe::Sight;
 use pool::Scaled;
 
@@ -109,6 +111,7 @@ pub(crate) fn unix_now() -> UnixMs {
 
 /// Looks until the node stops.
 pub(crate) async fn run(node: Node) {
+    let mut externals = Externals::default();
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -121,9 +124,11 @@ pub(crate) async fn run(node: Node) {
             return;
         }
         if node.config().alarms.is_empty() && node.config().pools.values().all(|pool| pool.scaling.is_none()) {
+            externals = Externals::default();
             node.scaler().forget();
             continue;
         }
+        externals.apply(&node, &node.config());
         look(&node).await;
     }
 }
@@ -224,6 +229,11 @@ impl Scaler {
         }
         let save = std::mem::take(&mut room.unsaved).then(|| room.saved());
         (events, orders, engaged, save)
+    }
+
+    /// A number from elsewhere has come.
+    fn put_external(&self, name: &MetricName, value: f64) {
+        lock(&self.room).board.put_external(name, value, unix_now());
     }
 
     /// A step has ended.

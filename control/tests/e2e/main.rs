@@ -9,6 +9,7 @@ mod origin;
 mod rig;
 mod wire;
 
+mod alarm;
 mod broken_origins;
 mod change;
 mod clients;

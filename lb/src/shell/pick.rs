@@ -266,11 +266,11 @@ async fn wait(
         return Err(Cause::QueueFull);
     }
     stats::add(&pool_now.stats.shard(worker.id).queued, 1);
-    worker.timers.now_us();
+    let began_us = worker.timers.now_us();
     timer.set((worker.timers.recent_ms() + limits.queue_timeout.as_millis() as u64).min(until_ms));
     // Who comes while others wait does not take what the first of them was woken for.
     let mut is_turn = worker.waiters.is_empty(slot);
-    let entry = Entry { worker, slot, waiting: worker.waiters.enter(slot), count: &pool_now.waiting };
+    let entry = Entry { worker, slot, waiting: worker.waiters.enter(slot), pool: pool_now, began_us };
     fence(Ordering::SeqCst);
     loop {
         let snapshot = worker.snapshot();
@@ -299,12 +299,15 @@ struct Entry<'a> {
     worker: &'a Rc<Worker>,
     slot: u32,
     waiting: Rc<RefCell<Waiting>>,
-    count: &'a AtomicU32,
+    pool: &'a PoolSnapshot,
+    began_us: u64,
 }
 
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
-        let others = self.count.fetch_sub(1, Ordering::SeqCst) > 1;
+        let others = self.pool.waiting.fetch_sub(1, Ordering::SeqCst) > 1;
+        let waited_us = self.worker.timers.now_us().saturating_sub(self.began_us);
+        self.pool.stats.shard(self.worker.id).queue_wait().record(waited_us);
         self.worker.waiters.leave(self.slot, &self.waiting);
         // A wake-up may have come to us too late, or have stood for more places than the one we took: whoever is next looks too.
         if others {
