@@ -1,6 +1,6 @@
 //! A request of HTTP/2 as one of HTTP/1.1 (RFC 9113 section 8.3.1).
 
-use http::header::{CONTENT_LENGTH, COOKIE, HOST};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST, SEC_WEBSOCKET_KEY};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 
@@ -48,7 +48,9 @@ pub fn write_head(
     out.extend_from_slice(b" HTTP/1.1\r\n");
 
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
-    let host = match (authority, parts.headers.get(HOST).map(http::HeaderValue::as_bytes)) {
+    let mut hosts = parts.headers.get_all(HOST).iter().map(http::HeaderValue::as_bytes);
+    let host = match (authority, hosts.next()) {
+        (_, Some(_)) if hosts.next().is_some() => return Err(HeadError::Host),
         (Some(named), Some(host)) if !named.eq_ignore_ascii_case(host) => return Err(HeadError::Host),
         (named, host) => named.or(host),
     };
@@ -92,7 +94,8 @@ fn push_fields(headers: &HeaderMap, out: &mut Vec<u8>) {
         out.extend_from_slice(b"\r\n");
     }
     for (name, value) in headers {
-        if name != HOST && name != COOKIE {
+        // A key means nothing in HTTP/2 (RFC 8441 section 5); the one that the endpoint gets is ours.
+        if name != HOST && name != COOKIE && name != SEC_WEBSOCKET_KEY {
             push_field(out, name.as_str().as_bytes(), value.as_bytes());
         }
     }
@@ -149,15 +152,16 @@ mod tests {
 
     #[test]
     fn a_websocket_is_asked_for_as_an_upgrade() {
-        let connect = || Request::connect("https://example.com/chat").header("sec-websocket-version", "13");
+        let connect =
+            || Request::connect("https://example.com/chat").header("sec-websocket-version", "13").header("sec-websocket-key", "theirs");
         let (text, carried) = head(connect(), false, Some("websocket")).expect("a head");
         assert_eq!(carried, Carried::Tunnel);
+        // RFC 6455 section 1.3 has this key for these bytes.
         assert_eq!(
             text,
             "GET /chat HTTP/1.1\r\nhost: example.com\r\nsec-websocket-version: 13\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
              sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
-        // RFC 6455 section 1.3 has this key for these bytes.
         assert_eq!(head(connect(), false, None), Err(HeadError::Connect));
         assert_eq!(head(connect(), false, Some("connect-udp")), Err(HeadError::Connect));
         assert_eq!(head(Request::get("https://example.com/"), true, Some("websocket")), Err(HeadError::Connect));
@@ -167,6 +171,8 @@ mod tests {
     fn what_has_no_form_is_refused() {
         let other = Request::get("https://example.com/").header("host", "other.com");
         assert_eq!(head(other, true, None), Err(HeadError::Host));
+        let twice = Request::get("https://example.com/").header("host", "example.com").header("host", "example.com");
+        assert_eq!(head(twice, true, None), Err(HeadError::Host));
         assert_eq!(head(Request::get("http://example.com/"), true, None), Err(HeadError::Target));
     }
 
