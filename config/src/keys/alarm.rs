@@ -61,7 +61,10 @@ pub(super) static ALARM: Keys = Keys {
             .zero("not at all")
             .default("0s"),
         Key::text("scale", "\"+1\"", "Scales the pool while in alarm: \"+1\", \"-1\", \"+50%\", \"-10%\" or \"=4\"."),
-        Key { example: "[\"oncall\"]", ..Key::new("notify", Kind::Texts, "The channels that are told of each change of its state.") },
+        Key {
+            example: "[\"oncall\"]",
+            ..Key::new("notify", Kind::Texts, "The channels that are told of it, before all rules. Absent: the rules decide.")
+        },
         Key {
             example: "[\"/usr/local/bin/repair\"]",
             ..Key::new(

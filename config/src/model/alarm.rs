@@ -57,7 +57,7 @@ pub struct Alarm {
     pub mutes: Vec<Mute>,
     /// `scale`, with the pool that is scaled.
     pub scale: Option<(PoolName, ScaleChange)>,
-    /// `notify`: channels, by name.
+    /// `notify`: the channels that are told, by name; empty: the rules decide.
     pub notify: Vec<String>,
     /// `recover`: a program that repairs what is wrong.
     pub recover: Option<Recover>,

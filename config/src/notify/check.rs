@@ -84,9 +84,9 @@ pub(super) fn mentions(root: &Table<'_>, mentions: &Mentions) {
 }
 
 pub(super) fn warnings(found: &mut Vec<String>, notification: &Notification) {
-    let Notification { channels, rules, escalations, oncalls, .. } = notification;
+    let Notification { channels, rules, alarm_rules, escalations, oncalls, .. } = notification;
     let mut used: BTreeSet<&NotifyName> = channels.values().filter_map(|channel| channel.fallback.as_ref()).collect();
-    used.extend(rules.iter().flat_map(|rule| &rule.recipients.channels));
+    used.extend(rules.iter().chain(alarm_rules).flat_map(|rule| &rule.recipients.channels));
     used.extend(escalations.values().flat_map(|chain| &chain.steps).flat_map(|step| &step.recipients.channels));
     used.extend(oncalls.values().flat_map(|oncall| &oncall.members).flat_map(|member| &member.channels));
     for name in channels.keys().filter(|name| !used.contains(name)) {

@@ -30,7 +30,7 @@ pub(crate) fn diff(old: &Notification, new: &Notification) -> Vec<Compared> {
 }
 
 fn tables(notification: &Notification) -> Vec<(String, Vec<Setting>)> {
-    let Notification { channels, rules, escalations, oncalls, mutes, inhibitions, incident } = notification;
+    let Notification { channels, rules, escalations, oncalls, mutes, inhibitions, incident, alarm_rules: _ } = notification;
     let mut tables: Vec<(String, Vec<Setting>)> = Vec::new();
     tables.extend(channels.values().map(|one| (format!("notify {}", one.name), channel::settings(one))));
     tables.extend(rules.iter().enumerate().map(|(at, one)| (format!("notify_rule {}", at + 1), rule::rule_settings(one))));

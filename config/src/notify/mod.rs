@@ -55,6 +55,8 @@ pub struct Notification {
     pub channels: BTreeMap<NotifyName, Arc<NotifyChannel>>,
     /// `[[notify_rule]]`, in the order of the file.
     pub rules: Vec<NotifyRule>,
+    /// What alarms say themselves: `notify` of `[alarm.NAME]`. Asked before the rules.
+    pub alarm_rules: Vec<NotifyRule>,
     /// `[escalation.NAME]`
     pub escalations: BTreeMap<EscalationName, Arc<Escalation>>,
     /// `[oncall.NAME]`
@@ -86,6 +88,7 @@ pub(crate) fn notification(root: &Table<'_>) -> Notification {
     let mut mentions = check::Mentions::default();
     let channels: Vec<NotifyChannel> = root.named("notify").iter().filter_map(|named| channel::channel(named, &mut mentions)).collect();
     let rules = tables(root, "notify_rule").iter().map(|table| rule::rule(table, &mut mentions)).collect();
+    let alarm_rules = root.named("alarm").iter().filter_map(|named| rule::of_alarm(named, &mut mentions)).collect();
     let escalations: Vec<Escalation> = root.named("escalation").iter().map(|named| rule::escalation(named, &mut mentions)).collect();
     let oncalls: Vec<Oncall> = root.named("oncall").iter().filter_map(|named| oncall::oncall(named, &mut mentions)).collect();
     let mutes: Vec<NotifyMute> = root.named("mute").iter().map(mute::mute).collect();
@@ -94,6 +97,7 @@ pub(crate) fn notification(root: &Table<'_>) -> Notification {
     Notification {
         channels: channels.into_iter().map(|channel| (channel.name.clone(), Arc::new(channel))).collect(),
         rules,
+        alarm_rules,
         escalations: escalations.into_iter().map(|escalation| (escalation.name.clone(), Arc::new(escalation))).collect(),
         oncalls: oncalls.into_iter().map(|oncall| (oncall.name.clone(), Arc::new(oncall))).collect(),
         mutes: mutes.into_iter().map(|mute| (mute.name.clone(), Arc::new(mute))).collect(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::check::{Mentions, Target};
-use super::matcher::{Matcher, in_words, matchers};
+use super::matcher::{Matcher, MatcherTest, in_words, matchers};
 use super::names::{EscalationName, NotifyName, OncallName};
 use super::window::{SEVERITIES, severity};
 use super::{tables, texts};
@@ -156,19 +156,43 @@ pub(super) static INHIBIT: Keys = Keys {
 };
 
 fn recipients(table: &Table<'_>, mentions: &mut Mentions) -> Recipients {
-    let mut names = |key: &str, target: Target| {
-        let fields = table.field(key).map(|field| field.one_or_many()).unwrap_or_default();
-        let mut found = Vec::new();
-        for field in &fields {
-            let Some(name) = field.text() else { continue };
-            mentions.name(target, field.placed(name.to_owned()));
-            found.push(name.to_owned());
-        }
-        found
-    };
-    let channels = names("notify", Target::Channel).iter().map(|name| NotifyName::from(name.as_str())).collect();
-    let oncall = names("oncall", Target::Oncall).iter().map(|name| OncallName::from(name.as_str())).collect();
-    Recipients { channels, oncall }
+    let oncall = names(table, "oncall", Target::Oncall, mentions).iter().map(|name| OncallName::from(name.as_str())).collect();
+    Recipients { channels: channels(table, mentions), oncall }
+}
+
+fn channels(table: &Table<'_>, mentions: &mut Mentions) -> Vec<NotifyName> {
+    names(table, "notify", Target::Channel, mentions).iter().map(|name| NotifyName::from(name.as_str())).collect()
+}
+
+fn names(table: &Table<'_>, key: &str, target: Target, mentions: &mut Mentions) -> Vec<String> {
+    let fields = table.field(key).map(|field| field.one_or_many()).unwrap_or_default();
+    let mut found = Vec::new();
+    for field in &fields {
+        let Some(name) = field.text() else { continue };
+        mentions.name(target, field.placed(name.to_owned()));
+        found.push(name.to_owned());
+    }
+    found
+}
+
+/// Defaults of a rule, as its keys say them.
+const UPDATE_INTERVAL: Duration = Duration::from_secs(60);
+const REPEAT: Duration = Duration::from_secs(4 * 3600);
+
+/// What an alarm says itself of who is told: as a rule for it alone, with the defaults of all rules.
+pub(super) fn of_alarm(named: &Named<'_>, mentions: &mut Mentions) -> Option<NotifyRule> {
+    let channels = channels(&named.table, mentions);
+    (!channels.is_empty()).then(|| NotifyRule {
+        matchers: vec![Matcher { label: "alarm".into(), test: MatcherTest::Is(named.name.into()) }],
+        severity: Severity::Info,
+        recipients: Recipients { channels, oncall: Vec::new() },
+        escalation: None,
+        group_by: Vec::new(),
+        group_wait: Duration::ZERO,
+        update_interval: UPDATE_INTERVAL,
+        repeat: REPEAT,
+        resolved: true,
+    })
 }
 
 pub(super) fn rule(table: &Table<'_>, mentions: &mut Mentions) -> NotifyRule {
@@ -272,4 +296,26 @@ pub(super) fn escalation_settings(escalation: &Escalation) -> Vec<Setting> {
 pub(super) fn inhibition_settings(inhibition: &Inhibition) -> Vec<Setting> {
     let Inhibition { source, target, equal } = inhibition;
     vec![("source", in_words(source)), ("target", in_words(target)), ("equal", list(equal))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_names_channels_of_its_own() {
+        let text = "[pool.web]\n[alarm.busy]\npool = \"web\"\nmetric = \"in-flight\"\nabove = 1\nnotify = [\"desk\"]\n\
+                    [notify.desk.ticket_log]\npath = \"/t\"\n[notify.screen.console]\n[[notify_rule]]\nnotify = \"screen\"\n\
+                    [[notify_rule]]\nnotify = \"screen\"\nseverity = \"critical\"\n";
+        let config = crate::parse(text, "f").expect(text);
+        let [rule] = &config.notification.alarm_rules[..] else { panic!("{:?}", config.notification.alarm_rules) };
+        assert_eq!(rule.recipients.channels, [NotifyName::from("desk")]);
+        let labels = |name: &str| [("alarm".to_owned(), name.to_owned())].into();
+        assert!(rule.matchers.iter().all(|matcher| matcher.matches(&labels("busy"))));
+        assert!(!rule.matchers.iter().all(|matcher| matcher.matches(&labels("idle"))));
+        // What it says by default is what a rule says by default.
+        let written = &config.notification.rules[0];
+        assert_eq!((rule.update_interval, rule.repeat, rule.group_wait), (written.update_interval, written.repeat, written.group_wait));
+        assert!(crate::parse(&text.replace("[\"desk\"]", "[\"desc\"]"), "f").is_err_and(|errors| errors.to_string().contains("desk")));
+    }
 }

@@ -10,7 +10,6 @@ use crate::model::{
     Alarm, AlarmName, AlarmScope, Comparison, Condition, ExternalMetric, MetricName, MetricSource, MissingData, Mute, Recover, ScaleChange,
     Suppressor, Threshold,
 };
-use crate::names::check_label;
 use crate::parse::expression::expression;
 use crate::parse::node::absolute_path;
 use crate::reader::{Field, Named, Placed, Table};
@@ -65,7 +64,7 @@ pub(super) fn alarm(named: &Named<'_>) -> ParsedAlarm {
     let suppressor = suppressor(table, &mut alarms);
     let scale = scale(table, scope.as_ref());
     let severity = table.choice("severity").and_then(Severity::from_word).unwrap_or(Severity::Warning);
-    let (mutes, notify, recover) = (mutes(table), labels(table, "notify"), recover(table));
+    let (mutes, notify, recover) = (mutes(table), channels(table), recover(table));
     let alarm =
         condition.map(|condition| Alarm { name: named.name.into(), severity, condition, suppressor, mutes, scale, notify, recover });
     let scale = table.has("scale").then(|| table.span_of("scale"));
@@ -294,13 +293,10 @@ pub(super) fn command(field: &Field<'_>) -> Option<Vec<String>> {
     Some(words)
 }
 
-fn labels(table: &Table<'_>, name: &str) -> Vec<String> {
-    let items = table.field(name).and_then(|field| field.items()).unwrap_or_default();
-    let label = |item: &Field<'_>| {
-        let text = item.text()?;
-        item.checked(check_label(text).map(|()| text.to_owned()).map_err(|why| format!("the name {text:?} {why}")))
-    };
-    items.iter().filter_map(label).collect()
+/// Names of channels; whether there are such is looked at with all who name some.
+fn channels(table: &Table<'_>) -> Vec<String> {
+    let items = table.field("notify").and_then(|field| field.items()).unwrap_or_default();
+    items.iter().filter_map(|item| item.text().map(str::to_owned)).collect()
 }
 
 /// `[metric.NAME]`

@@ -62,8 +62,8 @@ pub(super) fn of_event(kind: &EventKind) -> Option<Input> {
         EventKind::Vip(VipEvent::VipsUnavailable { reason }) => {
             Some(Input::Raise(raise("vips".into(), "vips-unavailable", Severity::Critical, &[], &[("reason", reason.clone())])))
         }
-        EventKind::Scaling(ScalingEvent::AlarmChanged { alarm, severity, to, reason, notify, quiet, .. }) => {
-            of_alarm(alarm, severity, to, reason, notify, *quiet)
+        EventKind::Scaling(ScalingEvent::AlarmChanged { alarm, severity, to, reason, quiet, .. }) => {
+            of_alarm(alarm, severity, to, reason, *quiet)
         }
         EventKind::Vip(VipEvent::VipNotice { .. })
         | EventKind::Notify(_)
@@ -73,17 +73,14 @@ pub(super) fn of_event(kind: &EventKind) -> Option<Input> {
     }
 }
 
-/// An alarm of the file. What it names under `notify` is a label that rules can match.
-fn of_alarm(alarm: &str, severity: &str, to: &str, reason: &str, notify: &[String], quiet: bool) -> Option<Input> {
+/// An alarm of the file.
+fn of_alarm(alarm: &str, severity: &str, to: &str, reason: &str, quiet: bool) -> Option<Input> {
     let key = format!("alarm/{alarm}");
     match to {
         "ok" => Some(Input::Clear(key)),
         "alarm" if !quiet => {
             let severity = Severity::from_word(severity).unwrap_or_default();
-            let labels = [("notify", notify.join(","))];
-            let labels: Vec<_> =
-                labels.iter().map(|(name, value)| (*name, value.as_str())).filter(|(_, value)| !value.is_empty()).collect();
-            let mut raise = raise(key, alarm, severity, &labels, &[("reason", reason.to_owned())]);
+            let mut raise = raise(key, alarm, severity, &[], &[("reason", reason.to_owned())]);
             raise.summary = reason.to_owned();
             Some(Input::Raise(raise))
         }
@@ -166,12 +163,12 @@ mod tests {
 
     #[test]
     fn an_alarm_of_the_file_is_told_unless_it_is_quiet() {
-        assert!(matches!(of_alarm("busy", "critical", "alarm", "cpu 90", &["ops".into()], false),
+        assert!(matches!(of_alarm("busy", "critical", "alarm", "cpu 90", false),
             Some(Input::Raise(raise)) if raise.key == "alarm/busy" && raise.severity == Severity::Critical && raise.summary == "cpu 90"
-                && raise.labels["notify"] == "ops" && raise.labels["alarm"] == "busy"));
-        assert_eq!(of_alarm("busy", "critical", "alarm", "cpu 90", &[], true), None);
-        assert_eq!(of_alarm("busy", "critical", "insufficient-data", "", &[], false), None);
-        assert_eq!(of_alarm("busy", "critical", "ok", "", &[], false), Some(Input::Clear("alarm/busy".into())));
+                && raise.labels["alarm"] == "busy"));
+        assert_eq!(of_alarm("busy", "critical", "alarm", "cpu 90", true), None);
+        assert_eq!(of_alarm("busy", "critical", "insufficient-data", "", false), None);
+        assert_eq!(of_alarm("busy", "critical", "ok", "", false), Some(Input::Clear("alarm/busy".into())));
     }
 
     /// Each alarm has its words in every language.

@@ -26,13 +26,18 @@ fn a_number_that_a_program_prints_raises_and_ends_an_alarm() {
     let (address, origin) = (site.address(), Origin::behaving(&site, "a", standard()));
     let depth = site.write("depth", "2\n");
     let metric = format!("[metric.depth]\ncommand = [\"/bin/cat\", {depth:?}]\ninterval = \"1s\"\ntimeout = \"1s\"\n");
-    let text = http_site("web", address, &[origin.address], "") + &metric + &alarm("deep", "depth", 5.0);
+    let tickets = site.path("tickets");
+    let channel = format!("notify = [\"desk\"]\n[notify.desk.ticket_log]\npath = {tickets:?}\n");
+    let text = http_site("web", address, &[origin.address], "") + &metric + &alarm("deep", "depth", 5.0) + &channel;
     let weir = Weir::start(&site, &text);
     becomes(&weir, "deep", "ok");
     site.write("depth", "9\n");
     becomes(&weir, "deep", "alarm");
     let events = weir.cli_ok(&["events"]);
     assert!(events.contains("deep"), "{events}");
+    // The channel that the alarm names is told.
+    let told = || std::fs::read_to_string(&tickets).unwrap_or_default();
+    wait_until("the ticket", SOON, || told().contains("deep"));
     // What is no number is no data, and is said.
     site.write("depth", "many\n");
     becomes(&weir, "deep", "insufficient-data");

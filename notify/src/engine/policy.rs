@@ -14,10 +14,10 @@ type Labels = BTreeMap<String, String>;
 /// The least time that a round of an escalation waits after its last step, in milliseconds.
 const ROUND_REST_MS: u64 = 60_000;
 
-/// The first rule that matches.
+/// The first rule that matches; what an alarm says itself comes before those of the file.
 pub(super) fn rule<'n>(notification: &'n Notification, labels: &Labels, severity: Severity) -> Option<(usize, &'n NotifyRule)> {
     let matches = |rule: &NotifyRule| rule.severity <= severity && rule.matchers.iter().all(|matcher| matcher.matches(labels));
-    notification.rules.iter().enumerate().find(|(_, rule)| matches(rule))
+    notification.alarm_rules.iter().chain(&notification.rules).enumerate().find(|(_, rule)| matches(rule))
 }
 
 /// The rule of an incident: that of its worst alarm, also when all are over.
