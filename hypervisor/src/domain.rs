@@ -148,9 +148,8 @@ impl Plan<'_> {
             .child(Element::new("driver").with("name", "qemu").with("type", "qcow2").with("discard", "unmap"))
             .child(Element::new("source").with("file", self.path(&self.name.disk())))
             .child(Element::new("target").with("dev", "vda").with("bus", "virtio"));
-        let agent = Element::new("channel")
-            .with("type", "unix")
-            .child(Element::new("target").with("type", "virtio").with("name", AGENT_CHANNEL));
+        let agent =
+            Element::new("channel").with("type", "unix").child(Element::new("target").with("type", "virtio").with("name", AGENT_CHANNEL));
         let mut devices = Element::new("devices").child(disk);
         if let Some(attachment) = &self.template.attachment {
             devices = devices.child(self.interface(attachment));
