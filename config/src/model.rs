@@ -312,6 +312,8 @@ pub struct Pool {
     pub ejection: Option<Ejection>,
     /// `[pool.NAME.scaling]`; absent: its endpoints are those of the file and of the operators.
     pub scaling: Option<Arc<Scaling>>,
+    /// `[pool.NAME.tls]`; absent: endpoints are spoken to in the clear.
+    pub tls: Option<Box<EndpointTls>>,
 }
 
 /// One address of a pool.
@@ -516,8 +518,10 @@ pub struct HealthCheck {
 /// How an endpoint is probed.
 #[derive(Clone, Debug)]
 pub enum Probe {
-    /// `type = "http"`: a request and what its answer must be.
+    /// `type = "http"` and `type = "https"`: a request and what its answer must be.
     Http {
+        /// Under TLS, by the pool's settings (`https`).
+        tls: bool,
         /// `method`. Default `GET`.
         method: String,
         /// `path`. Default `/`.
@@ -531,9 +535,9 @@ pub enum Probe {
     },
     /// `type = "tcp"`: a connection is accepted.
     Tcp,
-    /// `type = "tls"`: a TLS handshake is completed.
+    /// `type = "tls"`: a TLS handshake is completed. With `[pool.NAME.tls]` as traffic does it, else whatever the certificate says.
     Tls {
-        /// `server_name`: SNI. Default: the endpoint's host.
+        /// `server_name`: SNI. Default: that of the pool's TLS, else the endpoint's host.
         server_name: Option<String>,
     },
     /// `type = "exec"`: a program exits with 0. It finds `WEIR_POOL`, `WEIR_ENDPOINT`, `WEIR_HOST` and `WEIR_PORT` in its environment.
@@ -546,8 +550,11 @@ pub enum Probe {
 impl PartialEq for Probe {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Probe::Http { method, path, host, expect, body }, Probe::Http { method: m, path: p, host: h, expect: e, body: b }) => {
-                method == m && path == p && host == h && expect == e && body.as_ref().map(|r| r.as_str()) == b.as_ref().map(|r| r.as_str())
+            (
+                Probe::Http { tls, method, path, host, expect, body },
+                Probe::Http { tls: t, method: m, path: p, host: h, expect: e, body: b },
+            ) => {
+                tls == t && method == m && path == p && host == h && expect == e && body.as_ref().map(|r| r.as_str()) == b.as_ref().map(|r| r.as_str())
             }
             (Probe::Tcp, Probe::Tcp) => true,
             (Probe::Tls { server_name }, Probe::Tls { server_name: s }) => server_name == s,

@@ -18,7 +18,7 @@ use crate::units::{format_duration, format_size};
 
 pub(crate) use machines::{of_host, of_template};
 pub(crate) use scaling::{of_alarm, of_metric, of_scaling};
-pub(crate) use tls::of_listener_tls;
+pub(crate) use tls::{of_endpoint_tls, of_listener_tls};
 pub(crate) use vip::{of_cluster, of_vip};
 
 /// A key as written in the file, relative to its table, and its value in words.
@@ -102,7 +102,7 @@ pub(crate) fn of_http(limits: &HttpLimits, headers: &ForwardHeaders) -> Vec<Sett
     ]
 }
 
-/// Apart from endpoints, health, ejection and scaling.
+/// Apart from endpoints, health, ejection, scaling and TLS.
 pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
     let Pool {
         name: _,
@@ -116,6 +116,7 @@ pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
         health: _,
         ejection: _,
         scaling: _,
+        tls: _,
     } = pool;
     let PoolTimeouts { connect, first_byte, idle, keep_alive, total } = timeouts;
     let PoolLimits { connections_per_endpoint, queue_max, queue_timeout, retries_max, idle_connections_max } = limits;
@@ -155,7 +156,7 @@ pub(crate) fn of_health(check: &HealthCheck) -> Vec<Setting> {
         ("health.port", port.map_or("the endpoint's".into(), |port| port.to_string())),
     ];
     match probe {
-        Probe::Http { method, path, host, expect, body } => {
+        Probe::Http { tls: _, method, path, host, expect, body } => {
             let range = |(low, high): &(u16, u16)| if low == high { low.to_string() } else { format!("{low}-{high}") };
             settings.push(("health.method", method.clone()));
             settings.push(("health.path", path.clone()));

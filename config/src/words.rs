@@ -81,10 +81,11 @@ impl Protocol {
 }
 
 impl Probe {
-    /// `http`, `tcp`, `tls` or `exec`.
+    /// `http`, `https`, `tcp`, `tls` or `exec`.
     pub fn word(&self) -> &'static str {
         match self {
-            Probe::Http { .. } => "http",
+            Probe::Http { tls: false, .. } => "http",
+            Probe::Http { tls: true, .. } => "https",
             Probe::Tcp => "tcp",
             Probe::Tls { .. } => "tls",
             Probe::Exec { .. } => "exec",

@@ -342,6 +342,7 @@ mod tests {
             health: None,
             ejection: None,
             scaling: None,
+            tls: None,
         };
         Config {
             node: Node {

@@ -50,6 +50,8 @@ pub enum Cause {
     RateLimited,
     /// The client's address may not connect to the listener. The connection is closed without an answer.
     Denied,
+    /// No session under TLS could be agreed on with an endpoint, or its certificate is not to be believed (502).
+    TlsFailed,
 }
 
 /// Who is to blame for an end.
@@ -67,7 +69,7 @@ pub enum Fault {
 
 impl Cause {
     /// How many there are.
-    pub const COUNT: usize = 23;
+    pub const COUNT: usize = 24;
 
     /// All of them, in order.
     pub const ALL: [Cause; Cause::COUNT] = [
@@ -94,6 +96,7 @@ impl Cause {
         Cause::Overload,
         Cause::RateLimited,
         Cause::Denied,
+        Cause::TlsFailed,
     ];
 
     /// The word used in logs and metrics.
@@ -122,6 +125,7 @@ impl Cause {
             Cause::Overload => "overload",
             Cause::RateLimited => "rate-limited",
             Cause::Denied => "denied",
+            Cause::TlsFailed => "tls-failed",
         }
     }
 
@@ -136,7 +140,7 @@ impl Cause {
             Cause::HeadTooLarge => 431,
             Cause::RateLimited => 429,
             Cause::Denied => 403,
-            Cause::EndpointClosed | Cause::ReusedClosed | Cause::BadResponse => 502,
+            Cause::EndpointClosed | Cause::ReusedClosed | Cause::BadResponse | Cause::TlsFailed => 502,
             Cause::NoEndpoint | Cause::QueueFull | Cause::ConnectFailed | Cause::Drained | Cause::Overload => 503,
             Cause::ConnectTimeout | Cause::FirstByteTimeout | Cause::EndpointIdle | Cause::TotalTimeout | Cause::TunnelIdle => 504,
         }
@@ -155,6 +159,7 @@ impl Cause {
             | Cause::RateLimited
             | Cause::Denied => Fault::Client,
             Cause::ConnectFailed
+            | Cause::TlsFailed
             | Cause::ConnectTimeout
             | Cause::EndpointClosed
             | Cause::ReusedClosed

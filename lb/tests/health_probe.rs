@@ -28,6 +28,7 @@ fn check(probe: Probe, timeout: Duration) -> HealthCheck {
 
 fn http(body: Option<&str>) -> Probe {
     Probe::Http {
+        tls: false,
         method: "GET".into(),
         path: "/healthz".into(),
         host: None,
@@ -38,7 +39,7 @@ fn http(body: Option<&str>) -> Probe {
 
 async fn run(settings: &HealthCheck, address: SocketAddr) -> Outcome {
     let endpoint = EndpointAddress::from(address);
-    probe(settings, Subject { pool: "web", endpoint: &endpoint, address }).await
+    probe(settings, Subject { pool: "web", endpoint: &endpoint, address, tls: None }).await
 }
 
 /// A server that reads a request head and then does what it is told with one connection after the other.

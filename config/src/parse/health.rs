@@ -8,14 +8,14 @@ use crate::model::{HealthCheck, Probe};
 use crate::parse::pool::is_token;
 use crate::reader::{Field, Table};
 
-/// The keys that belong to one type alone.
-const KEYS_OF_TYPE: [(&str, &[&str]); 4] =
-    [("http", &["method", "path", "host", "expect", "body"]), ("tcp", &[]), ("tls", &["server_name"]), ("exec", &["command"])];
+/// The keys that belong to some types alone.
+const KEYS_OF_TYPES: [(&[&str], &[&str]); 3] =
+    [(&["http", "https"], &["method", "path", "host", "expect", "body"]), (&["tls"], &["server_name"]), (&["exec"], &["command"])];
 
 /// The statuses of final answers, RFC 9110 section 15.
 const STATUSES: std::ops::RangeInclusive<u64> = 200..=599;
 
-pub(super) fn health(table: &Table<'_>) -> Option<HealthCheck> {
+pub(super) fn health(table: &Table<'_>, pool: &Table<'_>) -> Option<HealthCheck> {
     let interval = table.time("interval").unwrap_or(Duration::from_secs(2));
     let fast_interval = table.time("fast_interval").unwrap_or(interval);
     let down_interval = table.time("down_interval").unwrap_or(interval);
@@ -35,11 +35,13 @@ pub(super) fn health(table: &Table<'_>) -> Option<HealthCheck> {
     let fall = table.count_non_zero("fall").unwrap_or(NonZeroU32::MIN);
     let port = table.count("port").and_then(|port| u16::try_from(port).ok());
     let kind = table.choice("type")?;
-    for (other, keys) in KEYS_OF_TYPE.iter().filter(|(other, _)| *other != kind) {
-        table.refuse(keys, &format!("with type = {kind:?}, only with {other:?}"));
+    for (others, keys) in KEYS_OF_TYPES.iter().filter(|(others, _)| !others.contains(&kind)) {
+        let others: Vec<String> = others.iter().map(|other| format!("{other:?}")).collect();
+        table.refuse(keys, &format!("with type = {kind:?}, only with {}", others.join(" or ")));
     }
+    check_tls(kind, table, pool);
     let probe = match kind {
-        "http" => http(table),
+        "http" | "https" => http(table, kind == "https"),
         "tls" => Probe::Tls { server_name: server_name(table) },
         "exec" => Probe::Exec { command: command(table)? },
         _ => Probe::Tcp,
@@ -47,7 +49,22 @@ pub(super) fn health(table: &Table<'_>) -> Option<HealthCheck> {
     Some(HealthCheck { probe, interval, fast_interval, down_interval, timeout, rise, fall, port })
 }
 
-fn http(table: &Table<'_>) -> Probe {
+/// A probe that speaks as the endpoints do not would fail for ever, and look like an outage.
+fn check_tls(kind: &str, table: &Table<'_>, pool: &Table<'_>) {
+    let problem = match (kind, pool.has("tls")) {
+        ("https", false) => table
+            .problem("type", "type = \"https\" asks as traffic does, and the endpoints of this pool are spoken to without TLS")
+            .help("add [pool.NAME.tls], or write `type = \"http\"`"),
+        ("http", true) if !table.has("port") => table
+            .problem("type", "type = \"http\" asks without TLS, which the endpoints of this pool speak")
+            .note(pool.key_span("tls"), "they are spoken to under TLS")
+            .help("write `type = \"https\"`, or the `port` on which they answer without TLS"),
+        _ => return,
+    };
+    table.report(problem.needs_whole_file());
+}
+
+fn http(table: &Table<'_>, tls: bool) -> Probe {
     let read = |name: &str, parse: fn(&str) -> Result<String, String>| {
         let field = table.field(name)?;
         field.checked(parse(field.text()?))
@@ -65,7 +82,7 @@ fn http(table: &Table<'_>) -> Probe {
         Some(field) => expect(&field),
         None => vec![(200, 399)],
     };
-    Probe::Http { method, path: read("path", parse_path).unwrap_or("/".into()), host: read("host", parse_host), expect, body }
+    Probe::Http { tls, method, path: read("path", parse_path).unwrap_or("/".into()), host: read("host", parse_host), expect, body }
 }
 
 fn expect(field: &Field<'_>) -> Vec<(u16, u16)> {

@@ -12,6 +12,7 @@ use crate::model::{
 };
 use crate::parse::health;
 use crate::parse::scaling::{ScalingMentions, scaling};
+use crate::parse::tls::endpoint_tls;
 use crate::reader::{Field, Named, Placed, Table};
 
 /// A pool with what is checked against other tables.
@@ -41,9 +42,10 @@ pub(super) fn pool(named: &Named<'_>) -> ParsedPool {
         },
         timeouts: timeouts(&table.table_or_empty("timeouts")),
         limits: limits(&table.table_or_empty("limits")),
-        health: table.table("health").and_then(|table| health::health(&table)),
+        health: table.table("health").and_then(|health| health::health(&health, table)),
         ejection: ejection(table),
         scaling: table.table("scaling").and_then(|table| scaling(&table, &mut mentions)).map(Arc::new),
+        tls: table.table("tls").map(|table| Box::new(endpoint_tls(&table))),
     };
     ParsedPool { pool, hash_key, scaling: mentions }
 }

@@ -13,6 +13,7 @@ mod alarm;
 mod broken_origins;
 mod change;
 mod clients;
+mod endpoint_tls;
 mod failure;
 mod h2;
 mod refused;

@@ -16,7 +16,6 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use weir_config::{Balance, HashKey, HttpListener, Pool, Protocol, Route};
 
 use crate::balance::hash_key;
@@ -31,6 +30,7 @@ use crate::snapshot::ListenerSnapshot;
 use crate::stats;
 
 use super::buffer::{Buf, Head, LARGE, SMALL};
+use super::endpoint::EndpointStream;
 use super::http::Connection;
 use super::io::{self, Broken};
 use super::pick::{self, Place, Tried};
@@ -297,12 +297,12 @@ struct Sent {
 enum Done {
     Complete { close: bool },
     Failed(Cause),
-    Switched(Place, TcpStream, Option<Buf>),
+    Switched(Place, EndpointStream, Option<Buf>),
 }
 
 struct Upgraded {
     place: Place,
-    endpoint: TcpStream,
+    endpoint: EndpointStream,
     first: [Option<Buf>; 2],
 }
 
@@ -441,11 +441,11 @@ impl Exchange<'_> {
     }
 
     /// A connection to the place's endpoint: a pooled one unless `fresh`, else a new one.
-    async fn connection(&self, place: &Place, fresh: bool, method: Method) -> Result<TcpStream, Failure> {
+    async fn connection(&self, place: &Place, fresh: bool, method: Method) -> Result<EndpointStream, Failure> {
         place.state().requests_total.fetch_add(1, Ordering::Relaxed);
         if !fresh {
             while let Some(stream) = self.worker.upstreams.take(place.state(), self.worker.timers.recent_ms()) {
-                if method.is_idempotent() || io::is_open(&stream) {
+                if method.is_idempotent() || stream.is_open() {
                     stats::add(&place.pool().stats.shard(self.worker.id).reused, 1);
                     self.trace.connected(true, &self.worker.timers);
                     return Ok(stream);
@@ -455,10 +455,10 @@ impl Exchange<'_> {
         place.state().connects_total.fetch_add(1, Ordering::Relaxed);
         self.trace.connecting(&self.worker.timers);
         self.arm(place.pool().config.timeouts.connect);
-        let mut connect = Box::pin(upstream::connect(place.address));
+        let mut connect = Box::pin(upstream::reach(self.worker, place));
         let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {
             Poll::Ready(Ok(stream)) => Poll::Ready(Ok(stream)),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(Failure { cause: connect_cause(&error), unprocessed: true })),
+            Poll::Ready(Err(cause)) => Poll::Ready(Err(Failure { cause, unprocessed: true })),
             Poll::Pending => {
                 self.timer.poll_expired(cx).map(|()| Err(Failure { cause: self.or_total(Cause::ConnectTimeout), unprocessed: true }))
             }
@@ -468,7 +468,7 @@ impl Exchange<'_> {
         connected
     }
 
-    fn keep(&self, place: &Place, endpoint: TcpStream, keep_alive_s: Option<u32>) {
+    fn keep(&self, place: &Place, endpoint: EndpointStream, keep_alive_s: Option<u32>) {
         let config = &place.pool().config;
         let mut keep = config.timeouts.keep_alive;
         if let Some(seconds) = keep_alive_s {
@@ -484,7 +484,7 @@ impl Exchange<'_> {
     async fn exchange<S: Stream>(
         &self,
         place: &Place,
-        endpoint: &TcpStream,
+        endpoint: &EndpointStream,
         request: &Request,
         input: &Buf,
         sent: &Sent,
@@ -538,7 +538,7 @@ impl Exchange<'_> {
         upload: &mut Upload,
         pool: &Pool,
         from_client: &S,
-        to_endpoint: &TcpStream,
+        to_endpoint: &EndpointStream,
     ) -> Result<(), Option<Cause>> {
         while !upload.body.is_done() {
             self.arm(self.listener.config.timeouts.idle);
@@ -586,7 +586,7 @@ impl Exchange<'_> {
         place: &Place,
         request: &Request,
         close: bool,
-        from_endpoint: &TcpStream,
+        from_endpoint: &EndpointStream,
         to_client: &S,
     ) -> Result<Responded, Failure> {
         let asked = Asked { method: request.method, minor: request.minor, upgrade: request.upgrade };
@@ -669,7 +669,7 @@ impl Exchange<'_> {
         place: &Place,
         response: &mut Response,
         out: &mut Head,
-        from_endpoint: &TcpStream,
+        from_endpoint: &EndpointStream,
         to_client: &S,
     ) -> Result<bool, Failure> {
         let pool = &place.pool().config;
@@ -709,7 +709,7 @@ impl Exchange<'_> {
         Ok(true)
     }
 
-    async fn read_response_head(&self, from_endpoint: &TcpStream, input: &mut Option<Buf>) -> Result<usize, Failure> {
+    async fn read_response_head(&self, from_endpoint: &EndpointStream, input: &mut Option<Buf>) -> Result<usize, Failure> {
         let mut scanner = Scanner::default();
         loop {
             if let Some(buf) = input.as_ref().filter(|buf| !buf.is_empty()) {
@@ -936,6 +936,7 @@ fn explain(cause: Cause) -> &'static str {
         Cause::QueueFull => "too many requests wait for the pool already",
         Cause::ConnectFailed => "no endpoint accepted the connection",
         Cause::ConnectTimeout => "no endpoint accepted the connection in time",
+        Cause::TlsFailed => "no endpoint could be reached under TLS; the log of this node says why",
         Cause::EndpointClosed => "the endpoint closed the connection before its answer was complete",
         Cause::ReusedClosed => "the endpoint closed a kept connection while the request was sent, and the request may not be repeated",
         Cause::BadResponse => "the endpoint answered what is not HTTP",

@@ -8,6 +8,7 @@
 //! ```
 
 mod buffer;
+mod endpoint;
 mod exchange;
 mod h2;
 mod http;

@@ -15,7 +15,8 @@ use crate::cause::{Cause, Fault};
 use crate::snapshot::ListenerSnapshot;
 use crate::stats;
 
-use super::exchange::{InFlight, connect_cause, source_key};
+use super::endpoint::EndpointStream;
+use super::exchange::{InFlight, source_key};
 use super::pick::{self, Place, Tried};
 use super::timer::Timer;
 use super::trace::Trace;
@@ -54,7 +55,7 @@ async fn reach(
     trace: &Trace,
     listener: &ListenerSnapshot,
     peer: SocketAddr,
-) -> Result<(Place, TcpStream), Cause> {
+) -> Result<(Place, EndpointStream), Cause> {
     let slot = listener.pool.ok_or(Cause::NoRoute)?;
     trace.pool(slot);
     let mut tried = Tried::default();
@@ -74,9 +75,9 @@ async fn reach(
         place.state().connects_total.fetch_add(1, Ordering::Relaxed);
         trace.connecting(&worker.timers);
         timer.set_after(place.pool().config.timeouts.connect);
-        let mut connect = pin!(upstream::connect(place.address));
+        let mut connect = pin!(upstream::reach(worker, &place));
         let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {
-            Poll::Ready(result) => Poll::Ready(result.map_err(|error| connect_cause(&error))),
+            Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => timer.poll_expired(cx).map(|()| Err(Cause::ConnectTimeout)),
         })
         .await;

@@ -11,9 +11,18 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rustls::client::ClientConnection;
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::cause::Cause;
 use crate::endpoint::EndpointState;
+use crate::stats::{self, Handshake};
+
+use super::endpoint::EndpointStream;
+use super::exchange::connect_cause;
+use super::pick::Place;
+use super::tls::{self, TlsStream, Unreached};
+use super::worker::Worker;
 
 /// Idle connections per endpoint that a worker keeps to itself.
 const KEPT: usize = 16;
@@ -37,7 +46,7 @@ struct List {
 
 #[derive(Debug)]
 struct Idle {
-    stream: TcpStream,
+    stream: EndpointStream,
     until_ms: u64,
     purge: u32,
 }
@@ -67,14 +76,8 @@ impl Surplus {
 }
 
 impl Idle {
-    /// Nothing arrived since: the peer neither closed nor said something nobody asked for. Costs no system call while the socket is quiet.
-    fn is_quiet(&self) -> bool {
-        let mut byte = [0];
-        matches!(self.stream.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
-    }
-
     fn is_fit(&self, state: &EndpointState, now_ms: u64) -> bool {
-        now_ms < self.until_ms && self.purge == state.purge.load(Ordering::Relaxed) && self.is_quiet()
+        now_ms < self.until_ms && self.purge == state.purge.load(Ordering::Relaxed) && self.stream.is_quiet()
     }
 }
 
@@ -84,7 +87,7 @@ impl Upstreams {
     }
 
     /// An idle connection, the one used last first.
-    pub(super) fn take(&self, state: &EndpointState, now_ms: u64) -> Option<TcpStream> {
+    pub(super) fn take(&self, state: &EndpointState, now_ms: u64) -> Option<EndpointStream> {
         if let Some(list) = self.lists.borrow_mut().get_mut(state.slot as usize) {
             while let Some(idle) = list.idle.pop() {
                 state.idle.fetch_sub(1, Ordering::Relaxed);
@@ -96,11 +99,11 @@ impl Upstreams {
         if self.surplus.workers > 1 && state.idle.load(Ordering::Relaxed) > 0 { self.steal(state, now_ms) } else { None }
     }
 
-    fn steal(&self, state: &EndpointState, now_ms: u64) -> Option<TcpStream> {
+    fn steal(&self, state: &EndpointState, now_ms: u64) -> Option<EndpointStream> {
         loop {
             let (owner, idle) = self.surplus.shard(state.slot).get_mut(&state.slot)?.idle.pop()?;
             state.idle.fetch_sub(1, Ordering::Relaxed);
-            if idle.purge != state.purge.load(Ordering::Relaxed) || !idle.is_quiet() {
+            if idle.purge != state.purge.load(Ordering::Relaxed) || !idle.stream.is_quiet() {
                 continue;
             }
             if owner == self.worker {
@@ -110,14 +113,14 @@ impl Upstreams {
                 continue;
             }
             // Leaves the owner's runtime and enters ours.
-            if let Ok(stream) = idle.stream.into_std().and_then(TcpStream::from_std) {
+            if let Ok(stream) = idle.stream.adopt() {
                 return Some(stream);
             }
         }
     }
 
     /// Keeps a connection that is ready for another request.
-    pub(super) fn put(&self, state: &Arc<EndpointState>, stream: TcpStream, purge: u32, now_ms: u64, keep: Duration, most: u32) {
+    pub(super) fn put(&self, state: &Arc<EndpointState>, stream: EndpointStream, purge: u32, now_ms: u64, keep: Duration, most: u32) {
         let counted = state.idle.fetch_add(1, Ordering::Relaxed);
         if counted >= most || keep.is_zero() || purge != state.purge.load(Ordering::Relaxed) {
             state.idle.fetch_sub(1, Ordering::Relaxed);
@@ -178,8 +181,43 @@ impl Drop for Upstreams {
     }
 }
 
-/// Opens a connection.
-pub(super) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+/// Opens a connection to a place's endpoint, as its pool says.
+pub(super) async fn reach(worker: &Worker, place: &Place) -> Result<EndpointStream, Cause> {
+    if place.pool().config.tls.is_some() {
+        return Box::pin(reach_tls(worker, place)).await.map(EndpointStream::Tls);
+    }
+    let stream = open(place.address).await.map_err(|error| connect_cause(&error))?;
+    Ok(EndpointStream::Plain(stream))
+}
+
+async fn reach_tls(worker: &Worker, place: &Place) -> Result<TlsStream<ClientConnection>, Cause> {
+    let pool = place.pool();
+    // There is none only if a newer configuration wants no TLS there: what was asked for under it is not sent in the clear.
+    let connector = worker.tls.connector(&pool.config.name).ok_or(Cause::TlsFailed)?;
+    let handshakes = &pool.stats.shard(worker.id).tls_handshakes;
+    let reached = match connector.server_name(&place.state().address) {
+        Some(name) => tls::connect(place.address, connector.config(place.address), name).await,
+        None => Err(Unreached::Nameless),
+    };
+    let reason = match reached {
+        Ok(stream) => {
+            let how = if stream.is_resumed() { Handshake::Resumed } else { Handshake::Full };
+            stats::add(&handshakes[how as usize], 1);
+            return Ok(stream);
+        }
+        Err(Unreached::Connect(error)) => return Err(connect_cause(&error)),
+        Err(Unreached::Io(error)) => format!("the connection broke in the handshake ({error})"),
+        Err(Unreached::Tls(error)) => connector.explain(&error, &pool.config.name.0),
+        Err(Unreached::Closed) => "it closed the connection in the handshake: does it speak TLS on this port?".into(),
+        Err(Unreached::Nameless) => format!("its host cannot be in a certificate: set `server_name` under [pool.{}.tls]", pool.config.name),
+    };
+    stats::add(&handshakes[Handshake::Failed as usize], 1);
+    worker.warn_endpoint(place, &reason);
+    Err(Cause::TlsFailed)
+}
+
+/// Opens a socket.
+pub(super) async fn open(address: SocketAddr) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_nodelay(true)?;
     socket.connect(address).await

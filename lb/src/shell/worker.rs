@@ -24,7 +24,7 @@ use crate::tls::TlsStore;
 
 use super::buffer::Buffers;
 use super::log::Log;
-use super::pick::Waiters;
+use super::pick::{Place, Waiters};
 use super::plane::{Bind, LogSink};
 use super::pulse::{Beat, Obituary};
 use super::timer::Timers;
@@ -36,8 +36,8 @@ use super::{http, tcp, tls, udp};
 const DRAIN_GRACE_MS: u64 = 2000;
 /// A pause after an accept failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-/// Between two warnings about that.
-const ACCEPT_WARNING_MS: u64 = 1000;
+/// Between two warnings about that, or about endpoints.
+const WARNING_MS: u64 = 1000;
 /// Connections taken from one listening socket before others get their turn.
 const ACCEPT_BATCH: u32 = 64;
 
@@ -94,6 +94,8 @@ pub(super) struct Worker {
     pub(super) log: RefCell<Log>,
     /// When the next warning about a failed accept may be written, on the worker's clock.
     accept_warning_ms: Cell<u64>,
+    /// The same about an endpoint that is not what it should be.
+    endpoint_warning_ms: Cell<u64>,
     snapshot: RefCell<Rc<Seen>>,
     reports: mpsc::Sender<Report>,
 }
@@ -155,6 +157,7 @@ pub(super) fn run(setup: Setup) -> std::io::Result<()> {
             handshakes: Cell::new(0),
             log: RefCell::new(lines),
             accept_warning_ms: Cell::new(0),
+            endpoint_warning_ms: Cell::new(0),
             snapshot: RefCell::new(first),
             reports,
         });
@@ -344,7 +347,7 @@ async fn accept_one(worker: &Worker, socket: &TcpListener, listener: u32, admiss
             // Out of descriptors, mostly: the next one deserves a try, but not in a tight loop.
             let now_ms = worker.timers.now_us() / 1000;
             if now_ms >= worker.accept_warning_ms.get() {
-                worker.accept_warning_ms.set(now_ms + ACCEPT_WARNING_MS);
+                worker.accept_warning_ms.set(now_ms + WARNING_MS);
                 tracing::warn!(%error, "cannot accept a connection");
             }
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -385,6 +388,15 @@ impl Worker {
     /// A listener as it is now; `None` once it was removed.
     pub(super) fn listener(&self, slot: u32) -> Option<Arc<ListenerSnapshot>> {
         self.snapshot().listeners.get(slot as usize)?.clone()
+    }
+
+    /// Says what is wrong with an endpoint that cannot be used as it is; not for each request anew.
+    pub(super) fn warn_endpoint(&self, place: &Place, reason: &str) {
+        let now_ms = self.timers.now_us() / 1000;
+        if now_ms >= self.endpoint_warning_ms.get() {
+            self.endpoint_warning_ms.set(now_ms + WARNING_MS);
+            tracing::warn!(pool = %place.pool().config.name, endpoint = %place.state().address, "an endpoint cannot be used: {reason}");
+        }
     }
 
     /// Tells the director that an endpoint keeps failing. A full channel loses it: the next failure says it again.
