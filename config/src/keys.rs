@@ -274,6 +274,12 @@ static POOL: Keys = Keys {
             Kind::Table(&scaling::SCALING),
             "Machines that are cloned into the pool as the load rises. Without this table there are none.",
         ),
+        Key::choice(
+            "upstream_protocol",
+            &[word("http1", "HTTP/1.1"), word("h2", "HTTP/2, which gRPC needs: agreed on under TLS, else with prior knowledge")],
+            "What the endpoints speak, also to health checks. Only for pools of http listeners.",
+        )
+        .default("http1"),
         Key::new("tls", Kind::Table(&tls::ENDPOINT_TLS), "TLS towards the endpoints. Without this table there is none."),
     ],
 };
@@ -351,6 +357,8 @@ static HEALTH: Keys = Keys {
                 word("https", "the same under the TLS of [pool.NAME.tls]"),
                 word("tcp", "a connection is accepted"),
                 word("tls", "a TLS handshake is completed"),
+                word("grpc", "grpc.health.v1.Health says SERVING"),
+                word("udp", "a datagram is answered"),
                 word("exec", "a program exits with 0"),
             ],
             "How an endpoint is probed.",
@@ -381,6 +389,13 @@ static HEALTH: Keys = Keys {
             "\"web.example.com\"",
             "The name asked for in the handshake (SNI). Only for tls; absent: that of [pool.NAME.tls], else the endpoint's host.",
         ),
+        Key::text("service", "\"shop.Orders\"", "The service that gRPC is asked about. Only for grpc; absent: the server as a whole."),
+        Key::text(
+            "request",
+            "'\\x12\\x34version'",
+            "The datagram that is sent; \\xNN stands for a byte, and \\r, \\n, \\t, \\0 and \\\\ for what they usually do. Only for udp, and required there.",
+        ),
+        Key::text("answer", "'(?-u)^\\x12\\x34'", "A regular expression over bytes that the answer must match. Only for udp; absent: any answer."),
         Key {
             example: "[\"/usr/local/bin/probe\", \"--quick\"]",
             ..Key::new(

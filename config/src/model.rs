@@ -312,8 +312,20 @@ pub struct Pool {
     pub ejection: Option<Ejection>,
     /// `[pool.NAME.scaling]`; absent: its endpoints are those of the file and of the operators.
     pub scaling: Option<Arc<Scaling>>,
+    /// `upstream_protocol`: what the endpoints of an `http` listener speak. Default HTTP/1.1.
+    pub upstream_protocol: UpstreamProtocol,
     /// `[pool.NAME.tls]`; absent: endpoints are spoken to in the clear.
     pub tls: Option<Box<EndpointTls>>,
+}
+
+/// What is spoken to endpoints.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2: agreed on under TLS, else with prior knowledge (RFC 9113 section 3.3).
+    Http2,
 }
 
 /// One address of a pool.
@@ -540,6 +552,18 @@ pub enum Probe {
         /// `server_name`: SNI. Default: that of the pool's TLS, else the endpoint's host.
         server_name: Option<String>,
     },
+    /// `type = "grpc"`: `grpc.health.v1.Health/Check` says SERVING. With `[pool.NAME.tls]` under that.
+    Grpc {
+        /// `service`: the name that is asked for. Default: none, which stands for the server as a whole.
+        service: String,
+    },
+    /// `type = "udp"`: a datagram is answered.
+    Udp {
+        /// `request`: what is sent.
+        request: Vec<u8>,
+        /// `answer`: a regular expression that the answer must match. Default: any answer.
+        answer: Option<regex::bytes::Regex>,
+    },
     /// `type = "exec"`: a program exits with 0. It finds `WEIR_POOL`, `WEIR_ENDPOINT`, `WEIR_HOST` and `WEIR_PORT` in its environment.
     Exec {
         /// `command`: program and arguments, no shell.
@@ -559,6 +583,10 @@ impl PartialEq for Probe {
             (Probe::Tcp, Probe::Tcp) => true,
             (Probe::Tls { server_name }, Probe::Tls { server_name: s }) => server_name == s,
             (Probe::Exec { command }, Probe::Exec { command: c }) => command == c,
+            (Probe::Grpc { service }, Probe::Grpc { service: s }) => service == s,
+            (Probe::Udp { request, answer }, Probe::Udp { request: r, answer: a }) => {
+                request == r && answer.as_ref().map(|regex| regex.as_str()) == a.as_ref().map(|regex| regex.as_str())
+            }
             _ => false,
         }
     }

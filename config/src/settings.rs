@@ -116,6 +116,7 @@ pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
         health: _,
         ejection: _,
         scaling: _,
+        upstream_protocol,
         tls: _,
     } = pool;
     let PoolTimeouts { connect, first_byte, idle, keep_alive, total } = timeouts;
@@ -125,6 +126,7 @@ pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
         ("slow_start", or_none_time(*slow_start)),
         ("min_healthy", min_healthy.to_string()),
         ("below_min_healthy", below_min_healthy.word().into()),
+        ("upstream_protocol", upstream_protocol.word().into()),
         ("timeouts.connect", format_duration(*connect)),
         ("timeouts.first_byte", format_duration(*first_byte)),
         ("timeouts.idle", format_duration(*idle)),
@@ -165,6 +167,11 @@ pub(crate) fn of_health(check: &HealthCheck) -> Vec<Setting> {
             settings.push(("health.body", body.as_ref().map_or(NONE.into(), |body| body.as_str().into())));
         }
         Probe::Tls { server_name } => settings.push(("health.server_name", server_name.clone().unwrap_or("the endpoint's".into()))),
+        Probe::Grpc { service } => settings.push(("health.service", if service.is_empty() { "the whole server".into() } else { service.clone() })),
+        Probe::Udp { request, answer } => {
+            settings.push(("health.request", request.escape_ascii().to_string()));
+            settings.push(("health.answer", answer.as_ref().map_or(NONE.into(), |answer| answer.as_str().into())));
+        }
         Probe::Exec { command } => settings.push(("health.command", format!("{command:?}"))),
         Probe::Tcp => {}
     }

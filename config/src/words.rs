@@ -69,6 +69,16 @@ impl AmbiguousPaths {
     }
 }
 
+impl UpstreamProtocol {
+    /// `http1` or `h2`.
+    pub fn word(self) -> &'static str {
+        match self {
+            UpstreamProtocol::Http1 => "http1",
+            UpstreamProtocol::Http2 => "h2",
+        }
+    }
+}
+
 impl Protocol {
     /// `http`, `tcp` or `udp`.
     pub fn word(&self) -> &'static str {
@@ -81,7 +91,7 @@ impl Protocol {
 }
 
 impl Probe {
-    /// `http`, `https`, `tcp`, `tls` or `exec`.
+    /// `http`, `https`, `tcp`, `tls`, `grpc`, `udp` or `exec`.
     pub fn word(&self) -> &'static str {
         match self {
             Probe::Http { tls: false, .. } => "http",
@@ -89,6 +99,8 @@ impl Probe {
             Probe::Tcp => "tcp",
             Probe::Tls { .. } => "tls",
             Probe::Exec { .. } => "exec",
+            Probe::Grpc { .. } => "grpc",
+            Probe::Udp { .. } => "udp",
         }
     }
 }

@@ -44,6 +44,7 @@ fn pool(name: &str, endpoints: Vec<EndpointAddress>) -> Pool {
         }),
         ejection: Some(Ejection { time: 200 * MS, ..Ejection::default() }),
         scaling: None,
+        upstream_protocol: UpstreamProtocol::Http1,
         tls: None,
     }
 }

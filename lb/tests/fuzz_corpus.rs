@@ -146,6 +146,11 @@ fn route() {
 }
 
 #[test]
+fn grpc_health() {
+    run("grpc_health", targets::grpc_health, MUTATIONS);
+}
+
+#[test]
 fn config() {
     run("config", targets::config, FILE_MUTATIONS);
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use crate::address::parse_endpoint_address;
 use crate::error::Problem;
 use crate::model::{
-    AdminState, Balance, BelowMinHealthy, Ejection, Endpoint, EndpointAddress, HashKey, HashPolicy, Pool, PoolLimits, PoolTimeouts, Weight,
+    AdminState, Balance, BelowMinHealthy, Ejection, Endpoint, EndpointAddress, HashKey, HashPolicy, Pool, PoolLimits, PoolTimeouts, UpstreamProtocol,
+    Weight,
 };
 use crate::parse::health;
 use crate::parse::scaling::{ScalingMentions, scaling};
@@ -22,6 +23,8 @@ pub(crate) struct ParsedPool {
     pub(crate) pool: Pool,
     /// The hash key with its place, if it could be read.
     pub(crate) hash_key: Option<Placed<HashKey>>,
+    /// What its endpoints speak, with its place, where it is not the usual.
+    pub(crate) upstream_protocol: Option<Placed<UpstreamProtocol>>,
     /// What its scaling names.
     pub(crate) scaling: ScalingMentions,
 }
@@ -30,6 +33,10 @@ pub(super) fn pool(named: &Named<'_>) -> ParsedPool {
     let table = &named.table;
     let (balance, hash_key) = balance(table, named.name);
     let mut mentions = ScalingMentions::default();
+    let upstream_protocol = match table.choice("upstream_protocol") {
+        Some("h2") => UpstreamProtocol::Http2,
+        _ => UpstreamProtocol::Http1,
+    };
     let pool = Pool {
         name: named.name.into(),
         endpoints: endpoints(table),
@@ -45,9 +52,11 @@ pub(super) fn pool(named: &Named<'_>) -> ParsedPool {
         health: table.table("health").and_then(|health| health::health(&health, table)),
         ejection: ejection(table),
         scaling: table.table("scaling").and_then(|table| scaling(&table, &mut mentions)).map(Arc::new),
+        upstream_protocol,
         tls: table.table("tls").map(|table| Box::new(endpoint_tls(&table))),
     };
-    ParsedPool { pool, hash_key, scaling: mentions }
+    let unusual = (upstream_protocol != UpstreamProtocol::Http1).then(|| table.placed("upstream_protocol", upstream_protocol));
+    ParsedPool { pool, hash_key, upstream_protocol: unusual, scaling: mentions }
 }
 
 fn endpoints(table: &Table<'_>) -> Vec<Endpoint> {

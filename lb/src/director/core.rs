@@ -226,7 +226,7 @@ impl Core {
             self.homes[member.slot() as usize] = Some(Home { pool: slot, index: index as u32 });
             members.push(member);
         }
-        if old_config.tls != pool.tls {
+        if old_config.tls != pool.tls || old_config.upstream_protocol != pool.upstream_protocol {
             // What is kept was agreed on otherwise.
             members.iter().for_each(Member::purge);
         }

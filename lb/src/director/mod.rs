@@ -29,7 +29,7 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::{self, JoinError, JoinSet};
-use weir_config::Config;
+use weir_config::{Config, UpstreamProtocol};
 
 use self::core::{Core, Effect, Job};
 use crate::event::{Event, EventKind};
@@ -305,7 +305,13 @@ impl Shell {
 
 async fn carry_out(job: Job, connector: Option<Arc<Connector>>) -> Outcome {
     let Some(check) = &job.pool.health else { return Outcome::NotDone("the check is gone".into()) };
-    let subject = Subject { pool: &job.pool.name.0, endpoint: &job.endpoint, address: job.address, tls: connector.as_deref() };
+    let subject = Subject {
+        pool: &job.pool.name.0,
+        endpoint: &job.endpoint,
+        address: job.address,
+        tls: connector.as_deref(),
+        http2: job.pool.upstream_protocol == UpstreamProtocol::Http2,
+    };
     probe(check, subject).await
 }
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use weir_config::{AdminState, Balance, BelowMinHealthy, Endpoint, EndpointAddress, EndpointTls, HealthCheck, Host, Pool, Probe};
+use weir_config::{AdminState, Balance, BelowMinHealthy, Endpoint, EndpointAddress, EndpointTls, HealthCheck, Host, Pool, Probe, UpstreamProtocol};
 
 use crate::balance::{self, Candidate, Selector};
 use crate::endpoint::EndpointState;
@@ -284,6 +284,10 @@ pub(super) fn fingerprint(pool: &Pool, check: &HealthCheck, resolved: SocketAddr
         }
         Probe::Tcp => hash = hash.field("tcp"),
         Probe::Tls { server_name } => hash = hash.field("tls").field(server_name.as_deref().unwrap_or("")),
+        Probe::Grpc { service } => hash = hash.field("grpc").field(service),
+        Probe::Udp { request, answer } => {
+            hash = hash.field("udp").field(request).field(answer.as_ref().map_or("", |answer| answer.as_str()));
+        }
         Probe::Exec { command } => {
             hash = hash.field("exec");
             for word in command {
@@ -291,7 +295,10 @@ pub(super) fn fingerprint(pool: &Pool, check: &HealthCheck, resolved: SocketAddr
             }
         }
     }
-    if let (Probe::Http { tls: true, .. } | Probe::Tls { .. }, Some(tls)) = (&check.probe, &pool.tls) {
+    if pool.upstream_protocol == UpstreamProtocol::Http2 {
+        hash = hash.field("h2");
+    }
+    if let (Probe::Http { tls: true, .. } | Probe::Tls { .. } | Probe::Grpc { .. }, Some(tls)) = (&check.probe, &pool.tls) {
         let EndpointTls { verify, ca_file, server_name, certificate, version_min } = &**tls;
         hash = hash.field([u8::from(*verify)]).field(version_min.word()).field(server_name.as_deref().unwrap_or(""));
         let files = ca_file.iter().chain(certificate.iter().map(|files| &files.file));

@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use weir_config::{Balance, HashKey, HttpListener, Pool, Protocol, Route};
+use weir_config::{Balance, HashKey, HttpListener, Pool, Protocol, Route, UpstreamProtocol};
 
 use crate::balance::hash_key;
 use crate::cause::{Cause, Fault};
@@ -31,6 +31,7 @@ use crate::stats;
 
 use super::buffer::{Buf, Head, LARGE, SMALL};
 use super::endpoint::EndpointStream;
+use super::h2::Fault;
 use super::http::Connection;
 use super::io::{self, Broken};
 use super::pick::{self, Place, Tried};
@@ -375,6 +376,10 @@ impl Exchange<'_> {
             {
                 stats::add(&pool.stats.shard(self.worker.id).requests, 1);
                 key = key_of(&pool.config, head_bytes, self.peer);
+                if pool.config.upstream_protocol == UpstreamProtocol::Http2 {
+                    // Such an endpoint can say that it has not looked at a request: then any may be sent again.
+                    upload.keep_max = self.http.limits.retry_bytes_max;
+                }
                 if let Some(total) = pool.config.timeouts.total {
                     self.total_ms.set(self.worker.timers.recent_ms() + total.as_millis() as u64);
                 }
@@ -413,7 +418,12 @@ impl Exchange<'_> {
                     return Done::Complete { close };
                 }
                 Ok(Responded::Switched(first)) => return Done::Switched(place, endpoint, first),
-                Err(failure) => failure,
+                Err(failure) => match endpoint.fault() {
+                    None => failure,
+                    Some(Fault::Unprocessed) => Failure { unprocessed: true, ..failure },
+                    Some(Fault::Unspeakable) => Cause::BadRequest.into(),
+                    Some(Fault::Malformed) => Cause::BadResponse.into(),
+                },
             };
             if self.blames_endpoint(failure.cause) {
                 place.failed();
@@ -440,24 +450,41 @@ impl Exchange<'_> {
         }
     }
 
-    /// A connection to the place's endpoint: a pooled one unless `fresh`, else a new one.
+    /// A connection to the place's endpoint: a pooled one unless `fresh`, else a new one; over HTTP/2 a stream of one.
     async fn connection(&self, place: &Place, fresh: bool, method: Method) -> Result<EndpointStream, Failure> {
         place.state().requests_total.fetch_add(1, Ordering::Relaxed);
-        if !fresh {
-            while let Some(stream) = self.worker.upstreams.take(place.state(), self.worker.timers.recent_ms()) {
-                if method.is_idempotent() || stream.is_open() {
+        if place.pool().config.upstream_protocol == UpstreamProtocol::Http2 {
+            let call = match self.worker.upstreams.links.take(place) {
+                Some(call) => {
                     stats::add(&place.pool().stats.shard(self.worker.id).reused, 1);
                     self.trace.connected(true, &self.worker.timers);
-                    return Ok(stream);
+                    call
+                }
+                None => Box::pin(self.connected(place, self.worker.upstreams.links.open(self.worker, place))).await?,
+            };
+            return Ok(EndpointStream::Http2(Box::new(call)));
+        }
+        if !fresh {
+            while let Some(line) = self.worker.upstreams.take(place.state(), self.worker.timers.recent_ms()) {
+                if method.is_idempotent() || line.is_open() {
+                    stats::add(&place.pool().stats.shard(self.worker.id).reused, 1);
+                    self.trace.connected(true, &self.worker.timers);
+                    return Ok(EndpointStream::Line(line));
                 }
             }
         }
         place.state().connects_total.fetch_add(1, Ordering::Relaxed);
+        let reached = upstream::reach(self.worker, place.pool(), place.state(), place.address);
+        Box::pin(self.connected(place, reached)).await.map(EndpointStream::Line)
+    }
+
+    /// Waits for a connection that is being opened.
+    async fn connected<T>(&self, place: &Place, reached: impl Future<Output = Result<T, Cause>>) -> Result<T, Failure> {
         self.trace.connecting(&self.worker.timers);
         self.arm(place.pool().config.timeouts.connect);
-        let mut connect = Box::pin(upstream::reach(self.worker, place));
-        let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {
-            Poll::Ready(Ok(stream)) => Poll::Ready(Ok(stream)),
+        let mut reached = pin!(reached);
+        let connected = poll_fn(|cx| match reached.as_mut().poll(cx) {
+            Poll::Ready(Ok(connection)) => Poll::Ready(Ok(connection)),
             Poll::Ready(Err(cause)) => Poll::Ready(Err(Failure { cause, unprocessed: true })),
             Poll::Pending => {
                 self.timer.poll_expired(cx).map(|()| Err(Failure { cause: self.or_total(Cause::ConnectTimeout), unprocessed: true }))
@@ -469,6 +496,7 @@ impl Exchange<'_> {
     }
 
     fn keep(&self, place: &Place, endpoint: EndpointStream, keep_alive_s: Option<u32>) {
+        let EndpointStream::Line(line) = endpoint else { return };
         let config = &place.pool().config;
         let mut keep = config.timeouts.keep_alive;
         if let Some(seconds) = keep_alive_s {
@@ -476,7 +504,7 @@ impl Exchange<'_> {
             keep = keep.min(Duration::from_secs(u64::from(seconds)).saturating_sub(Duration::from_secs(1)));
         }
         let now_ms = self.worker.timers.recent_ms();
-        self.worker.upstreams.put(place.state(), endpoint, place.purge(), now_ms, keep, config.limits.idle_connections_max);
+        self.worker.upstreams.put(place.state(), line, place.purge(), now_ms, keep, config.limits.idle_connections_max);
     }
 
     /// Sends the request on this connection and relays the response.
@@ -929,7 +957,7 @@ fn detail_of(error: HeadError) -> &'static str {
 
 fn explain(cause: Cause) -> &'static str {
     match cause {
-        Cause::BadRequest => "the request body is framed wrongly",
+        Cause::BadRequest => "the request body is framed wrongly, or the request cannot be said over HTTP/2",
         Cause::BodyTooLarge => "the request body is larger than allowed",
         Cause::ClientIdle => "the request body did not come in time",
         Cause::NoEndpoint => "no endpoint of the pool was available in time",

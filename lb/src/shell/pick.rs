@@ -129,6 +129,12 @@ impl Place {
         &self.candidate().state
     }
 
+    /// The pool, for what outlives the request.
+    pub(super) fn shared_pool(&self) -> Arc<PoolSnapshot> {
+        let pool = self.snapshot.pools.get(self.pool as usize).and_then(Option::as_ref);
+        Arc::clone(pool.expect("a place is in a pool of its snapshot"))
+    }
+
     fn candidate(&self) -> &Candidate {
         &self.pool().selector.candidates()[self.index as usize]
     }

@@ -75,9 +75,9 @@ async fn reach(
         place.state().connects_total.fetch_add(1, Ordering::Relaxed);
         trace.connecting(&worker.timers);
         timer.set_after(place.pool().config.timeouts.connect);
-        let mut connect = pin!(upstream::reach(worker, &place));
+        let mut connect = pin!(upstream::reach(worker, place.pool(), place.state(), place.address));
         let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {
-            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Ready(result) => Poll::Ready(result.map(EndpointStream::Line)),
             Poll::Pending => timer.poll_expired(cx).map(|()| Err(Cause::ConnectTimeout)),
         })
         .await;

@@ -13,14 +13,16 @@ use std::time::Duration;
 
 use rustls::client::ClientConnection;
 use tokio::net::{TcpSocket, TcpStream};
+use weir_config::UpstreamProtocol;
 
 use crate::cause::Cause;
 use crate::endpoint::EndpointState;
+use crate::snapshot::PoolSnapshot;
 use crate::stats::{self, Handshake};
 
-use super::endpoint::EndpointStream;
+use super::endpoint::Line;
 use super::exchange::connect_cause;
-use super::pick::Place;
+use super::h2::Links;
 use super::tls::{self, TlsStream, Unreached};
 use super::worker::Worker;
 
@@ -36,6 +38,8 @@ pub(super) struct Upstreams {
     /// By endpoint slot. A list holds its endpoint's state, so that the slot cannot be given away while connections are in it.
     lists: RefCell<Vec<List>>,
     surplus: Arc<Surplus>,
+    /// Connections over HTTP/2, of which nobody takes any.
+    pub(super) links: Links,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +50,7 @@ struct List {
 
 #[derive(Debug)]
 struct Idle {
-    stream: EndpointStream,
+    stream: Line,
     until_ms: u64,
     purge: u32,
 }
@@ -83,11 +87,11 @@ impl Idle {
 
 impl Upstreams {
     pub(super) fn new(worker: usize, surplus: Arc<Surplus>) -> Upstreams {
-        Upstreams { worker, lists: RefCell::default(), surplus }
+        Upstreams { worker, lists: RefCell::default(), surplus, links: Links::default() }
     }
 
     /// An idle connection, the one used last first.
-    pub(super) fn take(&self, state: &EndpointState, now_ms: u64) -> Option<EndpointStream> {
+    pub(super) fn take(&self, state: &EndpointState, now_ms: u64) -> Option<Line> {
         if let Some(list) = self.lists.borrow_mut().get_mut(state.slot as usize) {
             while let Some(idle) = list.idle.pop() {
                 state.idle.fetch_sub(1, Ordering::Relaxed);
@@ -99,7 +103,7 @@ impl Upstreams {
         if self.surplus.workers > 1 && state.idle.load(Ordering::Relaxed) > 0 { self.steal(state, now_ms) } else { None }
     }
 
-    fn steal(&self, state: &EndpointState, now_ms: u64) -> Option<EndpointStream> {
+    fn steal(&self, state: &EndpointState, now_ms: u64) -> Option<Line> {
         loop {
             let (owner, idle) = self.surplus.shard(state.slot).get_mut(&state.slot)?.idle.pop()?;
             state.idle.fetch_sub(1, Ordering::Relaxed);
@@ -120,7 +124,7 @@ impl Upstreams {
     }
 
     /// Keeps a connection that is ready for another request.
-    pub(super) fn put(&self, state: &Arc<EndpointState>, stream: EndpointStream, purge: u32, now_ms: u64, keep: Duration, most: u32) {
+    pub(super) fn put(&self, state: &Arc<EndpointState>, stream: Line, purge: u32, now_ms: u64, keep: Duration, most: u32) {
         let counted = state.idle.fetch_add(1, Ordering::Relaxed);
         if counted >= most || keep.is_zero() || purge != state.purge.load(Ordering::Relaxed) {
             state.idle.fetch_sub(1, Ordering::Relaxed);
@@ -148,6 +152,7 @@ impl Upstreams {
 
     /// Drops what is too old, purged, or closed by the peer. Cheap enough for once a second.
     pub(super) fn sweep(&self, now_ms: u64) {
+        self.links.sweep(now_ms);
         for list in self.lists.borrow_mut().iter_mut() {
             let Some(state) = &list.state else { continue };
             let before = list.idle.len();
@@ -181,25 +186,32 @@ impl Drop for Upstreams {
     }
 }
 
-/// Opens a connection to a place's endpoint, as its pool says.
-pub(super) async fn reach(worker: &Worker, place: &Place) -> Result<EndpointStream, Cause> {
-    if place.pool().config.tls.is_some() {
-        return Box::pin(reach_tls(worker, place)).await.map(EndpointStream::Tls);
+/// Opens a connection to an endpoint, as its pool says.
+pub(super) async fn reach(worker: &Worker, pool: &PoolSnapshot, state: &EndpointState, address: SocketAddr) -> Result<Line, Cause> {
+    if pool.config.tls.is_some() {
+        return Box::pin(reach_tls(worker, pool, state, address)).await.map(Line::Tls);
     }
-    let stream = open(place.address).await.map_err(|error| connect_cause(&error))?;
-    Ok(EndpointStream::Plain(stream))
+    let stream = open(address).await.map_err(|error| connect_cause(&error))?;
+    Ok(Line::Plain(stream))
 }
 
-async fn reach_tls(worker: &Worker, place: &Place) -> Result<TlsStream<ClientConnection>, Cause> {
-    let pool = place.pool();
+async fn reach_tls(
+    worker: &Worker,
+    pool: &PoolSnapshot,
+    state: &EndpointState,
+    address: SocketAddr,
+) -> Result<TlsStream<ClientConnection>, Cause> {
     // There is none only if a newer configuration wants no TLS there: what was asked for under it is not sent in the clear.
     let connector = worker.tls.connector(&pool.config.name).ok_or(Cause::TlsFailed)?;
     let handshakes = &pool.stats.shard(worker.id).tls_handshakes;
-    let reached = match connector.server_name(&place.state().address) {
-        Some(name) => tls::connect(place.address, connector.config(place.address), name).await,
+    let reached = match connector.server_name(&state.address) {
+        Some(name) => tls::connect(address, connector.config(address), name).await,
         None => Err(Unreached::Nameless),
     };
     let reason = match reached {
+        Ok(stream) if pool.config.upstream_protocol == UpstreamProtocol::Http2 && !stream.is_http2() => {
+            format!("it does not agree on HTTP/2 under TLS: remove `upstream_protocol` under [pool.{}]", pool.config.name)
+        }
         Ok(stream) => {
             let how = if stream.is_resumed() { Handshake::Resumed } else { Handshake::Full };
             stats::add(&handshakes[how as usize], 1);
@@ -212,7 +224,7 @@ async fn reach_tls(worker: &Worker, place: &Place) -> Result<TlsStream<ClientCon
         Err(Unreached::Nameless) => format!("its host cannot be in a certificate: set `server_name` under [pool.{}.tls]", pool.config.name),
     };
     stats::add(&handshakes[Handshake::Failed as usize], 1);
-    worker.warn_endpoint(place, &reason);
+    worker.warn_endpoint(pool, state, &reason);
     Err(Cause::TlsFailed)
 }
 

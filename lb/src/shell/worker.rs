@@ -18,13 +18,14 @@ use weir_config::Protocol;
 
 use crate::cause::Cause;
 use crate::director::{Report, Shared};
-use crate::snapshot::{ListenerSnapshot, Snapshot};
+use crate::endpoint::EndpointState;
+use crate::snapshot::{ListenerSnapshot, PoolSnapshot, Snapshot};
 use crate::stats;
 use crate::tls::TlsStore;
 
 use super::buffer::Buffers;
 use super::log::Log;
-use super::pick::{Place, Waiters};
+use super::pick::Waiters;
 use super::plane::{Bind, LogSink};
 use super::pulse::{Beat, Obituary};
 use super::timer::Timers;
@@ -391,11 +392,11 @@ impl Worker {
     }
 
     /// Says what is wrong with an endpoint that cannot be used as it is; not for each request anew.
-    pub(super) fn warn_endpoint(&self, place: &Place, reason: &str) {
+    pub(super) fn warn_endpoint(&self, pool: &PoolSnapshot, endpoint: &EndpointState, reason: &str) {
         let now_ms = self.timers.now_us() / 1000;
         if now_ms >= self.endpoint_warning_ms.get() {
             self.endpoint_warning_ms.set(now_ms + WARNING_MS);
-            tracing::warn!(pool = %place.pool().config.name, endpoint = %place.state().address, "an endpoint cannot be used: {reason}");
+            tracing::warn!(pool = %pool.config.name, endpoint = %endpoint.address, "an endpoint cannot be used: {reason}");
         }
     }
 

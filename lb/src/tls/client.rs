@@ -21,6 +21,8 @@ use super::load::{self, LoadProblem, Stamps};
 /// Where systems keep the authorities that they trust: Debian and like, Red Hat and like, SUSE, Alpine.
 const SYSTEM_AUTHORITIES: [&str; 4] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"];
+/// As it is agreed on (RFC 9113 section 3.2).
+const HTTP2: &[u8] = b"h2";
 /// Endpoints of a pool whose sessions are remembered; a pool that has more begins anew now and then.
 const REMEMBERED_MAX: usize = 4096;
 /// Names whose sessions are remembered for one endpoint: it is asked for one.
@@ -71,9 +73,15 @@ impl Connector {
         Arc::clone(endpoints.entry(address).or_insert_with(remembering))
     }
 
-    /// For a probe: each looks at the certificate again.
-    pub(crate) fn probe_config(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.now.load().config)
+    /// For a probe: each looks at the certificate again. `http2`: that is to be agreed on, whatever traffic speaks.
+    pub(crate) fn probe_config(&self, http2: bool) -> Arc<ClientConfig> {
+        let now = self.now.load();
+        if !http2 || !now.config.alpn_protocols.is_empty() {
+            return Arc::clone(&now.config);
+        }
+        let mut config = ClientConfig::clone(&now.config);
+        config.alpn_protocols = vec![HTTP2.to_vec()];
+        Arc::new(config)
     }
 
     /// The name that this endpoint's certificate must be for. `None`: the endpoint has none that could be in a certificate.
@@ -96,8 +104,8 @@ pub(crate) fn server_name(wanted: Option<&str>, endpoint: &EndpointAddress) -> O
     }
 }
 
-/// Reads the files and makes what they say ready for use.
-pub(super) fn build(tls: &EndpointTls, provider: &Arc<CryptoProvider>) -> Result<(Arc<ClientConfig>, Stamps), Vec<LoadProblem>> {
+/// Reads the files and makes what they say ready for use. `http2`: that is to be agreed on.
+pub(super) fn build(tls: &EndpointTls, http2: bool, provider: &Arc<CryptoProvider>) -> Result<(Arc<ClientConfig>, Stamps), Vec<LoadProblem>> {
     // Before they are read: what changes meanwhile is noticed the next time.
     let stamps = stamps(tls);
     let mut problems = Vec::new();
@@ -115,6 +123,9 @@ pub(super) fn build(tls: &EndpointTls, provider: &Arc<CryptoProvider>) -> Result
         Some(loaded) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(loaded.key))),
         None => builder.with_no_client_auth(),
     };
+    if http2 {
+        config.alpn_protocols = vec![HTTP2.to_vec()];
+    }
     config.resumption = Resumption::disabled();
     Ok((Arc::new(config), stamps))
 }
@@ -356,13 +367,13 @@ mod tests {
         let mut tls = settings(Some(&path("ca.pem")));
         tls.certificate = Some(CertificateFiles { file: path("none.pem"), key: path("none.pem"), ocsp: None });
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let problems = build(&tls, &provider).map(drop).expect_err("both are wrong");
+        let problems = build(&tls, false, &provider).map(drop).expect_err("both are wrong");
         let text: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(text.len(), 2, "{text:?}");
         assert!(text[0].ends_with("ca.pem: there is no certificate in it") && text[1].contains("none.pem: cannot read it"), "{text:?}");
         tls.verify = false;
         tls.certificate = None;
-        assert!(build(&tls, &provider).is_ok(), "nobody is asked who signed it");
+        assert!(build(&tls, false, &provider).is_ok(), "nobody is asked who signed it");
     }
 
     #[test]
@@ -370,7 +381,7 @@ mod tests {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut tls = settings(None);
         tls.verify = false;
-        let (config, _) = build(&tls, &provider).expect("no file is needed");
+        let (config, _) = build(&tls, false, &provider).expect("no file is needed");
         let connector = Connector::new(tls, Arc::clone(&config));
         let of = |port: u16| connector.config(SocketAddr::from(([127, 0, 0, 1], port)));
         let first = of(1);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
-use weir_config::{Config, EndpointTls, PoolName};
+use weir_config::{Config, EndpointTls, PoolName, UpstreamProtocol};
 
 use super::client::{self, Connector};
 use super::load::{Stamps, TlsErrors};
@@ -22,6 +22,7 @@ pub(super) struct Connectors {
 #[derive(Debug)]
 struct Entry {
     tls: EndpointTls,
+    http2: bool,
     stamps: Stamps,
     connector: Arc<Connector>,
     /// Seen once and found wrong. Told when it is the same at the next look: files that belong together are not written in one step.
@@ -30,7 +31,7 @@ struct Entry {
 
 /// What a configuration needs, loaded and not yet in use.
 #[derive(Debug, Default)]
-pub(super) struct Prepared(BTreeMap<PoolName, (EndpointTls, Arc<ClientConfig>, Stamps)>);
+pub(super) struct Prepared(BTreeMap<PoolName, (EndpointTls, bool, Arc<ClientConfig>, Stamps)>);
 
 impl Connectors {
     pub(super) fn of(&self, pool: &PoolName) -> Option<Arc<Connector>> {
@@ -46,11 +47,12 @@ impl Connectors {
         let mut prepared = BTreeMap::new();
         for pool in config.pools.values() {
             let Some(tls) = pool.tls.as_deref() else { continue };
-            if self.lock().get(&pool.name).is_some_and(|known| known.tls == *tls) {
+            let http2 = pool.upstream_protocol == UpstreamProtocol::Http2;
+            if self.lock().get(&pool.name).is_some_and(|known| known.tls == *tls && known.http2 == http2) {
                 continue;
             }
-            match client::build(tls, provider) {
-                Ok((built, stamps)) => drop(prepared.insert(pool.name.clone(), (tls.clone(), built, stamps))),
+            match client::build(tls, http2, provider) {
+                Ok((built, stamps)) => drop(prepared.insert(pool.name.clone(), (tls.clone(), http2, built, stamps))),
                 Err(problems) => errors.add(&place(&pool.name), problems),
             }
         }
@@ -60,9 +62,9 @@ impl Connectors {
     /// Puts it to use.
     pub(super) fn commit(&self, prepared: Prepared) {
         let mut state = self.lock();
-        for (name, (tls, built, stamps)) in prepared.0 {
+        for (name, (tls, http2, built, stamps)) in prepared.0 {
             let connector = Arc::new(Connector::new(tls.clone(), built));
-            state.insert(name, Entry { tls, stamps, connector, doubtful: None });
+            state.insert(name, Entry { tls, http2, stamps, connector, doubtful: None });
         }
         self.publish(&state);
     }
@@ -76,13 +78,13 @@ impl Connectors {
 
     /// Renews what changed; tells what happened.
     pub(super) fn look(&self, provider: &Arc<CryptoProvider>, tell: &dyn Fn(EventKind)) {
-        let known: Vec<_> = self.lock().iter().map(|(name, entry)| (name.clone(), entry.tls.clone(), entry.stamps.clone())).collect();
-        for (name, tls, stamps) in known {
+        let known: Vec<_> = self.lock().iter().map(|(name, entry)| (name.clone(), entry.tls.clone(), entry.http2, entry.stamps.clone())).collect();
+        for (name, tls, http2, stamps) in known {
             let seen = client::stamps(&tls);
             // Read without the lock; if another configuration came meanwhile, its files were just read.
-            let result = (seen != stamps).then(|| client::build(&tls, provider));
+            let result = (seen != stamps).then(|| client::build(&tls, http2, provider));
             let mut state = self.lock();
-            let Some(entry) = state.get_mut(&name).filter(|entry| entry.tls == tls) else { continue };
+            let Some(entry) = state.get_mut(&name).filter(|entry| entry.tls == tls && entry.http2 == http2) else { continue };
             match result {
                 None => entry.doubtful = None,
                 Some(Ok((built, stamps))) => {
@@ -141,7 +143,7 @@ mod tests {
         let mut errors = TlsErrors::default();
         connectors.commit(connectors.prepare(&config, &provider, &mut errors));
         assert!(errors.problems.is_empty());
-        let used = || connectors.of(&"web".into()).expect("it has TLS").probe_config();
+        let used = || connectors.of(&"web".into()).expect("it has TLS").probe_config(false);
         let told = RefCell::new(Vec::new());
         let look = || {
             connectors.look(&provider, &|kind| told.borrow_mut().push(kind));

@@ -44,9 +44,7 @@ where
             None => read_line(&mut stream, &mut buffer).await?,
         }
     };
-    if !expect.iter().any(|&(low, high)| (low..=high).contains(&head.status)) {
-        return Failure::endpoint(format!("status {}, wanted {}", head.status, ranges(expect)));
-    }
+    judge_status(expect, head.status)?;
     buffer.drain(..head.length);
     let framing = if head_only || matches!(head.status, 101 | 204 | 304) { Framing::Length(0) } else { head.framing };
     if let Some(pattern) = pattern {
@@ -225,6 +223,22 @@ impl Body {
         }
         Ok(used)
     }
+}
+
+/// The same of a whole answer that came another way.
+pub(super) fn judge(question: &Question<'_>, status: u16, body: &[u8]) -> Result<(), Failure> {
+    judge_status(question.expect, status)?;
+    match question.pattern {
+        Some(pattern) if !pattern.is_match(body) => Failure::endpoint("body does not match"),
+        _ => Ok(()),
+    }
+}
+
+fn judge_status(expect: &[(u16, u16)], status: u16) -> Result<(), Failure> {
+    if expect.iter().any(|&(low, high)| (low..=high).contains(&status)) {
+        return Ok(());
+    }
+    Failure::endpoint(format!("status {status}, wanted {}", ranges(expect)))
 }
 
 fn ranges(expect: &[(u16, u16)]) -> String {

@@ -6,14 +6,18 @@
 //! close first, for a short while, and the state is on its side.
 
 mod exec;
+pub mod grpc;
+mod h2;
 mod http;
 mod tls;
+mod udp;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use weir_config::{EndpointAddress, HealthCheck, Probe};
@@ -36,6 +40,8 @@ pub struct Subject<'a> {
     pub address: SocketAddr,
     /// How the pool's endpoints are spoken to under TLS, if they are.
     pub tls: Option<&'a Connector>,
+    /// The pool's endpoints speak HTTP/2.
+    pub http2: bool,
 }
 
 /// What a probe was doing, for the reason of a timeout.
@@ -126,14 +132,35 @@ async fn attempt(probe: &Probe, subject: Subject<'_>, progress: &Progress) -> Re
             let request =
                 format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: weir-health\r\nAccept: */*\r\nConnection: close\r\n\r\n");
             let question = Question { request: &request, head_only: method == "HEAD", expect, pattern: body.as_ref() };
-            if *tls {
-                http::http(question, tls::connect_as_traffic(subject, progress).await?, progress).await
-            } else {
-                http::http(question, connect(subject.address).await?, progress).await
+            match (*tls, subject.http2) {
+                (false, false) => http::http(question, connect(subject.address).await?, progress).await,
+                (true, false) => http::http(question, tls::connect_as_traffic(subject, subject.http2, progress).await?, progress).await,
+                (_, true) => {
+                    let scheme = if *tls { "https" } else { "http" };
+                    let request = ::http::Request::builder().method(&**method).uri(format!("{scheme}://{host}{path}"));
+                    let request = request.header("user-agent", "weir-health").header("accept", "*/*").body(());
+                    let request = request.map_err(|error| Failure::Endpoint(format!("it cannot be asked over HTTP/2: {error}")))?;
+                    let answer = if *tls {
+                        h2::ask(request, Bytes::new(), tls::connect_as_traffic(subject, true, progress).await?, progress).await?
+                    } else {
+                        h2::ask(request, Bytes::new(), connect(subject.address).await?, progress).await?
+                    };
+                    http::judge(&question, answer.head.status.as_u16(), &answer.body)
+                }
             }
         }
         Probe::Tcp => connect(subject.address).await.map(drop),
         Probe::Tls { server_name } => tls::tls(server_name.as_deref(), subject, progress).await,
+        Probe::Grpc { service } => {
+            let authority = subject.endpoint.to_string();
+            if subject.tls.is_some() {
+                let stream = tls::connect_as_traffic(subject, true, progress).await?;
+                grpc::check(service, "https", &authority, stream, progress).await
+            } else {
+                grpc::check(service, "http", &authority, connect(subject.address).await?, progress).await
+            }
+        }
+        Probe::Udp { request, answer } => udp::udp(request, answer.as_ref(), subject.address, progress).await,
         Probe::Exec { command } => exec::exec(command, subject, progress).await,
     }
 }

@@ -15,9 +15,13 @@ use super::{Failure, LINGER, Phase, Progress, Subject, connect};
 use crate::tls::client::{AnyCertificate, server_name};
 
 /// What the HTTP or gRPC of a probe runs over.
-pub(super) async fn connect_as_traffic(subject: Subject<'_>, progress: &Progress) -> Result<TlsStream<TcpStream>, Failure> {
+pub(super) async fn connect_as_traffic(subject: Subject<'_>, http2: bool, progress: &Progress) -> Result<TlsStream<TcpStream>, Failure> {
     let Some(connector) = subject.tls else { return Err(Failure::Local("the pool's TLS is not there yet".into())) };
-    shake(subject, connector.probe_config(), connector.server_name(subject.endpoint), progress).await
+    let stream = shake(subject, connector.probe_config(http2), connector.server_name(subject.endpoint), progress).await?;
+    if http2 && stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        return Failure::endpoint("it does not agree on HTTP/2 under TLS");
+    }
+    Ok(stream)
 }
 
 /// A handshake that is completed is all this probe asks for. Where the pool has TLS the certificate is looked at, as traffic does it. Where
@@ -26,7 +30,7 @@ pub(super) async fn connect_as_traffic(subject: Subject<'_>, progress: &Progress
 pub(super) async fn tls(name: Option<&str>, subject: Subject<'_>, progress: &Progress) -> Result<(), Failure> {
     let of_probe = name.and_then(|name| ServerName::try_from(name.to_owned()).ok());
     let (config, name) = match subject.tls {
-        Some(connector) => (connector.probe_config(), of_probe.or_else(|| connector.server_name(subject.endpoint))),
+        Some(connector) => (connector.probe_config(subject.http2), of_probe.or_else(|| connector.server_name(subject.endpoint))),
         None => (Arc::clone(&BLIND), of_probe.or_else(|| server_name(None, subject.endpoint))),
     };
     let mut stream = shake(subject, config, name, progress).await?;

@@ -31,8 +31,7 @@ pub(in crate::shell) async fn serve(stream: TcpStream, peer: SocketAddr, listene
     match Box::pin(accept(&worker, stream, &listener, &acceptor)).await {
         Ok(stream) => {
             ended(if stream.is_resumed() { Handshake::Resumed } else { Handshake::Full });
-            let is_http2 = stream.session.borrow().alpn_protocol() == Some(b"h2");
-            if is_http2 {
+            if stream.is_http2() {
                 Box::pin(h2::serve(stream, None, peer, listener, open)).await;
             } else {
                 http::serve(stream, peer, listener, open).await;

@@ -106,6 +106,11 @@ impl<C: Session> TlsStream<C> {
         self.session.borrow().handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
+    /// The two sides agreed on HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.session.borrow().alpn_protocol() == Some(b"h2")
+    }
+
     /// The socket, whose bytes are records.
     pub(super) fn socket(&self) -> &TcpStream {
         &self.tcp
