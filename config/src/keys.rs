@@ -3,6 +3,7 @@
 //! The meanings are those of `model`; here they are told to the person who writes the file.
 
 mod alarm;
+mod edge;
 mod limit;
 mod machines;
 mod route;
@@ -135,6 +136,11 @@ static LISTENER: Keys = Keys {
         Key::list("allow", "[\"10.0.0.0/8\"]", "Only clients in these ranges may connect; without the key, all. Not for udp."),
         Key::list("deny", "[\"192.0.2.0/24\"]", "Clients in these ranges may not connect, allowed or not. Not for udp."),
         Key::new(
+            "proxy_protocol",
+            Kind::Table(&edge::ANNOUNCERS),
+            "Proxies in front that announce each client by the PROXY protocol, version 1 or 2. Not for udp.",
+        ),
+        Key::new(
             "rate_limit",
             Kind::Tables(&limit::RATE_LIMIT),
             "Bounds on requests, each written as [[listener.NAME.rate_limit]]; all that concern a request must let it pass. Only for http.",
@@ -204,7 +210,7 @@ static FORWARD_HEADERS: Keys = Keys {
         Key::list(
             "trusted",
             "[\"10.0.0.0/8\"]",
-            "Clients in these ranges are proxies: what they sent under these names is kept and extended, not replaced.",
+            "Clients in these ranges are proxies: what they sent under these names is kept and extended, not replaced; and for routes, limits, hashing and the log, the client is the last address in X-Forwarded-For that is not in these ranges.",
         ),
     ],
 };
@@ -269,6 +275,11 @@ static POOL: Keys = Keys {
                 "Leaving out an endpoint that keeps failing real traffic; false switches it off.",
             )
         },
+        Key::choice(
+            "proxy_protocol",
+            &[word("v1", "as a line"), word("v2", "binary, with what a proxy in front told besides")],
+            "Endpoints are told who the client is by the PROXY protocol, at the beginning of each connection, which then serves one request or session; health checks announce themselves. Not for the pool of a udp listener. Absent: endpoints see our address.",
+        ),
         Key::new(
             "scaling",
             Kind::Table(&scaling::SCALING),

@@ -4,6 +4,7 @@
 //! configuration is cheap, and two configurations that share an object share the pointer.
 
 mod alarm;
+mod edge;
 mod limit;
 mod machines;
 mod route;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use alarm::*;
+pub use edge::*;
 pub use limit::*;
 pub use machines::*;
 pub use route::*;
@@ -159,6 +161,9 @@ pub struct Listener {
     pub timeouts: ListenerTimeouts,
     /// `allow` and `deny`. Not of `udp`.
     pub access: Access,
+    /// `[listener.NAME.proxy_protocol]`, `trusted`: who connects from these ranges is a proxy, and announces each client by the PROXY protocol.
+    /// Default none. Not of `udp`.
+    pub announcers: Vec<Network>,
 }
 
 /// What a listener speaks.
@@ -247,7 +252,8 @@ pub struct ForwardHeaders {
     pub via: bool,
     /// `request_id`: the header that carries the request id, made where the client sent none; `None` (written ""): none. Default `x-request-id`.
     pub request_id: Option<String>,
-    /// `trusted`: of clients in these ranges, what they sent under these names is kept and extended. Default none.
+    /// `trusted`: of clients in these ranges, what they sent under these names is kept and extended, and the client is who the last of them that
+    /// is not in these ranges itself names in `X-Forwarded-For`. Default none.
     pub trusted: Vec<Network>,
 }
 
@@ -312,6 +318,8 @@ pub struct Pool {
     pub ejection: Option<Ejection>,
     /// `[pool.NAME.scaling]`; absent: its endpoints are those of the file and of the operators.
     pub scaling: Option<Arc<Scaling>>,
+    /// `proxy_protocol`; absent: endpoints see our address.
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 /// One address of a pool.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::model::{
     AccessLog, AccessLogTarget, Api, Balance, Ejection, ForwardHeaders, HashPolicy, HealthCheck, HttpLimits, Listener, ListenerTimeouts,
-    Node, Pool, PoolLimits, PoolTimeouts, Probe,
+    Node, Pool, PoolLimits, PoolTimeouts, Probe, ProxyVersion,
 };
 use crate::units::{format_duration, format_size};
 
@@ -54,13 +54,14 @@ pub(crate) fn of_access_log(log: &AccessLog) -> Vec<Setting> {
 
 /// Apart from addresses and protocol, with what belongs to it.
 pub(crate) fn of_listener(listener: &Listener) -> Vec<Setting> {
-    let Listener { name: _, binds: _, protocol: _, pool, connections_max, timeouts, access } = listener;
+    let Listener { name: _, binds: _, protocol: _, pool, connections_max, timeouts, access, announcers } = listener;
     let ListenerTimeouts { head, idle, keep_alive, tunnel, flow, flow_drain } = timeouts;
     vec![
         ("pool", pool.as_ref().map_or(NONE.into(), |pool| pool.to_string())),
         ("connections_max", connections_max.to_string()),
         ("allow", list(&access.allow)),
         ("deny", list(&access.deny)),
+        ("proxy_protocol.trusted", list(announcers)),
         ("timeouts.head", format_duration(*head)),
         ("timeouts.idle", format_duration(*idle)),
         ("timeouts.keep_alive", format_duration(*keep_alive)),
@@ -116,6 +117,7 @@ pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
         health: _,
         ejection: _,
         scaling: _,
+        proxy_protocol,
     } = pool;
     let PoolTimeouts { connect, first_byte, idle, keep_alive, total } = timeouts;
     let PoolLimits { connections_per_endpoint, queue_max, queue_timeout, retries_max, idle_connections_max } = limits;
@@ -124,6 +126,7 @@ pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
         ("slow_start", or_none_time(*slow_start)),
         ("min_healthy", min_healthy.to_string()),
         ("below_min_healthy", below_min_healthy.word().into()),
+        ("proxy_protocol", proxy_protocol.map_or(NONE, ProxyVersion::word).into()),
         ("timeouts.connect", format_duration(*connect)),
         ("timeouts.first_byte", format_duration(*first_byte)),
         ("timeouts.idle", format_duration(*idle)),

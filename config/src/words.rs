@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::model::{
-    AccessLogFormat, AdminState, AmbiguousPaths, Balance, BelowMinHealthy, HashKey, Probe, Protocol, TrackSubject, VipChecksum, VipMode,
-    VrrpVersion,
+    AccessLogFormat, AdminState, AmbiguousPaths, Balance, BelowMinHealthy, HashKey, Probe, Protocol, ProxyVersion, TrackSubject,
+    VipChecksum, VipMode, VrrpVersion,
 };
 
 impl AdminState {
@@ -45,6 +45,16 @@ impl BelowMinHealthy {
         match self {
             BelowMinHealthy::FailOpen => "fail-open",
             BelowMinHealthy::FailClosed => "fail-closed",
+        }
+    }
+}
+
+impl ProxyVersion {
+    /// `v1` or `v2`.
+    pub fn word(self) -> &'static str {
+        match self {
+            ProxyVersion::V1 => "v1",
+            ProxyVersion::V2 => "v2",
         }
     }
 }

@@ -342,6 +342,7 @@ mod tests {
             health: None,
             ejection: None,
             scaling: None,
+            proxy_protocol: None,
         };
         Config {
             node: Node {

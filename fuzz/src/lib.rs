@@ -4,13 +4,14 @@
 //! The oracle is a second, plain reading of the same rules that shares no code with the product: a message that passes is read again by it,
 //! and both must agree on where the message ends.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::LazyLock;
 
-use weir_config::{Config, ForwardHeaders, HttpLimits, Protocol};
+use weir_config::{Config, ForwardHeaders, HttpLimits, Protocol, ProxyVersion};
 use weir_lb::http1::request::{self, Method};
 use weir_lb::http1::response::{self, Asked, Framing};
 use weir_lb::http1::{Body, Bounds, Scanner};
+use weir_lb::proxy_protocol::{self, Addresses, HEADER_BYTES_MAX};
 use weir_lb::route::{self, Question};
 
 /// More than any rewritten head of an accepted one can be.
@@ -354,5 +355,31 @@ pub fn config(data: &[u8]) {
             let again = weir_config::parse(text, "fuzz.toml").unwrap_or_else(|_| panic!("accepted once only: {text}"));
             assert!(weir_config::diff(&config, &again).is_empty(), "differs from itself: {text}");
         }
+    }
+}
+
+/// What a proxy sends before a client's first byte. Found alike in any pieces, and read alike once written again.
+pub fn proxy_protocol(data: &[u8]) {
+    let whole = proxy_protocol::parse(data);
+    for end in 0..data.len() {
+        let part = proxy_protocol::parse(&data[..end]);
+        match (part, whole) {
+            // What has not come whole is no verdict; what is wrong or whole stays so.
+            (Ok(None), _) => {}
+            (part, whole) => assert_eq!(part, whole, "{end} bytes of {}", data.escape_ascii()),
+        }
+    }
+    let Ok(Some(header)) = whole else { return };
+    assert!(header.length <= data.len().min(HEADER_BYTES_MAX), "{header:?}");
+    let told: usize = proxy_protocol::tlvs(header.tlvs).map(|tlv| 3 + tlv.value.len()).sum();
+    assert_eq!(told, header.tlvs.len(), "{header:?}");
+    for version in [ProxyVersion::V1, ProxyVersion::V2] {
+        let mut out = Vec::new();
+        proxy_protocol::encode(version, header.addresses, header.tlvs, &mut out);
+        let again = proxy_protocol::parse(&out).unwrap_or_else(|error| panic!("{error}: {header:?}")).expect("it is whole");
+        assert_eq!(again.length, out.len(), "{header:?}");
+        let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        let plain = |addresses: Option<Addresses>| addresses.map(|both| (canonical(both.source), canonical(both.destination)));
+        assert_eq!(plain(again.addresses), plain(header.addresses), "{header:?}");
     }
 }

@@ -50,6 +50,8 @@ pub enum Cause {
     RateLimited,
     /// The client's address may not connect to the listener. The connection is closed without an answer.
     Denied,
+    /// A trusted proxy did not announce its client as the PROXY protocol has it. The connection is closed without an answer.
+    Announcement,
 }
 
 /// Who is to blame for an end.
@@ -67,7 +69,7 @@ pub enum Fault {
 
 impl Cause {
     /// How many there are.
-    pub const COUNT: usize = 23;
+    pub const COUNT: usize = 24;
 
     /// All of them, in order.
     pub const ALL: [Cause; Cause::COUNT] = [
@@ -94,6 +96,7 @@ impl Cause {
         Cause::Overload,
         Cause::RateLimited,
         Cause::Denied,
+        Cause::Announcement,
     ];
 
     /// The word used in logs and metrics.
@@ -122,6 +125,7 @@ impl Cause {
             Cause::Overload => "overload",
             Cause::RateLimited => "rate-limited",
             Cause::Denied => "denied",
+            Cause::Announcement => "bad-announcement",
         }
     }
 
@@ -129,7 +133,7 @@ impl Cause {
     pub fn status(self) -> u16 {
         match self {
             Cause::Ok => 200,
-            Cause::BadRequest | Cause::ClientClosed => 400,
+            Cause::BadRequest | Cause::ClientClosed | Cause::Announcement => 400,
             Cause::NoRoute => 404,
             Cause::HeadTimeout | Cause::ClientIdle => 408,
             Cause::BodyTooLarge => 413,
@@ -153,7 +157,8 @@ impl Cause {
             | Cause::ClientIdle
             | Cause::ClientClosed
             | Cause::RateLimited
-            | Cause::Denied => Fault::Client,
+            | Cause::Denied
+            | Cause::Announcement => Fault::Client,
             Cause::ConnectFailed
             | Cause::ConnectTimeout
             | Cause::EndpointClosed

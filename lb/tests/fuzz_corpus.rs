@@ -58,6 +58,10 @@ const WORDS: &[&[u8]] = &[
     b"?d=a%20b&",
     b"x-beta: 1\r\n",
     b"Cookie: g=b\r\n",
+    b"PROXY TCP4 ",
+    b"PROXY UNKNOWN\r\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
+    b"\x03\0\x04",
     b"[pool.web]\n",
     b"[[listener.web.route]]\n",
 ];
@@ -143,6 +147,11 @@ fn chunked() {
 #[test]
 fn route() {
     run("route", targets::route, MUTATIONS);
+}
+
+#[test]
+fn proxy_protocol() {
+    run("proxy_protocol", targets::proxy_protocol, MUTATIONS);
 }
 
 #[test]

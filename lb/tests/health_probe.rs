@@ -38,7 +38,7 @@ fn http(body: Option<&str>) -> Probe {
 
 async fn run(settings: &HealthCheck, address: SocketAddr) -> Outcome {
     let endpoint = EndpointAddress::from(address);
-    probe(settings, Subject { pool: "web", endpoint: &endpoint, address }).await
+    probe(settings, Subject { pool: "web", endpoint: &endpoint, address, announced: None }).await
 }
 
 /// A server that reads a request head and then does what it is told with one connection after the other.

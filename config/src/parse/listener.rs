@@ -7,6 +7,7 @@ use crate::address::parse_bind_address;
 use crate::model::{
     AmbiguousPaths, ForwardHeaders, HttpLimits, HttpListener, Listener, ListenerName, ListenerTimeouts, PoolName, Protocol,
 };
+use crate::parse::edge::announcers;
 use crate::parse::limit::{access, networks, rate_limits};
 use crate::parse::pool::is_token;
 use crate::parse::route::routes;
@@ -100,6 +101,7 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
     let timeouts = timeouts(&table.table_or_empty("timeouts"));
     if raw == Some("udp") {
         table.refuse(&["allow", "deny"], "on a udp listener, whose clients can claim any address");
+        table.refuse(&["proxy_protocol"], "on a udp listener, whose datagrams have no beginning to announce a client in");
     }
     let access = access(table);
     let addresses: Vec<SocketAddr> = binds.iter().map(|bind| bind.value).collect();
@@ -111,6 +113,7 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
         connections_max,
         timeouts,
         access,
+        announcers: announcers(table),
     });
     ParsedListener { name: named.name.into(), listener, raw, binds, pools }
 }

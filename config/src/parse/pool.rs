@@ -8,8 +8,10 @@ use std::sync::Arc;
 use crate::address::parse_endpoint_address;
 use crate::error::Problem;
 use crate::model::{
-    AdminState, Balance, BelowMinHealthy, Ejection, Endpoint, EndpointAddress, HashKey, HashPolicy, Pool, PoolLimits, PoolTimeouts, Weight,
+    AdminState, Balance, BelowMinHealthy, Ejection, Endpoint, EndpointAddress, HashKey, HashPolicy, Pool, PoolLimits, PoolTimeouts,
+    ProxyVersion, Weight,
 };
+use crate::parse::edge::proxy_version;
 use crate::parse::health;
 use crate::parse::scaling::{ScalingMentions, scaling};
 use crate::reader::{Field, Named, Placed, Table};
@@ -23,6 +25,8 @@ pub(crate) struct ParsedPool {
     pub(crate) hash_key: Option<Placed<HashKey>>,
     /// What its scaling names.
     pub(crate) scaling: ScalingMentions,
+    /// How it announces clients, with its place.
+    pub(crate) proxy_protocol: Option<Placed<ProxyVersion>>,
 }
 
 pub(super) fn pool(named: &Named<'_>) -> ParsedPool {
@@ -44,8 +48,10 @@ pub(super) fn pool(named: &Named<'_>) -> ParsedPool {
         health: table.table("health").and_then(|table| health::health(&table)),
         ejection: ejection(table),
         scaling: table.table("scaling").and_then(|table| scaling(&table, &mut mentions)).map(Arc::new),
+        proxy_protocol: proxy_version(table),
     };
-    ParsedPool { pool, hash_key, scaling: mentions }
+    let proxy_protocol = pool.proxy_protocol.map(|version| table.placed("proxy_protocol", version));
+    ParsedPool { pool, hash_key, scaling: mentions, proxy_protocol }
 }
 
 fn endpoints(table: &Table<'_>) -> Vec<Endpoint> {

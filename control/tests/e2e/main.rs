@@ -10,6 +10,7 @@ mod rig;
 mod wire;
 
 mod alarm;
+mod announce;
 mod broken_origins;
 mod change;
 mod clients;

@@ -301,7 +301,9 @@ impl Shell {
 
 async fn carry_out(job: Job) -> Outcome {
     let Some(check) = &job.pool.health else { return Outcome::NotDone("the check is gone".into()) };
-    probe(check, Subject { pool: &job.pool.name.0, endpoint: &job.endpoint, address: job.address }).await
+    // Behind another port there may be something that knows nothing of announcements.
+    let announced = job.pool.proxy_protocol.filter(|_| check.port.is_none());
+    probe(check, Subject { pool: &job.pool.name.0, endpoint: &job.endpoint, address: job.address, announced }).await
 }
 
 async fn look_up(name: Arc<str>) -> Lookup {

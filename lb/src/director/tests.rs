@@ -53,6 +53,7 @@ fn pool(name: &str, hosts: &[&str]) -> Pool {
         health: Some(tcp_check()),
         ejection: Some(Ejection::default()),
         scaling: None,
+        proxy_protocol: None,
     }
 }
 

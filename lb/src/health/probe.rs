@@ -20,9 +20,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
-use weir_config::{EndpointAddress, HealthCheck, Host, Probe};
+use weir_config::{EndpointAddress, HealthCheck, Host, Probe, ProxyVersion};
 
 use super::verdict::Outcome;
+use crate::proxy_protocol;
 
 /// The head of an answer, interim ones included.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -48,6 +49,8 @@ pub struct Subject<'a> {
     pub endpoint: &'a EndpointAddress,
     /// Where it resolves to, with the port to probe.
     pub address: SocketAddr,
+    /// It expects connections to be announced: a probe's is our own.
+    pub announced: Option<ProxyVersion>,
 }
 
 /// What a probe was doing, for the reason of a timeout.
@@ -137,18 +140,23 @@ async fn attempt(probe: &Probe, subject: Subject<'_>, progress: &Progress) -> Re
             let host = host.clone().unwrap_or_else(|| subject.endpoint.to_string());
             let request =
                 format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: weir-health\r\nAccept: */*\r\nConnection: close\r\n\r\n");
-            http(&request, method == "HEAD", expect, body.as_ref(), subject.address, progress).await
+            http(&request, method == "HEAD", expect, body.as_ref(), subject, progress).await
         }
-        Probe::Tcp => connect(subject.address).await.map(drop),
+        Probe::Tcp => connect(subject).await.map(drop),
         Probe::Tls { server_name } => tls(server_name.as_deref(), subject, progress).await,
         Probe::Exec { command } => exec(command, subject, progress).await,
     }
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
-    let stream = TcpStream::connect(address).await.map_err(|error| Failure::io("connect", &error))?;
+async fn connect(subject: Subject<'_>) -> Result<TcpStream, Failure> {
+    let mut stream = TcpStream::connect(subject.address).await.map_err(|error| Failure::io("connect", &error))?;
     // Best effort: without it the request is only a little slower.
     let _ = stream.set_nodelay(true);
+    if let Some(version) = subject.announced {
+        let mut header = Vec::new();
+        proxy_protocol::encode(version, None, &[], &mut header);
+        stream.write_all(&header).await.map_err(|error| Failure::io("send", &error))?;
+    }
     Ok(stream)
 }
 
@@ -157,10 +165,10 @@ async fn http(
     head_only: bool,
     expect: &[(u16, u16)],
     pattern: Option<&regex::bytes::Regex>,
-    address: SocketAddr,
+    subject: Subject<'_>,
     progress: &Progress,
 ) -> Result<(), Failure> {
-    let mut stream = connect(address).await?;
+    let mut stream = connect(subject).await?;
     progress.enter(Phase::Sending);
     stream.write_all(request.as_bytes()).await.map_err(|error| Failure::io("send", &error))?;
     progress.enter(Phase::AwaitingHead);
@@ -371,7 +379,7 @@ async fn tls(server_name: Option<&str>, subject: Subject<'_>, progress: &Progres
         (None, Host::Ip(ip)) => ip.to_string(),
     };
     let Ok(server_name) = ServerName::try_from(name) else { return Failure::endpoint("the server name is not valid") };
-    let stream = connect(subject.address).await?;
+    let stream = connect(subject).await?;
     progress.enter(Phase::Handshaking);
     let mut stream = tokio_rustls::TlsConnector::from(Arc::clone(&TLS))
         .connect(server_name, stream)

@@ -23,6 +23,7 @@ use crate::balance::hash_key;
 use crate::cause::{Cause, Fault};
 use crate::http1::chunked::write_chunk;
 use crate::http1::edit::edit;
+use crate::http1::forwarded;
 use crate::http1::reply::{self, Reply};
 use crate::http1::request::{self, Method, Request};
 use crate::http1::response::{self, Asked, Framing, Response};
@@ -33,6 +34,7 @@ use crate::stats;
 use super::buffer::{Buf, Head, LARGE, SMALL};
 use super::http::Connection;
 use super::io::{self, Broken};
+use super::peer::Peer;
 use super::pick::{self, Place, Tried};
 use super::routing::Routed;
 use super::stream::Stream;
@@ -72,7 +74,11 @@ pub(super) struct Exchange<'a> {
     pub(super) listener: &'a ListenerSnapshot,
     pub(super) http: &'a HttpListener,
     pub(super) timer: &'a Timer,
-    pub(super) peer: SocketAddr,
+    peer: &'a Peer,
+    /// The client: the peer, or who a trusted one speaks for.
+    pub(super) client: Cell<SocketAddr>,
+    /// Our end of the client's connection, where an endpoint is told.
+    local: Cell<Option<SocketAddr>>,
     /// End of `total`, in the worker's milliseconds.
     total_ms: Cell<u64>,
     pub(super) trace: Trace,
@@ -133,6 +139,7 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
         *known = Arc::clone(current);
     }
     let listener: &ListenerSnapshot = known;
+    let peer: &Peer = peer;
     let Protocol::Http(http) = &listener.config.protocol else { return Next::Close };
 
     let mut input = pending.unwrap_or_else(|| worker.buffers.request());
@@ -141,7 +148,9 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
         listener,
         http,
         timer,
-        peer: *peer,
+        peer,
+        client: Cell::new(peer.address),
+        local: Cell::new(None),
         total_ms: Cell::new(u64::MAX),
         trace: Trace::new(S::HTTP2),
         begun: Cell::new(false),
@@ -163,12 +172,18 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
     let mut head = worker.buffers.head();
     let forward = request::Forward {
         headers: &http.headers,
-        client: peer.ip(),
+        client: peer.address.ip(),
         scheme: stream.scheme(),
         node: &worker.node,
         request_id: if http.headers.request_id.is_some() { worker.random.borrow_mut().u128(..) } else { 0 },
-        trusted: http.headers.trusted.iter().any(|network| network.contains(peer.ip())),
+        trusted: http.headers.trusted.iter().any(|network| network.contains(peer.address.ip())),
     };
+    if forward.trusted
+        && let Some(client) = forwarded::client(&input.filled()[..head_len], &http.headers.trusted)
+    {
+        // Of the client's own port nothing is known.
+        exchange.client.set(SocketAddr::new(client, 0));
+    }
     let mut request = match request::parse(input.filled(), head_len, &forward, &mut head.bytes) {
         Ok(request) => request,
         Err(_) if http.http2 && *served == 1 && stream.plain().is_some() && input.filled()[..head_len] == *PRIOR_KNOWLEDGE => {
@@ -374,7 +389,10 @@ impl Exchange<'_> {
                 && self.trace.first_attempt()
             {
                 stats::add(&pool.stats.shard(self.worker.id).requests, 1);
-                key = key_of(&pool.config, head_bytes, self.peer);
+                key = key_of(&pool.config, head_bytes, self.client.get());
+                if pool.config.proxy_protocol.is_some() {
+                    self.local.set(from_client.local());
+                }
                 if let Some(total) = pool.config.timeouts.total {
                     self.total_ms.set(self.worker.timers.recent_ms() + total.as_millis() as u64);
                 }
@@ -443,7 +461,8 @@ impl Exchange<'_> {
     /// A connection to the place's endpoint: a pooled one unless `fresh`, else a new one.
     async fn connection(&self, place: &Place, fresh: bool, method: Method) -> Result<TcpStream, Failure> {
         place.state().requests_total.fetch_add(1, Ordering::Relaxed);
-        if !fresh {
+        let announced = place.pool().config.proxy_protocol;
+        if !fresh && announced.is_none() {
             while let Some(stream) = self.worker.upstreams.take(place.state(), self.worker.timers.recent_ms()) {
                 if method.is_idempotent() || io::is_open(&stream) {
                     stats::add(&place.pool().stats.shard(self.worker.id).reused, 1);
@@ -455,7 +474,8 @@ impl Exchange<'_> {
         place.state().connects_total.fetch_add(1, Ordering::Relaxed);
         self.trace.connecting(&self.worker.timers);
         self.arm(place.pool().config.timeouts.connect);
-        let mut connect = Box::pin(upstream::connect(place.address));
+        let preamble = announced.map(|version| self.peer.preamble(version, self.local.get()));
+        let mut connect = Box::pin(upstream::connect(place.address, preamble.as_deref()));
         let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {
             Poll::Ready(Ok(stream)) => Poll::Ready(Ok(stream)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(Failure { cause: connect_cause(&error), unprocessed: true })),
@@ -470,6 +490,10 @@ impl Exchange<'_> {
 
     fn keep(&self, place: &Place, endpoint: TcpStream, keep_alive_s: Option<u32>) {
         let config = &place.pool().config;
+        if config.proxy_protocol.is_some() {
+            // It speaks for this client alone.
+            return;
+        }
         let mut keep = config.timeouts.keep_alive;
         if let Some(seconds) = keep_alive_s {
             // A second of margin: the endpoint counts from when it sent, and may close early.
@@ -863,7 +887,7 @@ impl Exchange<'_> {
     }
 
     pub(super) fn finish(&self, cause: Cause, request: Option<&Request>, input: &Buf) {
-        self.trace.finish(self.worker, self.listener, self.peer, cause, request, input.filled());
+        self.trace.finish(self.worker, self.listener, self.client.get(), cause, request, input.filled());
     }
 
     /// Serves an upgraded connection to its end.
@@ -876,7 +900,7 @@ impl Exchange<'_> {
         self.trace.add_request_bytes(moved.up.get());
         self.trace.add_response_bytes(moved.down.get());
         self.trace.add_sent_bytes(moved.down.get());
-        self.trace.finish_tunnel(self.worker, self.listener, self.peer, &end);
+        self.trace.finish_tunnel(self.worker, self.listener, self.client.get(), &end);
         Next::Close
     }
 }

@@ -1,7 +1,6 @@
 //! A TCP session: a client, an endpoint, and the bytes between them.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,21 +15,23 @@ use crate::snapshot::ListenerSnapshot;
 use crate::stats;
 
 use super::exchange::{InFlight, connect_cause, source_key};
+use super::peer::Peer;
 use super::pick::{self, Place, Tried};
+use super::stream::Stream;
 use super::timer::Timer;
 use super::trace::Trace;
 use super::tunnel::{self, Moved};
 use super::upstream;
 use super::worker::{Open, Worker};
 
-pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, listener: Arc<ListenerSnapshot>, open: Open) {
+pub(super) async fn serve(stream: TcpStream, peer: Peer, listener: Arc<ListenerSnapshot>, open: Open) {
     let worker = Rc::clone(&open.worker);
     let timer = worker.timers.timer();
     let trace = Trace::new(false);
     trace.begin(&worker);
     trace.head_complete(&worker.timers);
     let _in_flight = InFlight::new(&worker);
-    match reach(&worker, &timer, &trace, &listener, peer).await {
+    match reach(&worker, &timer, &trace, &listener, &stream, &peer).await {
         Ok((place, endpoint)) => {
             place.succeeded();
             place.state().sessions.fetch_add(1, Ordering::Relaxed);
@@ -41,9 +42,9 @@ pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, listener: Arc<Lis
             trace.add_request_bytes(moved.up.get());
             trace.add_response_bytes(moved.down.get());
             trace.add_sent_bytes(moved.down.get());
-            trace.finish_tunnel(&worker, &listener, peer, &end);
+            trace.finish_tunnel(&worker, &listener, peer.address, &end);
         }
-        Err(cause) => trace.finish(&worker, &listener, peer, cause, None, &[]),
+        Err(cause) => trace.finish(&worker, &listener, peer.address, cause, None, &[]),
     }
 }
 
@@ -53,7 +54,8 @@ async fn reach(
     timer: &Timer,
     trace: &Trace,
     listener: &ListenerSnapshot,
-    peer: SocketAddr,
+    stream: &TcpStream,
+    peer: &Peer,
 ) -> Result<(Place, TcpStream), Cause> {
     let slot = listener.pool.ok_or(Cause::NoRoute)?;
     trace.pool(slot);
@@ -65,7 +67,7 @@ async fn reach(
             let snapshot = worker.snapshot();
             if let Some(pool) = pick::pool(&snapshot, slot) {
                 stats::add(&pool.stats.shard(worker.id).requests, 1);
-                key = matches!(pool.config.balance, Balance::Maglev(_)).then(|| source_key(peer));
+                key = matches!(pool.config.balance, Balance::Maglev(_)).then(|| source_key(peer.address));
             }
         }
         let place = pick::take(worker, timer, slot, key, &tried, u64::MAX).await?;
@@ -74,7 +76,8 @@ async fn reach(
         place.state().connects_total.fetch_add(1, Ordering::Relaxed);
         trace.connecting(&worker.timers);
         timer.set_after(place.pool().config.timeouts.connect);
-        let mut connect = pin!(upstream::connect(place.address));
+        let preamble = place.pool().config.proxy_protocol.map(|version| peer.preamble(version, stream.local()));
+        let mut connect = pin!(upstream::connect(place.address, preamble.as_deref()));
         let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {
             Poll::Ready(result) => Poll::Ready(result.map_err(|error| connect_cause(&error))),
             Poll::Pending => timer.poll_expired(cx).map(|()| Err(Cause::ConnectTimeout)),

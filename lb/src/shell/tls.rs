@@ -28,6 +28,7 @@ use crate::tls::Acceptor;
 use super::h2;
 use super::http;
 use super::io::{self as wait, receive, send};
+use super::peer::Peer;
 use super::stream::Stream;
 use super::timer::Timer;
 use super::worker::{Open, Worker};
@@ -36,7 +37,7 @@ use super::worker::{Open, Worker};
 const UNSENT_MAX: usize = 64 * 1024;
 
 /// Serves a connection that begins with a handshake.
-pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, listener: Arc<ListenerSnapshot>, open: Open) {
+pub(super) async fn serve(stream: TcpStream, peer: Peer, listener: Arc<ListenerSnapshot>, open: Open) {
     let worker = Rc::clone(&open.worker);
     let shard = listener.stats.shard(worker.id);
     let ended = |how: Handshake| stats::add(&shard.handshakes[how as usize], 1);
@@ -285,6 +286,10 @@ impl Stream for TlsStream {
 
     fn plain(&self) -> Option<&TcpStream> {
         None
+    }
+
+    fn local(&self) -> Option<SocketAddr> {
+        self.tcp.local_addr().ok()
     }
 
     fn with_server_name<R>(&self, show: impl FnOnce(Option<&str>) -> R) -> R {

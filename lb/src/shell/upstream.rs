@@ -178,9 +178,19 @@ impl Drop for Upstreams {
     }
 }
 
-/// Opens a connection.
-pub(super) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+/// Opens a connection, which begins with `preamble` if there is one.
+pub(super) async fn connect(address: SocketAddr, preamble: Option<&[u8]>) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_nodelay(true)?;
-    socket.connect(address).await
+    let stream = socket.connect(address).await?;
+    let mut rest = preamble.unwrap_or_default();
+    while !rest.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(rest) {
+            Ok(count) => rest = &rest[count..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(stream)
 }

@@ -24,6 +24,7 @@ use crate::tls::TlsStore;
 
 use super::buffer::Buffers;
 use super::log::Log;
+use super::peer::{self, Peer};
 use super::pick::Waiters;
 use super::plane::{Bind, LogSink};
 use super::pulse::{Beat, Obituary};
@@ -36,8 +37,8 @@ use super::{http, tcp, tls, udp};
 const DRAIN_GRACE_MS: u64 = 2000;
 /// A pause after an accept failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-/// Between two warnings about that.
-const ACCEPT_WARNING_MS: u64 = 1000;
+/// Between two warnings about what many connections may run into.
+const WARNING_MS: u64 = 1000;
 /// Connections taken from one listening socket before others get their turn.
 const ACCEPT_BATCH: u32 = 64;
 
@@ -92,8 +93,8 @@ pub(super) struct Worker {
     /// TLS handshakes under way.
     pub(super) handshakes: Cell<u32>,
     pub(super) log: RefCell<Log>,
-    /// When the next warning about a failed accept may be written, on the worker's clock.
-    accept_warning_ms: Cell<u64>,
+    /// When the next such warning may be written, on the worker's clock.
+    warning_ms: Cell<u64>,
     snapshot: RefCell<Rc<Seen>>,
     reports: mpsc::Sender<Report>,
 }
@@ -154,7 +155,7 @@ pub(super) fn run(setup: Setup) -> std::io::Result<()> {
             tls,
             handshakes: Cell::new(0),
             log: RefCell::new(lines),
-            accept_warning_ms: Cell::new(0),
+            warning_ms: Cell::new(0),
             snapshot: RefCell::new(first),
             reports,
         });
@@ -342,9 +343,7 @@ async fn accept_one(worker: &Worker, socket: &TcpListener, listener: u32, admiss
         Err(error) if error.kind() == ErrorKind::ConnectionAborted => None,
         Err(error) => {
             // Out of descriptors, mostly: the next one deserves a try, but not in a tight loop.
-            let now_ms = worker.timers.now_us() / 1000;
-            if now_ms >= worker.accept_warning_ms.get() {
-                worker.accept_warning_ms.set(now_ms + ACCEPT_WARNING_MS);
+            if worker.may_warn() {
                 tracing::warn!(%error, "cannot accept a connection");
             }
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -359,11 +358,18 @@ fn start(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, known: &mut A
         *known = now;
     }
     let listener = Arc::clone(known);
-    if !listener.config.access.admits(peer.ip()) {
+    let announcers = &listener.config.announcers;
+    let announces = !announcers.is_empty() && announcers.iter().any(|network| network.contains(peer.ip()));
+    if !announces && !listener.config.access.admits(peer.ip()) {
         stats::add(&listener.stats.shard(worker.id).ended[Cause::Denied as usize], 1);
         return;
     }
     let open = Open::new(worker, &listener, admission);
+    if announces {
+        drop(tokio::task::spawn_local(peer::serve(stream, peer, listener, open)));
+        return;
+    }
+    let peer = Peer::of(peer);
     match &listener.config.protocol {
         Protocol::Http(http) if http.tls.is_some() => drop(tokio::task::spawn_local(tls::serve(stream, peer, listener, open))),
         Protocol::Http(_) => drop(tokio::task::spawn_local(http::serve(stream, peer, listener, open))),
@@ -372,7 +378,26 @@ fn start(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, known: &mut A
     }
 }
 
+/// Serves a connection whose client is known, in the task that asked who it is.
+pub(super) async fn serve(stream: TcpStream, peer: Peer, listener: Arc<ListenerSnapshot>, open: Open) {
+    match &listener.config.protocol {
+        Protocol::Http(http) if http.tls.is_some() => tls::serve(stream, peer, listener, open).await,
+        Protocol::Http(_) => http::serve(stream, peer, listener, open).await,
+        Protocol::Tcp | Protocol::Udp => tcp::serve(stream, peer, listener, open).await,
+    }
+}
+
 impl Worker {
+    /// Whether a warning that many connections may cause can be written now: one a second.
+    pub(super) fn may_warn(&self) -> bool {
+        let now_ms = self.timers.now_us() / 1000;
+        let may = now_ms >= self.warning_ms.get();
+        if may {
+            self.warning_ms.set(now_ms + WARNING_MS);
+        }
+        may
+    }
+
     /// The truth now.
     pub(super) fn snapshot(&self) -> Rc<Seen> {
         let mut cached = self.snapshot.borrow_mut();
