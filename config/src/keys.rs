@@ -103,7 +103,7 @@ static LISTENER: Keys = Keys {
             "What is spoken here.",
         )
         .default("http"),
-        Key::text("pool", "\"web\"", "The pool for what no route takes. Required for tcp and udp."),
+        Key::text("pool", "\"web\"", "The pool for what no route takes. Required for udp, and for tcp without routes."),
         Key::count(
             "connections_max",
             1,
@@ -131,7 +131,7 @@ static LISTENER: Keys = Keys {
         Key::new(
             "route",
             Kind::Tables(&route::ROUTE),
-            "Rules that say where a request goes, each written as [[listener.NAME.route]]; the first match wins. Only for http.",
+            "Rules that say where a request goes, each written as [[listener.NAME.route]]; the first match wins. On a tcp listener they look at sni, in a TLS handshake that is passed on as it is, and source. Not for udp.",
         ),
         Key::list("allow", "[\"10.0.0.0/8\"]", "Only clients in these ranges may connect; without the key, all. Not for udp."),
         Key::list("deny", "[\"192.0.2.0/24\"]", "Clients in these ranges may not connect, allowed or not. Not for udp."),

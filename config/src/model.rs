@@ -152,7 +152,7 @@ pub struct Listener {
     pub binds: Vec<SocketAddr>,
     /// `protocol`, with what belongs to it alone.
     pub protocol: Protocol,
-    /// `pool`: where traffic goes that no route takes. Always present for `tcp` and `udp`.
+    /// `pool`: where traffic goes that no route takes. Always present for `udp`, and for `tcp` without routes.
     pub pool: Option<PoolName>,
     /// `connections_max`: client connections open at once; more wait in the accept queue. Of `udp`: flows at once, shared out evenly over the
     /// workers; a full table gives up the flow that was quiet the longest, or drops the datagram. Default 100,000.
@@ -171,10 +171,21 @@ pub struct Listener {
 pub enum Protocol {
     /// `protocol = "http"`
     Http(HttpListener),
-    /// `protocol = "tcp"`
-    Tcp,
+    /// `protocol = "tcp"`, with its routes by source range and by the name in a TLS handshake that is passed on, first match wins.
+    Tcp(Vec<Route>),
     /// `protocol = "udp"`
     Udp,
+}
+
+impl Protocol {
+    /// The routes, first match wins; a UDP listener has none.
+    pub fn routes(&self) -> &[Route] {
+        match self {
+            Protocol::Http(http) => &http.routes,
+            Protocol::Tcp(routes) => routes,
+            Protocol::Udp => &[],
+        }
+    }
 }
 
 /// What only an HTTP listener has.

@@ -84,7 +84,7 @@ impl Protocol {
     pub fn word(&self) -> &'static str {
         match self {
             Protocol::Http(_) => "http",
-            Protocol::Tcp => "tcp",
+            Protocol::Tcp(_) => "tcp",
             Protocol::Udp => "udp",
         }
     }

@@ -13,6 +13,7 @@ use weir_lb::http1::response::{self, Asked, Framing};
 use weir_lb::http1::{Body, Bounds, Scanner};
 use weir_lb::proxy_protocol::{self, Addresses, HEADER_BYTES_MAX};
 use weir_lb::route::{self, Question};
+use weir_lb::tls::hello::{self, HELLO_BYTES_MAX, Hello};
 
 /// More than any rewritten head of an accepted one can be.
 const WIDE: Bounds = Bounds { head_bytes_max: 1 << 20, line_bytes_max: 1 << 20, headers_max: 1000 };
@@ -381,5 +382,35 @@ pub fn proxy_protocol(data: &[u8]) {
         let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
         let plain = |addresses: Option<Addresses>| addresses.map(|both| (canonical(both.source), canonical(both.destination)));
         assert_eq!(plain(again.addresses), plain(header.addresses), "{header:?}");
+    }
+}
+
+/// What a connection begins with that may be TLS: a verdict stays what it is whatever follows, and a name is one that was sent.
+pub fn client_hello(data: &[u8]) {
+    let whole = hello::read(data);
+    let mut verdict = None;
+    for end in (0..data.len()).step_by(1 + data.len() / 64).chain([data.len()]) {
+        let seen = hello::read(&data[..end]);
+        if let Some(before) = &verdict {
+            assert_eq!(&seen, before, "{end} bytes of {}", data.escape_ascii());
+        }
+        if seen != Hello::Partial {
+            verdict = Some(seen);
+        }
+    }
+    match &whole {
+        Hello::Partial => assert!(data.len() < HELLO_BYTES_MAX, "waits for ever after {} bytes", data.len()),
+        Hello::Nameless => {}
+        Hello::Named(name) => {
+            assert!(!name.is_empty() && name.len() <= 255 && name.bytes().all(|byte| byte.is_ascii_graphic()), "{name:?}");
+            // In records of its own it is the same hello.
+            let Some((&[22, 3, minor, high, low], body)) = data.split_first_chunk::<5>() else { panic!("{name:?} from no record") };
+            let length = usize::from(u16::from_be_bytes([high, low])).min(body.len());
+            let parts = body[..length].chunks(7).flat_map(|part| [&[22, 3, minor, 0, part.len() as u8], part].concat());
+            let again: Vec<u8> = parts.chain(body[length..].iter().copied()).collect();
+            if again.len() < HELLO_BYTES_MAX {
+                assert_eq!(hello::read(&again), whole, "{}", data.escape_ascii());
+            }
+        }
     }
 }

@@ -16,6 +16,7 @@ mod change;
 mod clients;
 mod failure;
 mod h2;
+mod passthrough;
 mod refused;
 mod routing;
 mod stop;

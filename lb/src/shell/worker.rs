@@ -374,7 +374,7 @@ fn start(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, known: &mut A
         Protocol::Http(http) if http.tls.is_some() => drop(tokio::task::spawn_local(tls::serve(stream, peer, listener, open))),
         Protocol::Http(_) => drop(tokio::task::spawn_local(http::serve(stream, peer, listener, open))),
         // A connection can only be left over from before its listener became one of datagrams.
-        Protocol::Tcp | Protocol::Udp => drop(tokio::task::spawn_local(tcp::serve(stream, peer, listener, open))),
+        Protocol::Tcp(_) | Protocol::Udp => drop(tokio::task::spawn_local(tcp::serve(stream, peer, listener, open))),
     }
 }
 
@@ -383,7 +383,7 @@ pub(super) async fn serve(stream: TcpStream, peer: Peer, listener: Arc<ListenerS
     match &listener.config.protocol {
         Protocol::Http(http) if http.tls.is_some() => tls::serve(stream, peer, listener, open).await,
         Protocol::Http(_) => http::serve(stream, peer, listener, open).await,
-        Protocol::Tcp | Protocol::Udp => tcp::serve(stream, peer, listener, open).await,
+        Protocol::Tcp(_) | Protocol::Udp => tcp::serve(stream, peer, listener, open).await,
     }
 }
 
