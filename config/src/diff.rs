@@ -251,7 +251,9 @@ fn diff_listener(changes: &mut Vec<Change>, old: &Listener, new: &Listener) {
         };
         diff_settings(changes, &place, own(old), own(new));
         diff_optional(changes, &place, ("tls", |_| "on".into()), old.tls.as_deref(), new.tls.as_deref(), settings::of_listener_tls);
-        diff_routes(changes, name, &old.routes, &new.routes);
+    }
+    if old.protocol.word() == new.protocol.word() {
+        diff_routes(changes, name, old.protocol.routes(), new.protocol.routes());
     }
 }
 

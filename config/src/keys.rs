@@ -3,6 +3,7 @@
 //! The meanings are those of `model`; here they are told to the person who writes the file.
 
 mod alarm;
+mod edge;
 mod limit;
 mod machines;
 mod route;
@@ -102,7 +103,7 @@ static LISTENER: Keys = Keys {
             "What is spoken here.",
         )
         .default("http"),
-        Key::text("pool", "\"web\"", "The pool for what no route takes. Required for tcp and udp."),
+        Key::text("pool", "\"web\"", "The pool for what no route takes. Required for udp, and for tcp without routes."),
         Key::count(
             "connections_max",
             1,
@@ -130,10 +131,15 @@ static LISTENER: Keys = Keys {
         Key::new(
             "route",
             Kind::Tables(&route::ROUTE),
-            "Rules that say where a request goes, each written as [[listener.NAME.route]]; the first match wins. Only for http.",
+            "Rules that say where a request goes, each written as [[listener.NAME.route]]; the first match wins. On a tcp listener they look at sni, in a TLS handshake that is passed on as it is, and source. Not for udp.",
         ),
         Key::list("allow", "[\"10.0.0.0/8\"]", "Only clients in these ranges may connect; without the key, all. Not for udp."),
         Key::list("deny", "[\"192.0.2.0/24\"]", "Clients in these ranges may not connect, allowed or not. Not for udp."),
+        Key::new(
+            "proxy_protocol",
+            Kind::Table(&edge::ANNOUNCERS),
+            "Proxies in front that announce each client by the PROXY protocol, version 1 or 2. Not for udp.",
+        ),
         Key::new(
             "rate_limit",
             Kind::Tables(&limit::RATE_LIMIT),
@@ -204,7 +210,7 @@ static FORWARD_HEADERS: Keys = Keys {
         Key::list(
             "trusted",
             "[\"10.0.0.0/8\"]",
-            "Clients in these ranges are proxies: what they sent under these names is kept and extended, not replaced.",
+            "Clients in these ranges are proxies: what they sent under these names is kept and extended, not replaced; and for routes, limits, hashing and the log, the client is the last address in X-Forwarded-For that is not in these ranges.",
         ),
     ],
 };
@@ -269,6 +275,11 @@ static POOL: Keys = Keys {
                 "Leaving out an endpoint that keeps failing real traffic; false switches it off.",
             )
         },
+        Key::choice(
+            "proxy_protocol",
+            &[word("v1", "as a line"), word("v2", "binary, with what a proxy in front told besides")],
+            "Endpoints are told who the client is by the PROXY protocol, at the beginning of each connection, which then serves one request or session; health checks announce themselves. Not for the pool of a udp listener. Absent: endpoints see our address.",
+        ),
         Key::new(
             "scaling",
             Kind::Table(&scaling::SCALING),
@@ -383,7 +394,11 @@ static HEALTH: Keys = Keys {
                 "Accepted statuses: 200, \"200-399\", or a list of both. Only for http and https; absent: \"200-399\".",
             )
         },
-        Key::text("body", "'\"status\": *\"ok\"'", "A regular expression that the first 64 KiB of the body must match. Only for http and https."),
+        Key::text(
+            "body",
+            "'\"status\": *\"ok\"'",
+            "A regular expression that the first 64 KiB of the body must match. Only for http and https.",
+        ),
         Key::text(
             "server_name",
             "\"web.example.com\"",
@@ -395,7 +410,11 @@ static HEALTH: Keys = Keys {
             "'\\x12\\x34version'",
             "The datagram that is sent; \\xNN stands for a byte, and \\r, \\n, \\t, \\0 and \\\\ for what they usually do. Only for udp, and required there.",
         ),
-        Key::text("answer", "'(?-u)^\\x12\\x34'", "A regular expression over bytes that the answer must match. Only for udp; absent: any answer."),
+        Key::text(
+            "answer",
+            "'(?-u)^\\x12\\x34'",
+            "A regular expression over bytes that the answer must match. Only for udp; absent: any answer.",
+        ),
         Key {
             example: "[\"/usr/local/bin/probe\", \"--quick\"]",
             ..Key::new(

@@ -4,6 +4,7 @@
 //! configuration is cheap, and two configurations that share an object share the pointer.
 
 mod alarm;
+mod edge;
 mod limit;
 mod machines;
 mod route;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use alarm::*;
+pub use edge::*;
 pub use limit::*;
 pub use machines::*;
 pub use route::*;
@@ -150,7 +152,7 @@ pub struct Listener {
     pub binds: Vec<SocketAddr>,
     /// `protocol`, with what belongs to it alone.
     pub protocol: Protocol,
-    /// `pool`: where traffic goes that no route takes. Always present for `tcp` and `udp`.
+    /// `pool`: where traffic goes that no route takes. Always present for `udp`, and for `tcp` without routes.
     pub pool: Option<PoolName>,
     /// `connections_max`: client connections open at once; more wait in the accept queue. Of `udp`: flows at once, shared out evenly over the
     /// workers; a full table gives up the flow that was quiet the longest, or drops the datagram. Default 100,000.
@@ -159,6 +161,9 @@ pub struct Listener {
     pub timeouts: ListenerTimeouts,
     /// `allow` and `deny`. Not of `udp`.
     pub access: Access,
+    /// `[listener.NAME.proxy_protocol]`, `trusted`: who connects from these ranges is a proxy, and announces each client by the PROXY protocol.
+    /// Default none. Not of `udp`.
+    pub announcers: Vec<Network>,
 }
 
 /// What a listener speaks.
@@ -166,10 +171,21 @@ pub struct Listener {
 pub enum Protocol {
     /// `protocol = "http"`
     Http(HttpListener),
-    /// `protocol = "tcp"`
-    Tcp,
+    /// `protocol = "tcp"`, with its routes by source range and by the name in a TLS handshake that is passed on, first match wins.
+    Tcp(Vec<Route>),
     /// `protocol = "udp"`
     Udp,
+}
+
+impl Protocol {
+    /// The routes, first match wins; a UDP listener has none.
+    pub fn routes(&self) -> &[Route] {
+        match self {
+            Protocol::Http(http) => &http.routes,
+            Protocol::Tcp(routes) => routes,
+            Protocol::Udp => &[],
+        }
+    }
 }
 
 /// What only an HTTP listener has.
@@ -247,7 +263,8 @@ pub struct ForwardHeaders {
     pub via: bool,
     /// `request_id`: the header that carries the request id, made where the client sent none; `None` (written ""): none. Default `x-request-id`.
     pub request_id: Option<String>,
-    /// `trusted`: of clients in these ranges, what they sent under these names is kept and extended. Default none.
+    /// `trusted`: of clients in these ranges, what they sent under these names is kept and extended, and the client is who the last of them that
+    /// is not in these ranges itself names in `X-Forwarded-For`. Default none.
     pub trusted: Vec<Network>,
 }
 
@@ -316,6 +333,8 @@ pub struct Pool {
     pub upstream_protocol: UpstreamProtocol,
     /// `[pool.NAME.tls]`; absent: endpoints are spoken to in the clear.
     pub tls: Option<Box<EndpointTls>>,
+    /// `proxy_protocol`; absent: endpoints see our address.
+    pub proxy_protocol: Option<ProxyVersion>,
 }
 
 /// What is spoken to endpoints.
@@ -578,7 +597,12 @@ impl PartialEq for Probe {
                 Probe::Http { tls, method, path, host, expect, body },
                 Probe::Http { tls: t, method: m, path: p, host: h, expect: e, body: b },
             ) => {
-                tls == t && method == m && path == p && host == h && expect == e && body.as_ref().map(|r| r.as_str()) == b.as_ref().map(|r| r.as_str())
+                tls == t
+                    && method == m
+                    && path == p
+                    && host == h
+                    && expect == e
+                    && body.as_ref().map(|r| r.as_str()) == b.as_ref().map(|r| r.as_str())
             }
             (Probe::Tcp, Probe::Tcp) => true,
             (Probe::Tls { server_name }, Probe::Tls { server_name: s }) => server_name == s,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::model::{
     AccessLog, AccessLogTarget, Api, Balance, Ejection, ForwardHeaders, HashPolicy, HealthCheck, HttpLimits, Listener, ListenerTimeouts,
-    Node, Pool, PoolLimits, PoolTimeouts, Probe,
+    Node, Pool, PoolLimits, PoolTimeouts, Probe, ProxyVersion,
 };
 use crate::units::{format_duration, format_size};
 
@@ -54,13 +54,14 @@ pub(crate) fn of_access_log(log: &AccessLog) -> Vec<Setting> {
 
 /// Apart from addresses and protocol, with what belongs to it.
 pub(crate) fn of_listener(listener: &Listener) -> Vec<Setting> {
-    let Listener { name: _, binds: _, protocol: _, pool, connections_max, timeouts, access } = listener;
+    let Listener { name: _, binds: _, protocol: _, pool, connections_max, timeouts, access, announcers } = listener;
     let ListenerTimeouts { head, idle, keep_alive, tunnel, flow, flow_drain } = timeouts;
     vec![
         ("pool", pool.as_ref().map_or(NONE.into(), |pool| pool.to_string())),
         ("connections_max", connections_max.to_string()),
         ("allow", list(&access.allow)),
         ("deny", list(&access.deny)),
+        ("proxy_protocol.trusted", list(announcers)),
         ("timeouts.head", format_duration(*head)),
         ("timeouts.idle", format_duration(*idle)),
         ("timeouts.keep_alive", format_duration(*keep_alive)),
@@ -118,6 +119,7 @@ pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
         scaling: _,
         upstream_protocol,
         tls: _,
+        proxy_protocol,
     } = pool;
     let PoolTimeouts { connect, first_byte, idle, keep_alive, total } = timeouts;
     let PoolLimits { connections_per_endpoint, queue_max, queue_timeout, retries_max, idle_connections_max } = limits;
@@ -127,6 +129,7 @@ pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
         ("min_healthy", min_healthy.to_string()),
         ("below_min_healthy", below_min_healthy.word().into()),
         ("upstream_protocol", upstream_protocol.word().into()),
+        ("proxy_protocol", proxy_protocol.map_or(NONE, ProxyVersion::word).into()),
         ("timeouts.connect", format_duration(*connect)),
         ("timeouts.first_byte", format_duration(*first_byte)),
         ("timeouts.idle", format_duration(*idle)),
@@ -167,7 +170,9 @@ pub(crate) fn of_health(check: &HealthCheck) -> Vec<Setting> {
             settings.push(("health.body", body.as_ref().map_or(NONE.into(), |body| body.as_str().into())));
         }
         Probe::Tls { server_name } => settings.push(("health.server_name", server_name.clone().unwrap_or("the endpoint's".into()))),
-        Probe::Grpc { service } => settings.push(("health.service", if service.is_empty() { "the whole server".into() } else { service.clone() })),
+        Probe::Grpc { service } => {
+            settings.push(("health.service", if service.is_empty() { "the whole server".into() } else { service.clone() }))
+        }
         Probe::Udp { request, answer } => {
             settings.push(("health.request", request.escape_ascii().to_string()));
             settings.push(("health.answer", answer.as_ref().map_or(NONE.into(), |answer| answer.as_str().into())));

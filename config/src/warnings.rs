@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{BelowMinHealthy, Config, Pool, PoolName, Protocol, VipName};
+use crate::model::{BelowMinHealthy, Config, Pool, PoolName, VipName};
 
 /// One sentence for each thing that is allowed, but likely not meant.
 pub fn warnings(config: &Config) -> Vec<String> {
@@ -44,9 +44,7 @@ fn pools_in_use(config: &Config) -> BTreeSet<&PoolName> {
     let mut used = BTreeSet::new();
     for listener in config.listeners.values() {
         used.extend(&listener.pool);
-        if let Protocol::Http(http) = &listener.protocol {
-            used.extend(http.routes.iter().flat_map(|route| route.pools()));
-        }
+        used.extend(listener.protocol.routes().iter().flat_map(|route| route.pools()));
     }
     used
 }

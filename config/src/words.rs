@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::model::{
-    AccessLogFormat, AdminState, AmbiguousPaths, Balance, BelowMinHealthy, HashKey, Probe, Protocol, TrackSubject, VipChecksum, VipMode,
-    VrrpVersion,
+    AccessLogFormat, AdminState, AmbiguousPaths, Balance, BelowMinHealthy, HashKey, Probe, Protocol, ProxyVersion, TrackSubject,
+    UpstreamProtocol, VipChecksum, VipMode, VrrpVersion,
 };
 
 impl AdminState {
@@ -49,6 +49,16 @@ impl BelowMinHealthy {
     }
 }
 
+impl ProxyVersion {
+    /// `v1` or `v2`.
+    pub fn word(self) -> &'static str {
+        match self {
+            ProxyVersion::V1 => "v1",
+            ProxyVersion::V2 => "v2",
+        }
+    }
+}
+
 impl AccessLogFormat {
     /// `json` or `text`.
     pub fn word(self) -> &'static str {
@@ -84,7 +94,7 @@ impl Protocol {
     pub fn word(&self) -> &'static str {
         match self {
             Protocol::Http(_) => "http",
-            Protocol::Tcp => "tcp",
+            Protocol::Tcp(_) => "tcp",
             Protocol::Udp => "udp",
         }
     }

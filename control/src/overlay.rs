@@ -344,6 +344,7 @@ mod tests {
             scaling: None,
             upstream_protocol: UpstreamProtocol::Http1,
             tls: None,
+            proxy_protocol: None,
         };
         Config {
             node: Node {

@@ -52,6 +52,8 @@ pub enum Cause {
     Denied,
     /// No session under TLS could be agreed on with an endpoint, or its certificate is not to be believed (502).
     TlsFailed,
+    /// A trusted proxy did not announce its client as the PROXY protocol has it. The connection is closed without an answer.
+    Announcement,
 }
 
 /// Who is to blame for an end.
@@ -97,6 +99,7 @@ impl Cause {
         Cause::RateLimited,
         Cause::Denied,
         Cause::TlsFailed,
+        Cause::Announcement,
     ];
 
     /// The word used in logs and metrics.
@@ -126,6 +129,7 @@ impl Cause {
             Cause::RateLimited => "rate-limited",
             Cause::Denied => "denied",
             Cause::TlsFailed => "tls-failed",
+            Cause::Announcement => "bad-announcement",
         }
     }
 
@@ -133,7 +137,7 @@ impl Cause {
     pub fn status(self) -> u16 {
         match self {
             Cause::Ok => 200,
-            Cause::BadRequest | Cause::ClientClosed => 400,
+            Cause::BadRequest | Cause::ClientClosed | Cause::Announcement => 400,
             Cause::NoRoute => 404,
             Cause::HeadTimeout | Cause::ClientIdle => 408,
             Cause::BodyTooLarge => 413,
@@ -157,7 +161,8 @@ impl Cause {
             | Cause::ClientIdle
             | Cause::ClientClosed
             | Cause::RateLimited
-            | Cause::Denied => Fault::Client,
+            | Cause::Denied
+            | Cause::Announcement => Fault::Client,
             Cause::ConnectFailed
             | Cause::TlsFailed
             | Cause::ConnectTimeout

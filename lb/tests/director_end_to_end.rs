@@ -46,6 +46,7 @@ fn pool(name: &str, endpoints: Vec<EndpointAddress>) -> Pool {
         scaling: None,
         upstream_protocol: UpstreamProtocol::Http1,
         tls: None,
+        proxy_protocol: None,
     }
 }
 

@@ -75,12 +75,13 @@ fn read(text: &str, cpu_ns: u64) -> Result<Outcome> {
     let line = |start: &str| text.lines().find_map(|line| line.strip_prefix(start));
     let finished = line("finished in ").and_then(|rest| rest.split(',').next()).context("no time")?;
     let (number, unit) = finished.split_at(finished.find(|c: char| c.is_ascii_alphabetic()).context("no unit")?);
-    let seconds = number.parse::<f64>()? * match unit {
-        "s" => 1.0,
-        "ms" => 1e-3,
-        "us" => 1e-6,
-        other => bail!("a unit of time: {other}"),
-    };
+    let seconds = number.parse::<f64>()?
+        * match unit {
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" => 1e-6,
+            other => bail!("a unit of time: {other}"),
+        };
     let count = |words: &str, name: &str| -> Result<u64> {
         let mut parts = words.split(", ").filter_map(|part| part.trim().rsplit_once(' '));
         Ok(parts.find(|(_, word)| *word == name).context("no count")?.0.parse()?)

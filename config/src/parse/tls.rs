@@ -58,8 +58,11 @@ pub(super) fn endpoint_tls(table: &Table<'_>) -> EndpointTls {
         let problem = table.problem("key_file", "a key without the certificate that it belongs to");
         table.report(problem.help("add `certificate_file = \"/...\"`").needs_whole_file());
     }
-    let certificate = absolute_path(table, "certificate_file")
-        .map(|file| CertificateFiles { key: key.unwrap_or_else(|| file.clone()), file, ocsp: None });
+    let certificate = absolute_path(table, "certificate_file").map(|file| CertificateFiles {
+        key: key.unwrap_or_else(|| file.clone()),
+        file,
+        ocsp: None,
+    });
     EndpointTls { verify, ca_file: absolute_path(table, "ca_file"), server_name, certificate, version_min: version_min(table) }
 }
 

@@ -25,7 +25,8 @@ impl Nghttpd {
                 command.arg(address.port().to_string()).arg(file("key")).arg(file("crt"))
             }
         };
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("nghttpd is installed by scripts/test");
+        let child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("nghttpd is installed by scripts/test");
         wait_until("nghttpd to listen", SOON, || TcpStream::connect(address).is_ok());
         Nghttpd(child)
     }
@@ -55,7 +56,8 @@ fn fingerprint(bytes: &[u8]) -> Fingerprint {
 }
 
 fn curl(args: &[&str]) -> Vec<u8> {
-    let output = Command::new("curl").args(["-sS", "--max-time", "30"]).args(args).stdin(Stdio::null()).output().expect("curl is installed");
+    let output =
+        Command::new("curl").args(["-sS", "--max-time", "30"]).args(args).stdin(Stdio::null()).output().expect("curl is installed");
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
@@ -84,14 +86,28 @@ fn clients_of_both_versions_reach_it_in_the_clear_and_under_tls() {
             let upload = format!("@{}", body.display());
             let echoed = curl(&[version, "--data-binary", &upload, "-H", "Content-Type: application/octet-stream", &url("/echo")]);
             assert_eq!(fingerprint(&echoed), fingerprint(&noise), "{version}: an upload");
-            let streamed = curl(&[version, "-X", "POST", "-T", &body.to_string_lossy(), "-H", "Content-Length:", "-H", "Transfer-Encoding: chunked", &url("/echo")]);
+            let streamed = curl(&[
+                version,
+                "-X",
+                "POST",
+                "-T",
+                &body.to_string_lossy(),
+                "-H",
+                "Content-Length:",
+                "-H",
+                "Transfer-Encoding: chunked",
+                &url("/echo"),
+            ]);
             assert_eq!(fingerprint(&streamed), fingerprint(&noise), "{version}: an upload of unknown length");
         }
         // Trailers reach clients of both kinds.
         let told = Command::new("nghttp").args(["-nv", &format!("http://{listen}/who")]).output().expect("nghttp is installed");
         assert!(String::from_utf8_lossy(&told.stdout).contains("x-sum: 42"), "{}", String::from_utf8_lossy(&told.stdout));
         let response = wire::get(listen, "/who").expect("an answer");
-        assert!(response.trailers.iter().any(|(name, value)| name == "x-sum" && value == "42") || response.head.field("content-length").is_some());
+        assert!(
+            response.trailers.iter().any(|(name, value)| name == "x-sum" && value == "42")
+                || response.head.field("content-length").is_some()
+        );
     }
 }
 
@@ -107,7 +123,8 @@ fn many_requests_share_few_connections() {
     let text = String::from_utf8_lossy(&output.expect("h2load is installed").stdout).into_owned();
     assert!(text.contains("20000 done, 20000 succeeded, 0 failed, 0 errored, 0 timeout"), "{text}");
     assert!(text.contains("status codes: 20000 2xx"), "{text}");
-    let connects = weir.endpoint("web", endpoint)["totals"]["connects"].as_u64().or(weir.endpoint("web", endpoint)["connects_total"].as_u64());
+    let connects =
+        weir.endpoint("web", endpoint)["totals"]["connects"].as_u64().or(weir.endpoint("web", endpoint)["connects_total"].as_u64());
     assert!(connects.is_some_and(|count| count <= 16), "{}", weir.endpoint("web", endpoint));
 }
 
@@ -243,9 +260,17 @@ fn an_endpoint_that_breaks_the_rules_is_blamed_and_nobody_else_hurt() {
     let site = Site::new();
     let listen = site.address();
     let table: [(&str, Reaction); 4] = [
-        ("a field of the connection", Arc::new(|_, stream, _| frame(1, 4, stream, &[&[0x88, 0, 10][..], b"connection", &[5], b"close"].concat()))),
+        (
+            "a field of the connection",
+            Arc::new(|_, stream, _| frame(1, 4, stream, &[&[0x88, 0, 10][..], b"connection", &[5], b"close"].concat())),
+        ),
         ("no status", Arc::new(|_, stream, _| frame(1, 5, stream, &[0, 1, b'x', 1, b'y']))),
-        ("less than it said", Arc::new(|_, stream, _| [frame(1, 4, stream, &[&[0x88, 0, 14][..], b"content-length", &[1], b"9"].concat()), frame(0, 1, stream, b"y")].concat())),
+        (
+            "less than it said",
+            Arc::new(|_, stream, _| {
+                [frame(1, 4, stream, &[&[0x88, 0, 14][..], b"content-length", &[1], b"9"].concat()), frame(0, 1, stream, b"y")].concat()
+            }),
+        ),
         ("a frame of a stream that is not there", Arc::new(|_, _, _| frame(0, 1, 99, b"y"))),
     ];
     let weir = Weir::start(&site, "");
@@ -261,7 +286,7 @@ fn an_endpoint_that_breaks_the_rules_is_blamed_and_nobody_else_hurt() {
 }
 
 #[test]
-fn a_drained_endpoint_gets_no_more_and_finishes_what_it_has() {
+fn what_is_idle_for_too_long_is_closed() {
     let site = Site::new();
     files(&site, b"");
     let (listen, endpoint) = (site.address(), site.address());

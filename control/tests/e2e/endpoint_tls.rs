@@ -116,7 +116,12 @@ fn only_the_right_certificate_is_believed() {
     ours.sign(&site, "expired", &["web.test"], Time::Past);
     ours.sign(&site, "named", &["other.test"], Time::Now);
     theirs.sign(&site, "untrusted", &["web.test"], Time::Now);
-    let cases = [("good", ""), ("expired", "has expired: renew it there"), ("named", "its certificate is for"), ("untrusted", "signed by nobody in")];
+    let cases = [
+        ("good", ""),
+        ("expired", "has expired: renew it there"),
+        ("named", "its certificate is for"),
+        ("untrusted", "signed by nobody in"),
+    ];
     let servers = cases.map(|(name, _)| server(&site, name, ""));
     let _nginx = Tls::start(&site, &servers);
     reachable(&servers);
@@ -147,7 +152,10 @@ fn only_the_right_certificate_is_believed() {
     let blind = site_text("expired", listens[1], servers[1].0, "verify = false");
     weir.reload(&blind);
     assert_eq!(get(listens[1], "/").status, 200);
-    assert!(String::from_utf8_lossy(&weir.cli(&["check", &site.path("weir.toml").to_string_lossy()]).stderr).contains("believes whoever answers"));
+    assert!(
+        String::from_utf8_lossy(&weir.cli(&["check", &site.path("weir.toml").to_string_lossy()]).stderr)
+            .contains("believes whoever answers")
+    );
 }
 
 #[test]
@@ -184,7 +192,11 @@ fn large_bodies_pass_both_ways() {
     Authority::new(&site, "ca.pem").sign(&site, "web", &["web.test"], Time::Now);
     let origin = Origin::behaving(&site, "a", standard());
     // The origin itself knows no TLS: nginx stands before it.
-    let servers = [server(&site, "web", &format!("location /on/ {{ client_max_body_size 0; proxy_http_version 1.1; proxy_pass http://{}/; }}", origin.address))];
+    let servers = [server(
+        &site,
+        "web",
+        &format!("location /on/ {{ client_max_body_size 0; proxy_http_version 1.1; proxy_pass http://{}/; }}", origin.address),
+    )];
     let _nginx = Tls::start(&site, &servers);
     reachable(&servers);
     let listen = site.address();
@@ -289,7 +301,10 @@ fn sessions_of_tcp_listeners_go_under_tls_too() {
     let _openssl = Reverser::start(&site, endpoint, "self.pem", "");
     wait_until("openssl to listen", SOON, || TcpStream::connect(endpoint).is_ok());
     let text = |tls: &str| {
-        format!("[listener.raw]\nbind = \"{listen}\"\nprotocol = \"tcp\"\npool = \"raw\"\n{}[pool.raw.tls]\n{tls}", pool("raw", &[endpoint], "ejection = false"))
+        format!(
+            "[listener.raw]\nbind = \"{listen}\"\nprotocol = \"tcp\"\npool = \"raw\"\n{}[pool.raw.tls]\n{tls}",
+            pool("raw", &[endpoint], "ejection = false")
+        )
     };
     let tls = format!("ca_file = {:?}\nserver_name = \"rev.test\"\n", site.path("self.pem"));
     let weir = Weir::start(&site, &text(&tls));

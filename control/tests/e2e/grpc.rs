@@ -133,7 +133,8 @@ impl Service<HttpRequest<Body>> for Echo {
                     server.streaming(echo, request).await
                 }
                 "/test.Echo/Fail" => {
-                    let fail = service_fn(|_: Request<Vec<u8>>| async { Err::<Response<Vec<u8>>, _>(Status::invalid_argument("not this")) });
+                    let fail =
+                        service_fn(|_: Request<Vec<u8>>| async { Err::<Response<Vec<u8>>, _>(Status::invalid_argument("not this")) });
                     server.unary(fail, request).await
                 }
                 _ => Status::unimplemented("no such method").into_http(),

@@ -10,6 +10,7 @@ mod rig;
 mod wire;
 
 mod alarm;
+mod announce;
 mod broken_origins;
 mod change;
 mod clients;
@@ -18,6 +19,7 @@ mod endpoint_tls;
 mod failure;
 mod grpc;
 mod h2;
+mod passthrough;
 mod refused;
 mod routing;
 mod stop;

@@ -305,10 +305,13 @@ impl Shell {
 
 async fn carry_out(job: Job, connector: Option<Arc<Connector>>) -> Outcome {
     let Some(check) = &job.pool.health else { return Outcome::NotDone("the check is gone".into()) };
+    // Behind another port there may be something that knows nothing of announcements.
+    let announced = job.pool.proxy_protocol.filter(|_| check.port.is_none());
     let subject = Subject {
         pool: &job.pool.name.0,
         endpoint: &job.endpoint,
         address: job.address,
+        announced,
         tls: connector.as_deref(),
         http2: job.pool.upstream_protocol == UpstreamProtocol::Http2,
     };

@@ -18,7 +18,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use weir_config::{AdminState, Balance, BelowMinHealthy, Endpoint, EndpointAddress, EndpointTls, HealthCheck, Host, Pool, Probe, UpstreamProtocol};
+use weir_config::{
+    AdminState, Balance, BelowMinHealthy, Endpoint, EndpointAddress, EndpointTls, HealthCheck, Host, Pool, Probe, UpstreamProtocol,
+};
 
 use crate::balance::{self, Candidate, Selector};
 use crate::endpoint::EndpointState;

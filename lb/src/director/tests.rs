@@ -55,6 +55,7 @@ fn pool(name: &str, hosts: &[&str]) -> Pool {
         scaling: None,
         upstream_protocol: UpstreamProtocol::Http1,
         tls: None,
+        proxy_protocol: None,
     }
 }
 

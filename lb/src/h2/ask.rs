@@ -1,6 +1,6 @@
 //! A request that was framed for an endpoint of HTTP/1.1, taken apart for one of HTTP/2 (RFC 9113 section 8.3.1).
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri};
 
@@ -18,6 +18,8 @@ pub struct Ask {
     pub body: Unframe,
     /// It asks for a head alone.
     pub head_only: bool,
+    /// It says that trailers are welcome.
+    pub trailers: bool,
 }
 
 /// Takes a whole head, which begins the piece: how much of it, and what it says. `authority` is for a request that names no host.
@@ -32,7 +34,7 @@ pub fn read_head(piece: &[u8], secure: bool, authority: &str) -> Result<(usize, 
     let (Some(method), Some(target)) = (head.method, head.path) else { return Err(Unframed) };
     let mut request = Request::new(());
     *request.method_mut() = Method::from_bytes(method.as_bytes()).map_err(|_| Unframed)?;
-    let (mut length, mut chunked, mut host) = (None, false, None);
+    let (mut length, mut chunked, mut trailers, mut host) = (None, false, false, None);
     let fields = request.headers_mut();
     fields.reserve(head.headers.len());
     for header in &*head.headers {
@@ -49,6 +51,7 @@ pub fn read_head(piece: &[u8], secure: bool, authority: &str) -> Result<(usize, 
             host = Some(Authority::try_from(header.value).map_err(|_| Unframed)?);
             continue;
         }
+        trailers |= name == TE;
         if name == CONTENT_LENGTH {
             length = std::str::from_utf8(header.value).ok().and_then(|digits| digits.parse::<u64>().ok());
         }
@@ -63,7 +66,7 @@ pub fn read_head(piece: &[u8], secure: bool, authority: &str) -> Result<(usize, 
     uri.path_and_query = Some(path_and_query(target)?);
     *request.uri_mut() = Uri::from_parts(uri).map_err(|_| Unframed)?;
     let body = if chunked { Unframe::chunks() } else { Unframe::length(length.unwrap_or(0)) };
-    Ok((len, Ask { request, body, head_only: method == "HEAD" }))
+    Ok((len, Ask { request, body, head_only: method == "HEAD", trailers }))
 }
 
 /// A target may hold bytes that HTTP/1.1 servers take and RFC 3986 does not know: they go on in the form that it has for them.
@@ -98,7 +101,7 @@ mod tests {
         let (said, ask) =
             asked("GET /a?b HTTP/1.1\r\nHost: a.test:1\r\nX-Y: z\r\nConnection: TE\r\nTE: trailers\r\n\r\n").expect("a request");
         assert_eq!(said, "GET https://a.test:1/a?b x-y=z te=trailers");
-        assert!(ask.body.is_done() && !ask.head_only);
+        assert!(ask.body.is_done() && !ask.head_only && ask.trailers);
         let (said, ask) = asked("POST / HTTP/1.1\r\nhost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n").expect("a request");
         assert_eq!(said, "POST https://a.test/ ");
         assert!(!ask.body.is_done());
@@ -106,9 +109,13 @@ mod tests {
         assert_eq!((said.as_str(), ask.body.data(100)), ("PUT https://a.test/ content-length=5", 5));
         assert!(asked("HEAD / HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("a request").1.head_only);
         // Another protocol is not asked for, the rest of the request is.
-        let (said, _) = asked("GET /chat HTTP/1.1\r\nhost: a.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n").expect("a request");
+        let (said, _) =
+            asked("GET /chat HTTP/1.1\r\nhost: a.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n").expect("a request");
         assert_eq!(said, "GET https://a.test/chat ");
-        assert_eq!(asked("OPTIONS * HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("a request").0, "OPTIONS https://a.test/* ".replace("/*", "*"));
+        assert_eq!(
+            asked("OPTIONS * HTTP/1.1\r\nhost: a.test\r\n\r\n").expect("a request").0,
+            "OPTIONS https://a.test/* ".replace("/*", "*")
+        );
         assert_eq!(asked("GET /x HTTP/1.0\r\n\r\n").expect("a request").0, "GET https://10.0.0.1:443/x ");
     }
 

@@ -33,37 +33,48 @@ impl Framed {
     }
 }
 
+/// What a response depends on besides itself.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Asked {
+    /// For a head alone.
+    pub head_only: bool,
+    /// Trailers are welcome.
+    pub trailers: bool,
+}
+
 /// Appends an interim response.
 pub fn write_interim(response: &Response<()>, out: &mut Vec<u8>) {
-    write_start(response.status(), response.headers(), out);
+    write_start(response.status(), response.headers(), false, out);
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends the head. `ended`: nothing follows it. `head_only`: the request was for a head alone.
-pub fn write_head(parts: &Parts, ended: bool, head_only: bool, out: &mut Vec<u8>) -> Framed {
-    write_start(parts.status, &parts.headers, out);
-    let bodiless = head_only || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let framed = if bodiless || parts.headers.contains_key(CONTENT_LENGTH) {
-        Framed::Plain
-    } else if ended {
-        out.extend_from_slice(b"content-length: 0\r\n");
-        Framed::Plain
-    } else {
+/// Appends the head. `ended`: nothing follows it.
+///
+/// A body whose length is said has no place for trailers in HTTP/1.1. Where they are welcome the length is left out for them; else they are,
+/// as RFC 9110 section 6.5.1 has it.
+pub fn write_head(parts: &Parts, ended: bool, asked: Asked, out: &mut Vec<u8>) -> Framed {
+    let bodiless = asked.head_only || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let chunks = !bodiless && !ended && (asked.trailers || !parts.headers.contains_key(CONTENT_LENGTH));
+    write_start(parts.status, &parts.headers, chunks, out);
+    if chunks {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
-        Framed::Chunks
-    };
+    } else if !bodiless && !parts.headers.contains_key(CONTENT_LENGTH) {
+        out.extend_from_slice(b"content-length: 0\r\n");
+    }
     out.extend_from_slice(b"\r\n");
-    framed
+    if chunks { Framed::Chunks } else { Framed::Plain }
 }
 
-fn write_start(status: StatusCode, fields: &HeaderMap, out: &mut Vec<u8>) {
+fn write_start(status: StatusCode, fields: &HeaderMap, without_length: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
     out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
     out.extend_from_slice(b"\r\n");
     for (name, value) in fields {
-        push_field(out, name.as_str().as_bytes(), value.as_bytes());
+        if !(without_length && name == CONTENT_LENGTH) {
+            push_field(out, name.as_str().as_bytes(), value.as_bytes());
+        }
     }
 }
 
@@ -72,9 +83,13 @@ mod tests {
     use super::*;
 
     fn head(builder: http::response::Builder, ended: bool, head_only: bool) -> (String, Framed) {
+        head_of(builder, ended, head_only, false)
+    }
+
+    fn head_of(builder: http::response::Builder, ended: bool, head_only: bool, trailers: bool) -> (String, Framed) {
         let parts = builder.body(()).expect("a response").into_parts().0;
         let mut out = Vec::new();
-        let framed = write_head(&parts, ended, head_only, &mut out);
+        let framed = write_head(&parts, ended, Asked { head_only, trailers }, &mut out);
         (String::from_utf8(out).expect("ASCII"), framed)
     }
 
@@ -88,6 +103,8 @@ mod tests {
         assert_eq!(head(ok().status(599), true, false).0, "HTTP/1.1 599 \r\nx: y\r\ncontent-length: 0\r\n\r\n");
         let (text, framed) = head(ok().header("content-length", "5"), false, false);
         assert_eq!((text.as_str(), framed), ("HTTP/1.1 200 OK\r\nx: y\r\ncontent-length: 5\r\n\r\n", Framed::Plain));
+        let (text, framed) = head_of(ok().header("content-length", "5"), false, false, true);
+        assert_eq!((text.as_str(), framed), ("HTTP/1.1 200 OK\r\nx: y\r\ntransfer-encoding: chunked\r\n\r\n", Framed::Chunks));
         let mut out = Vec::new();
         write_interim(&Response::builder().status(103).header("link", "a").body(()).expect("a response"), &mut out);
         assert_eq!(out, b"HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n");

@@ -1,6 +1,7 @@
 //! A connection to an endpoint, whatever it is: plain ones cost a comparison for each step, nothing more.
 
 use std::io;
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
 use rustls::client::ClientConnection;
@@ -115,6 +116,10 @@ impl Stream for Line {
         }
     }
 
+    fn local(&self) -> Option<SocketAddr> {
+        each!(self, stream => stream.local())
+    }
+
     fn with_server_name<R>(&self, show: impl FnOnce(Option<&str>) -> R) -> R {
         show(None)
     }
@@ -205,6 +210,10 @@ impl Stream for EndpointStream {
             EndpointStream::Line(line) => line.plain(),
             EndpointStream::Http2(_) => None,
         }
+    }
+
+    fn local(&self) -> Option<SocketAddr> {
+        either!(self, stream => stream.local())
     }
 
     fn with_server_name<R>(&self, show: impl FnOnce(Option<&str>) -> R) -> R {

@@ -22,6 +22,7 @@ use crate::balance::hash_key;
 use crate::cause::{Cause, Fault};
 use crate::http1::chunked::write_chunk;
 use crate::http1::edit::edit;
+use crate::http1::forwarded;
 use crate::http1::reply::{self, Reply};
 use crate::http1::request::{self, Method, Request};
 use crate::http1::response::{self, Asked, Framing, Response};
@@ -34,6 +35,7 @@ use super::endpoint::EndpointStream;
 use super::h2::Fault;
 use super::http::Connection;
 use super::io::{self, Broken};
+use super::peer::Peer;
 use super::pick::{self, Place, Tried};
 use super::routing::Routed;
 use super::stream::Stream;
@@ -73,7 +75,11 @@ pub(super) struct Exchange<'a> {
     pub(super) listener: &'a ListenerSnapshot,
     pub(super) http: &'a HttpListener,
     pub(super) timer: &'a Timer,
-    pub(super) peer: SocketAddr,
+    peer: &'a Peer,
+    /// The client: the peer, or who a trusted one speaks for.
+    pub(super) client: Cell<SocketAddr>,
+    /// Our end of the client's connection, where an endpoint is told.
+    local: Cell<Option<SocketAddr>>,
     /// End of `total`, in the worker's milliseconds.
     total_ms: Cell<u64>,
     pub(super) trace: Trace,
@@ -134,6 +140,7 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
         *known = Arc::clone(current);
     }
     let listener: &ListenerSnapshot = known;
+    let peer: &Peer = peer;
     let Protocol::Http(http) = &listener.config.protocol else { return Next::Close };
 
     let mut input = pending.unwrap_or_else(|| worker.buffers.request());
@@ -142,7 +149,9 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
         listener,
         http,
         timer,
-        peer: *peer,
+        peer,
+        client: Cell::new(peer.address),
+        local: Cell::new(None),
         total_ms: Cell::new(u64::MAX),
         trace: Trace::new(S::HTTP2),
         begun: Cell::new(false),
@@ -164,12 +173,18 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
     let mut head = worker.buffers.head();
     let forward = request::Forward {
         headers: &http.headers,
-        client: peer.ip(),
+        client: peer.address.ip(),
         scheme: stream.scheme(),
         node: &worker.node,
         request_id: if http.headers.request_id.is_some() { worker.random.borrow_mut().u128(..) } else { 0 },
-        trusted: http.headers.trusted.iter().any(|network| network.contains(peer.ip())),
+        trusted: http.headers.trusted.iter().any(|network| network.contains(peer.address.ip())),
     };
+    if forward.trusted
+        && let Some(client) = forwarded::client(&input.filled()[..head_len], &http.headers.trusted)
+    {
+        // Of the client's own port nothing is known.
+        exchange.client.set(SocketAddr::new(client, 0));
+    }
     let mut request = match request::parse(input.filled(), head_len, &forward, &mut head.bytes) {
         Ok(request) => request,
         Err(_) if http.http2 && *served == 1 && stream.plain().is_some() && input.filled()[..head_len] == *PRIOR_KNOWLEDGE => {
@@ -375,10 +390,13 @@ impl Exchange<'_> {
                 && self.trace.first_attempt()
             {
                 stats::add(&pool.stats.shard(self.worker.id).requests, 1);
-                key = key_of(&pool.config, head_bytes, self.peer);
+                key = key_of(&pool.config, head_bytes, self.client.get());
                 if pool.config.upstream_protocol == UpstreamProtocol::Http2 {
                     // Such an endpoint can say that it has not looked at a request: then any may be sent again.
                     upload.keep_max = self.http.limits.retry_bytes_max;
+                }
+                if pool.config.proxy_protocol.is_some() {
+                    self.local.set(from_client.local());
                 }
                 if let Some(total) = pool.config.timeouts.total {
                     self.total_ms.set(self.worker.timers.recent_ms() + total.as_millis() as u64);
@@ -464,7 +482,8 @@ impl Exchange<'_> {
             };
             return Ok(EndpointStream::Http2(Box::new(call)));
         }
-        if !fresh {
+        let announced = place.pool().config.proxy_protocol;
+        if !fresh && announced.is_none() {
             while let Some(line) = self.worker.upstreams.take(place.state(), self.worker.timers.recent_ms()) {
                 if method.is_idempotent() || line.is_open() {
                     stats::add(&place.pool().stats.shard(self.worker.id).reused, 1);
@@ -474,7 +493,8 @@ impl Exchange<'_> {
             }
         }
         place.state().connects_total.fetch_add(1, Ordering::Relaxed);
-        let reached = upstream::reach(self.worker, place.pool(), place.state(), place.address);
+        let preamble = announced.map(|version| self.peer.preamble(version, self.local.get()));
+        let reached = upstream::reach(self.worker, place.destination(preamble.as_deref()));
         Box::pin(self.connected(place, reached)).await.map(EndpointStream::Line)
     }
 
@@ -498,6 +518,10 @@ impl Exchange<'_> {
     fn keep(&self, place: &Place, endpoint: EndpointStream, keep_alive_s: Option<u32>) {
         let EndpointStream::Line(line) = endpoint else { return };
         let config = &place.pool().config;
+        if config.proxy_protocol.is_some() {
+            // It speaks for this client alone.
+            return;
+        }
         let mut keep = config.timeouts.keep_alive;
         if let Some(seconds) = keep_alive_s {
             // A second of margin: the endpoint counts from when it sent, and may close early.
@@ -891,7 +915,7 @@ impl Exchange<'_> {
     }
 
     pub(super) fn finish(&self, cause: Cause, request: Option<&Request>, input: &Buf) {
-        self.trace.finish(self.worker, self.listener, self.peer, cause, request, input.filled());
+        self.trace.finish(self.worker, self.listener, self.client.get(), cause, request, input.filled());
     }
 
     /// Serves an upgraded connection to its end.
@@ -904,7 +928,7 @@ impl Exchange<'_> {
         self.trace.add_request_bytes(moved.up.get());
         self.trace.add_response_bytes(moved.down.get());
         self.trace.add_sent_bytes(moved.down.get());
-        self.trace.finish_tunnel(self.worker, self.listener, self.peer, &end);
+        self.trace.finish_tunnel(self.worker, self.listener, self.client.get(), &end);
         Next::Close
     }
 }

@@ -186,26 +186,33 @@ impl Drop for Upstreams {
     }
 }
 
-/// Opens a connection to an endpoint, as its pool says.
-pub(super) async fn reach(worker: &Worker, pool: &PoolSnapshot, state: &EndpointState, address: SocketAddr) -> Result<Line, Cause> {
-    if pool.config.tls.is_some() {
-        return Box::pin(reach_tls(worker, pool, state, address)).await.map(Line::Tls);
+/// Where a connection goes, and how it begins.
+#[derive(Clone, Copy)]
+pub(super) struct Destination<'a> {
+    /// Says how its endpoints are spoken to.
+    pub(super) pool: &'a PoolSnapshot,
+    pub(super) state: &'a EndpointState,
+    pub(super) address: SocketAddr,
+    /// What is said before anything else, TLS included.
+    pub(super) preamble: Option<&'a [u8]>,
+}
+
+/// Opens a connection to an endpoint.
+pub(super) async fn reach(worker: &Worker, to: Destination<'_>) -> Result<Line, Cause> {
+    if to.pool.config.tls.is_some() {
+        return Box::pin(reach_tls(worker, to)).await.map(Line::Tls);
     }
-    let stream = open(address).await.map_err(|error| connect_cause(&error))?;
+    let stream = open(to.address, to.preamble).await.map_err(|error| connect_cause(&error))?;
     Ok(Line::Plain(stream))
 }
 
-async fn reach_tls(
-    worker: &Worker,
-    pool: &PoolSnapshot,
-    state: &EndpointState,
-    address: SocketAddr,
-) -> Result<TlsStream<ClientConnection>, Cause> {
+async fn reach_tls(worker: &Worker, to: Destination<'_>) -> Result<TlsStream<ClientConnection>, Cause> {
+    let Destination { pool, state, address, .. } = to;
     // There is none only if a newer configuration wants no TLS there: what was asked for under it is not sent in the clear.
     let connector = worker.tls.connector(&pool.config.name).ok_or(Cause::TlsFailed)?;
     let handshakes = &pool.stats.shard(worker.id).tls_handshakes;
     let reached = match connector.server_name(&state.address) {
-        Some(name) => tls::connect(address, connector.config(address), name).await,
+        Some(name) => tls::connect(to, connector.config(address), name).await,
         None => Err(Unreached::Nameless),
     };
     let reason = match reached {
@@ -228,9 +235,19 @@ async fn reach_tls(
     Err(Cause::TlsFailed)
 }
 
-/// Opens a socket.
-pub(super) async fn open(address: SocketAddr) -> io::Result<TcpStream> {
+/// Opens a socket, which begins with `preamble` if there is one.
+pub(super) async fn open(address: SocketAddr, preamble: Option<&[u8]>) -> io::Result<TcpStream> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_nodelay(true)?;
-    socket.connect(address).await
+    let stream = socket.connect(address).await?;
+    let mut rest = preamble.unwrap_or_default();
+    while !rest.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(rest) {
+            Ok(count) => rest = &rest[count..],
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(stream)
 }

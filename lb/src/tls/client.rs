@@ -105,7 +105,11 @@ pub(crate) fn server_name(wanted: Option<&str>, endpoint: &EndpointAddress) -> O
 }
 
 /// Reads the files and makes what they say ready for use. `http2`: that is to be agreed on.
-pub(super) fn build(tls: &EndpointTls, http2: bool, provider: &Arc<CryptoProvider>) -> Result<(Arc<ClientConfig>, Stamps), Vec<LoadProblem>> {
+pub(super) fn build(
+    tls: &EndpointTls,
+    http2: bool,
+    provider: &Arc<CryptoProvider>,
+) -> Result<(Arc<ClientConfig>, Stamps), Vec<LoadProblem>> {
     // Before they are read: what changes meanwhile is noticed the next time.
     let stamps = stamps(tls);
     let mut problems = Vec::new();
@@ -301,7 +305,10 @@ fn explain_certificate(error: &CertificateError, tls: &EndpointTls, place: &str)
             None => format!("its certificate is signed by nobody whom the system trusts: name its authority as `ca_file` under {place}"),
         },
         CertificateError::NotValidForNameContext { expected, presented } => {
-            let names = if presented.is_empty() { "no host".into() } else { presented.join(", ") };
+            // As rustls names them: `DnsName("a.test")`, `IpAddress(10.0.0.1)`.
+            let plain = |name: &String| name.split_once('(').map_or(&**name, |(_, rest)| rest.trim_matches(['"', ')'])).to_owned();
+            let names: Vec<String> = presented.iter().map(plain).collect();
+            let names = if names.is_empty() { "no host".into() } else { names.join(", ") };
             format!("its certificate is for {names}, not for {}: set `server_name` under {place}", expected.to_str())
         }
         CertificateError::NotValidForName => format!("its certificate is for another name: set `server_name` under {place}"),
@@ -347,7 +354,7 @@ mod tests {
         let words = |result: Result<(), rustls::Error>| explain(&result.expect_err("refused"), &settings(Some(&file)), "web");
         assert_eq!(
             words(asked(ours.cert.der(), "b.test", now())),
-            format!("its certificate is for DnsName(\"a.test\"), not for b.test: set `server_name` under {PLACE}")
+            format!("its certificate is for a.test, not for b.test: set `server_name` under {PLACE}")
         );
         let late = UnixTime::since_unix_epoch(std::time::Duration::from_secs(100_000_000_000));
         assert_eq!(words(asked(ours.cert.der(), "a.test", late)), "its certificate has expired: renew it there");

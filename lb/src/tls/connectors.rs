@@ -78,7 +78,8 @@ impl Connectors {
 
     /// Renews what changed; tells what happened.
     pub(super) fn look(&self, provider: &Arc<CryptoProvider>, tell: &dyn Fn(EventKind)) {
-        let known: Vec<_> = self.lock().iter().map(|(name, entry)| (name.clone(), entry.tls.clone(), entry.http2, entry.stamps.clone())).collect();
+        let known: Vec<_> =
+            self.lock().iter().map(|(name, entry)| (name.clone(), entry.tls.clone(), entry.http2, entry.stamps.clone())).collect();
         for (name, tls, http2, stamps) in known {
             let seen = client::stamps(&tls);
             // Read without the lock; if another configuration came meanwhile, its files were just read.

@@ -9,11 +9,13 @@
 //! - `names`: which certificate a name gets (pure). `ticket`: sealing sessions so that they can be resumed.
 //! - `load`: files to certificates. `store`: what the listeners use now, and keeping it so.
 //! - `client`: how the endpoints of a pool are spoken to. `connectors`: the same for all pools, and keeping it so.
+//! - `hello`: the name that a client asks for, where TLS is passed on (pure).
 //!
 //! What is deliberately not here: sockets, which are the shell's.
 
 pub(crate) mod client;
 mod connectors;
+pub mod hello;
 mod load;
 mod names;
 mod store;

@@ -18,12 +18,14 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use weir_config::{EndpointAddress, HealthCheck, Probe};
+use weir_config::{EndpointAddress, HealthCheck, Probe, ProxyVersion};
 
 use self::http::Question;
 use super::verdict::Outcome;
+use crate::proxy_protocol;
 use crate::tls::Connector;
 
 /// How long we wait, once the verdict stands, for the other side to close first, or for a program's last output.
@@ -38,6 +40,8 @@ pub struct Subject<'a> {
     pub endpoint: &'a EndpointAddress,
     /// Where it resolves to, with the port to probe.
     pub address: SocketAddr,
+    /// It expects connections to be announced: a probe's is our own.
+    pub announced: Option<ProxyVersion>,
     /// How the pool's endpoints are spoken to under TLS, if they are.
     pub tls: Option<&'a Connector>,
     /// The pool's endpoints speak HTTP/2.
@@ -133,7 +137,7 @@ async fn attempt(probe: &Probe, subject: Subject<'_>, progress: &Progress) -> Re
                 format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: weir-health\r\nAccept: */*\r\nConnection: close\r\n\r\n");
             let question = Question { request: &request, head_only: method == "HEAD", expect, pattern: body.as_ref() };
             match (*tls, subject.http2) {
-                (false, false) => http::http(question, connect(subject.address).await?, progress).await,
+                (false, false) => http::http(question, connect(subject).await?, progress).await,
                 (true, false) => http::http(question, tls::connect_as_traffic(subject, subject.http2, progress).await?, progress).await,
                 (_, true) => {
                     let scheme = if *tls { "https" } else { "http" };
@@ -143,13 +147,13 @@ async fn attempt(probe: &Probe, subject: Subject<'_>, progress: &Progress) -> Re
                     let answer = if *tls {
                         h2::ask(request, Bytes::new(), tls::connect_as_traffic(subject, true, progress).await?, progress).await?
                     } else {
-                        h2::ask(request, Bytes::new(), connect(subject.address).await?, progress).await?
+                        h2::ask(request, Bytes::new(), connect(subject).await?, progress).await?
                     };
                     http::judge(&question, answer.head.status.as_u16(), &answer.body)
                 }
             }
         }
-        Probe::Tcp => connect(subject.address).await.map(drop),
+        Probe::Tcp => connect(subject).await.map(drop),
         Probe::Tls { server_name } => tls::tls(server_name.as_deref(), subject, progress).await,
         Probe::Grpc { service } => {
             let authority = subject.endpoint.to_string();
@@ -157,7 +161,7 @@ async fn attempt(probe: &Probe, subject: Subject<'_>, progress: &Progress) -> Re
                 let stream = tls::connect_as_traffic(subject, true, progress).await?;
                 grpc::check(service, "https", &authority, stream, progress).await
             } else {
-                grpc::check(service, "http", &authority, connect(subject.address).await?, progress).await
+                grpc::check(service, "http", &authority, connect(subject).await?, progress).await
             }
         }
         Probe::Udp { request, answer } => udp::udp(request, answer.as_ref(), subject.address, progress).await,
@@ -165,9 +169,14 @@ async fn attempt(probe: &Probe, subject: Subject<'_>, progress: &Progress) -> Re
     }
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
-    let stream = TcpStream::connect(address).await.map_err(|error| Failure::io("connect", &error))?;
+async fn connect(subject: Subject<'_>) -> Result<TcpStream, Failure> {
+    let mut stream = TcpStream::connect(subject).await.map_err(|error| Failure::io("connect", &error))?;
     // Best effort: without it the request is only a little slower.
     let _ = stream.set_nodelay(true);
+    if let Some(version) = subject.announced {
+        let mut header = Vec::new();
+        proxy_protocol::encode(version, None, &[], &mut header);
+        stream.write_all(&header).await.map_err(|error| Failure::io("send", &error))?;
+    }
     Ok(stream)
 }

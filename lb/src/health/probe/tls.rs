@@ -46,7 +46,7 @@ async fn shake(
     progress: &Progress,
 ) -> Result<TlsStream<TcpStream>, Failure> {
     let Some(name) = name else { return Failure::endpoint("the server name is not valid") };
-    let stream = connect(subject.address).await?;
+    let stream = connect(subject).await?;
     progress.enter(Phase::Handshaking);
     TlsConnector::from(config).connect(name, stream).await.map_err(|error| failure(subject, &error))
 }

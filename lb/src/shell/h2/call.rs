@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -14,7 +15,7 @@ use tokio::net::TcpStream;
 
 use super::links::Link;
 use crate::h2::ask;
-use crate::h2::told::{self, Framed};
+use crate::h2::told::{self, Asked, Framed};
 use crate::h2::unframe::Unframe;
 use crate::shell::stream::Stream;
 
@@ -54,7 +55,7 @@ enum Outgoing {
 #[derive(Debug)]
 struct Incoming {
     stage: Stage,
-    head_only: bool,
+    asked: Asked,
     /// As far as it was written and not received.
     ready: Vec<u8>,
     at: usize,
@@ -75,7 +76,7 @@ impl Call {
     /// On a connection that has room for it; `sender` is its, and ready.
     pub(super) fn new(link: Rc<Link>, sender: SendRequest<Bytes>, secure: bool) -> Call {
         link.enter();
-        let response = Incoming { stage: Stage::Nothing, head_only: false, ready: Vec::new(), at: 0, owed: 0 };
+        let response = Incoming { stage: Stage::Nothing, asked: Asked::default(), ready: Vec::new(), at: 0, owed: 0 };
         Call { link, secure, fault: Cell::new(None), request: RefCell::new(Outgoing::Head(sender)), response: RefCell::new(response) }
     }
 
@@ -104,13 +105,14 @@ impl Call {
         })?;
         let (response, body) = sender.send_request(asked.request, asked.body.is_done()).map_err(|error| {
             let broken = self.broken(&error);
-            // It did not even leave.
-            self.fault.set(Some(Fault::Unprocessed));
+            // It did not even leave. What is neither said of the connection nor by the peer is said of the request.
+            let unspeakable = !error.is_io() && error.reason().is_none();
+            self.fault.set(Some(if unspeakable { Fault::Unspeakable } else { Fault::Unprocessed }));
             broken
         })?;
         let mut incoming = self.response.borrow_mut();
         incoming.stage = Stage::Head(response);
-        incoming.head_only = asked.head_only;
+        incoming.asked = Asked { head_only: asked.head_only, trailers: asked.trailers };
         *out = Outgoing::Body(body, asked.body);
         Ok(len)
     }
@@ -172,7 +174,7 @@ impl Call {
 impl Incoming {
     /// Writes the next piece; `false`: there is none any more.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, ::h2::Error>> {
-        let Incoming { stage, head_only, ready, owed, .. } = self;
+        let Incoming { stage, asked, ready, owed, .. } = self;
         match stage {
             Stage::Nothing => return Poll::Pending,
             Stage::End => return Poll::Ready(Ok(false)),
@@ -183,7 +185,7 @@ impl Incoming {
                 }
                 let (parts, body) = ready!(Pin::new(response).poll(cx))?.into_parts();
                 let ended = body.is_end_stream();
-                let framed = told::write_head(&parts, ended, *head_only, ready);
+                let framed = told::write_head(&parts, ended, *asked, ready);
                 *stage = if ended { Stage::End } else { Stage::Body(body, framed) };
             }
             Stage::Body(body, framed) => match ready!(body.poll_data(cx)) {
@@ -305,6 +307,10 @@ impl Stream for Call {
     }
 
     fn plain(&self) -> Option<&TcpStream> {
+        None
+    }
+
+    fn local(&self) -> Option<SocketAddr> {
         None
     }
 

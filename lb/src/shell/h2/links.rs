@@ -29,7 +29,7 @@ use crate::http1::Bounds;
 use crate::shell::endpoint::Line;
 use crate::shell::pick::Place;
 use crate::shell::timer::{Timer, Timers};
-use crate::shell::upstream;
+use crate::shell::upstream::{self, Destination};
 use crate::shell::worker::Worker;
 use crate::snapshot::PoolSnapshot;
 
@@ -255,7 +255,9 @@ type Connection = client::Connection<Wire<Line, Peer>, Bytes>;
 
 /// Connects, and waits until the endpoint has said that it speaks HTTP/2, which is what it says first (RFC 9113 section 3.4).
 async fn establish(worker: &Rc<Worker>, target: &Target) -> Result<(Connection, Rc<Link>, Rc<Peer>), Cause> {
-    let line = upstream::reach(worker, &target.pool, &target.state, target.address).await?;
+    // Of no client in particular: a pool that announces clients does not speak HTTP/2.
+    let to = Destination { pool: &target.pool, state: &target.state, address: target.address, preamble: None };
+    let line = upstream::reach(worker, to).await?;
     let secure = matches!(line, Line::Tls(_));
     let (wire, peer) = Wire::<Line, Peer>::new(line, None, Rc::clone(&worker.timers));
     let mut builder = client::Builder::new();

@@ -32,13 +32,14 @@ use crate::http1::Bounds;
 use crate::snapshot::ListenerSnapshot;
 use crate::stats;
 
-use self::stream::VirtualStream;
-use self::wire::Wire;
 pub(super) use self::call::{Call, Fault};
 pub(super) use self::links::Links;
+use self::stream::{Origin, VirtualStream};
+use self::wire::Wire;
 use super::buffer::Buf;
 use super::exchange;
 use super::http::{Connection, DRAIN_KEEP_ALIVE};
+use super::peer::Peer;
 use super::stream::Stream;
 use super::timer::Timer;
 use super::worker::{Open, Worker};
@@ -52,11 +53,12 @@ const CONNECTION_WINDOW: u32 = 256 * 1024;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Serves a connection to its end. `first`: what was read of it already.
-pub(super) async fn serve<S: Stream>(stream: S, first: Option<Buf>, peer: SocketAddr, listener: Arc<ListenerSnapshot>, open: Open) {
+pub(super) async fn serve<S: Stream>(stream: S, first: Option<Buf>, peer: Peer, listener: Arc<ListenerSnapshot>, open: Open) {
     let worker = Rc::clone(&open.worker);
     let Protocol::Http(http) = &listener.config.protocol else { return };
     let secure = stream.scheme() == "https";
     let server_name = stream.with_server_name(|name| name.map(Rc::from));
+    let local = stream.local();
     let (wire, watch) = Wire::<S, wire::State>::new(stream, first, Rc::clone(&worker.timers));
     let mut builder = server::Builder::new();
     builder
@@ -77,6 +79,7 @@ pub(super) async fn serve<S: Stream>(stream: S, first: Option<Buf>, peer: Socket
     if let Some(connection) = shaken.await {
         let mut client = Client {
             peer,
+            local,
             listener,
             timer,
             worker,
@@ -99,7 +102,9 @@ pub(super) async fn serve<S: Stream>(stream: S, first: Option<Buf>, peer: Socket
 
 /// A client, as its connection's task knows it.
 struct Client {
-    peer: SocketAddr,
+    peer: Peer,
+    /// Our end of its connection.
+    local: Option<SocketAddr>,
     listener: Arc<ListenerSnapshot>,
     timer: Timer,
     worker: Rc<Worker>,
@@ -125,7 +130,11 @@ enum Event {
 
 impl Client {
     /// `Some`: the client was given up, for this.
-    async fn run<S: Stream>(&mut self, mut connection: server::Connection<Wire<S, wire::State>, Bytes>, watch: &wire::State) -> Option<Flood> {
+    async fn run<S: Stream>(
+        &mut self,
+        mut connection: server::Connection<Wire<S, wire::State>, Bytes>,
+        watch: &wire::State,
+    ) -> Option<Flood> {
         self.idle_since_ms = self.worker.timers.now_us() / 1000;
         loop {
             // Parked: a drain makes it expire at once.
@@ -213,7 +222,8 @@ impl Client {
         if request.method() == http::Method::CONNECT {
             self.worker.random.borrow_mut().fill(&mut nonce);
         }
-        let stream = match VirtualStream::new(request, respond, self.secure, self.server_name.clone(), nonce) {
+        let origin = Origin { secure: self.secure, server_name: self.server_name.clone(), local: self.local };
+        let stream = match VirtualStream::new(request, respond, origin, nonce) {
             Ok(stream) => stream,
             Err(mut respond) => {
                 respond.send_reset(Reason::PROTOCOL_ERROR);
@@ -222,7 +232,7 @@ impl Client {
         };
         let mut connection = Connection {
             stream,
-            peer: self.peer,
+            peer: self.peer.clone(),
             listener: Arc::clone(&self.listener),
             timer: self.worker.timers.timer(),
             served: 0,

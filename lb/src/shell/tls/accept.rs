@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -12,6 +11,7 @@ use rustls::ServerConnection;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use crate::shell::peer::Peer;
 use crate::shell::timer::Timer;
 use crate::shell::worker::{Open, Worker};
 use crate::shell::{h2, http, io as wait};
@@ -22,7 +22,7 @@ use crate::tls::Acceptor;
 use super::TlsStream;
 
 /// Serves a connection that begins with a handshake.
-pub(in crate::shell) async fn serve(stream: TcpStream, peer: SocketAddr, listener: Arc<ListenerSnapshot>, open: Open) {
+pub(in crate::shell) async fn serve(stream: TcpStream, peer: Peer, listener: Arc<ListenerSnapshot>, open: Open) {
     let worker = Rc::clone(&open.worker);
     let shard = listener.stats.shard(worker.id);
     let ended = |how: Handshake| stats::add(&shard.handshakes[how as usize], 1);
@@ -41,7 +41,12 @@ pub(in crate::shell) async fn serve(stream: TcpStream, peer: SocketAddr, listene
     }
 }
 
-async fn accept(worker: &Rc<Worker>, stream: TcpStream, listener: &ListenerSnapshot, acceptor: &Acceptor) -> Result<TlsStream<ServerConnection>, Handshake> {
+async fn accept(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    listener: &ListenerSnapshot,
+    acceptor: &Acceptor,
+) -> Result<TlsStream<ServerConnection>, Handshake> {
     let timer = worker.timers.timer();
     worker.timers.now_us();
     let head = listener.config.timeouts.head;

@@ -2,14 +2,13 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
 use rustls::client::ClientConnection;
 use rustls::pki_types::ServerName;
 
-use crate::shell::upstream;
+use crate::shell::upstream::{self, Destination};
 
 use super::TlsStream;
 
@@ -42,11 +41,11 @@ impl From<io::Error> for Unreached {
 
 /// Agrees on a session. What is sent first is sent under it.
 pub(in crate::shell) async fn connect(
-    address: SocketAddr,
+    to: Destination<'_>,
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
 ) -> Result<TlsStream<ClientConnection>, Unreached> {
-    let tcp = upstream::open(address).await.map_err(Unreached::Connect)?;
+    let tcp = upstream::open(to.address, to.preamble).await.map_err(Unreached::Connect)?;
     let session = ClientConnection::new(config, name).map_err(Unreached::Tls)?;
     let stream = TlsStream::new(tcp, session);
     poll_fn(|cx| stream.poll_handshake(cx)).await?;

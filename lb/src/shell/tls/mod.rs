@@ -14,6 +14,7 @@ mod connect;
 use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
+use std::net::SocketAddr;
 use std::ops::DerefMut;
 use std::task::{Context, Poll, ready};
 
@@ -245,6 +246,10 @@ impl<C: Session> Stream for TlsStream<C> {
 
     fn plain(&self) -> Option<&TcpStream> {
         None
+    }
+
+    fn local(&self) -> Option<SocketAddr> {
+        self.tcp.local_addr().ok()
     }
 
     fn with_server_name<R>(&self, show: impl FnOnce(Option<&str>) -> R) -> R {
