@@ -8,7 +8,8 @@ use flate2::write::GzEncoder;
 
 /// Whether the client takes gzip (RFC 9110 section 12.5.3). One that weighs it with 0 does not; other weights do not matter.
 pub(super) fn is_accepted(headers: &HeaderMap) -> bool {
-    let codings = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let codings =
+        headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     codings.map(|coding| coding.split(';').map(str::trim)).any(|mut parts| {
         let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
         let refused = |weight: &str| weight.strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0));

@@ -139,11 +139,7 @@ impl Hub {
 }
 
 fn certificate(known: weir_lb::tls::CertificateStatus) -> problems::Certificate {
-    problems::Certificate {
-        listener: known.listener.to_string(),
-        file: known.file.display().to_string(),
-        not_after_s: known.not_after_s,
-    }
+    problems::Certificate { listener: known.listener.to_string(), file: known.file.display().to_string(), not_after_s: known.not_after_s }
 }
 
 /// Everything around this node at once, with what is wrong and what to do about it. Rates are over the last five seconds, and `null` until it

@@ -102,7 +102,13 @@ fn of_vip(name: &str, vip: &VipOverview, found: &mut Vec<ProblemItem>) {
             found.push(problem(("vip-no-master", CRITICAL), about, text, next, &values(&router.why)));
         } else if let Some(why) = &router.ineligible_because {
             let text = format!("this node cannot take over virtual IP {name} ({family}): {why}");
-            found.push(problem(("vip-ineligible", WARNING), about, text, "mend what is named: until then there is one node less", &values(why)));
+            found.push(problem(
+                ("vip-ineligible", WARNING),
+                about,
+                text,
+                "mend what is named: until then there is one node less",
+                &values(why),
+            ));
         }
     }
 }
@@ -125,7 +131,8 @@ fn of_pool(name: &str, pool: &PoolOverview, leads: bool, found: &mut Vec<Problem
                 0 => format!("pool {name} has no endpoint that may be picked: requests to it fail"),
                 _ => format!("pool {name} is down, requests to it fail: {}", listed(&down)),
             };
-            let next = if down.is_empty() { "end a drain or maintenance, or add an endpoint: `weir undrain HOST:PORT`".to_owned() } else { look };
+            let next =
+                if down.is_empty() { "end a drain or maintenance, or add an endpoint: `weir undrain HOST:PORT`".to_owned() } else { look };
             found.push(problem(("pool-down", CRITICAL), about, text, next, &counts));
         }
         "below-floor" => {
