@@ -447,7 +447,10 @@ fn the_console_is_served_and_kept_to_itself() {
     let node = Node::start(origin().address, None);
     let (status, head, page) = node.raw("GET", "/", &[], "");
     assert_eq!(status, 200);
-    assert!(head.contains("content-security-policy: default-src 'none'; script-src 'self'") && head.contains("cache-control: no-cache"), "{head}");
+    assert!(
+        head.contains("content-security-policy: default-src 'none'; script-src 'self'") && head.contains("cache-control: no-cache"),
+        "{head}"
+    );
     for name in ["app.js", "style.css"] {
         let at = page.find(&format!("console/{name}?v=")).expect("the page names it");
         let path = format!("/{}", page[at..].split('"').next().unwrap_or_default());

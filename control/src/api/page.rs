@@ -41,8 +41,11 @@ macro_rules! asset {
 }
 
 static PAGE: Asset = asset!("index.html", "text/html; charset=utf-8");
-static ASSETS: [Asset; 3] =
-    [asset!("app.js", "text/javascript; charset=utf-8"), asset!("style.css", "text/css; charset=utf-8"), asset!("icon.svg", "image/svg+xml")];
+static ASSETS: [Asset; 3] = [
+    asset!("app.js", "text/javascript; charset=utf-8"),
+    asset!("style.css", "text/css; charset=utf-8"),
+    asset!("icon.svg", "image/svg+xml"),
+];
 
 impl Asset {
     fn made(&'static self) -> &'static Made {
