@@ -71,7 +71,7 @@ pub enum Fault {
 
 impl Cause {
     /// How many there are.
-    pub const COUNT: usize = 24;
+    pub const COUNT: usize = 25;
 
     /// All of them, in order.
     pub const ALL: [Cause; Cause::COUNT] = [

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use rustls::client::ClientConnection;
 use tokio::net::TcpStream;
 
-use super::h2::{Call, Fault};
+use super::h2::{Call, CallFault};
 use super::io as wait;
 use super::stream::Stream;
 use super::tls::TlsStream;
@@ -136,7 +136,7 @@ pub(super) enum EndpointStream {
 
 impl EndpointStream {
     /// What there is to say about the request once something failed.
-    pub(super) fn fault(&self) -> Option<Fault> {
+    pub(super) fn fault(&self) -> Option<CallFault> {
         match self {
             EndpointStream::Line(_) => None,
             EndpointStream::Http2(call) => call.fault(),

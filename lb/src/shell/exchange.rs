@@ -32,7 +32,7 @@ use crate::stats;
 
 use super::buffer::{Buf, Head, LARGE, SMALL};
 use super::endpoint::EndpointStream;
-use super::h2::Fault;
+use super::h2::CallFault;
 use super::http::Connection;
 use super::io::{self, Broken};
 use super::peer::Peer;
@@ -438,9 +438,9 @@ impl Exchange<'_> {
                 Ok(Responded::Switched(first)) => return Done::Switched(place, endpoint, first),
                 Err(failure) => match endpoint.fault() {
                     None => failure,
-                    Some(Fault::Unprocessed) => Failure { unprocessed: true, ..failure },
-                    Some(Fault::Unspeakable) => Cause::BadRequest.into(),
-                    Some(Fault::Malformed) => Cause::BadResponse.into(),
+                    Some(CallFault::Unprocessed) => Failure { unprocessed: true, ..failure },
+                    Some(CallFault::Unspeakable) => Cause::BadRequest.into(),
+                    Some(CallFault::Malformed) => Cause::BadResponse.into(),
                 },
             };
             if self.blames_endpoint(failure.cause) {

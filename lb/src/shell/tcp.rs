@@ -139,12 +139,14 @@ async fn reach(
         trace.connecting(&worker.timers);
         timer.set_after(place.pool().config.timeouts.connect);
         let preamble = place.pool().config.proxy_protocol.map(|version| peer.preamble(version, stream.local()));
-        let mut connect = pin!(upstream::reach(worker, place.destination(preamble.as_deref())));
-        let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {
-            Poll::Ready(result) => Poll::Ready(result.map(EndpointStream::Line)),
-            Poll::Pending => timer.poll_expired(cx).map(|()| Err(Cause::ConnectTimeout)),
-        })
-        .await;
+        let connected = {
+            let mut connect = pin!(upstream::reach(worker, place.destination(preamble.as_deref())));
+            poll_fn(|cx| match connect.as_mut().poll(cx) {
+                Poll::Ready(result) => Poll::Ready(result.map(EndpointStream::Line)),
+                Poll::Pending => timer.poll_expired(cx).map(|()| Err(Cause::ConnectTimeout)),
+            })
+            .await
+        };
         trace.connected(false, &worker.timers);
         match connected {
             Ok(endpoint) => {

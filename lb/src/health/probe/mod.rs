@@ -170,7 +170,7 @@ async fn attempt(probe: &Probe, subject: Subject<'_>, progress: &Progress) -> Re
 }
 
 async fn connect(subject: Subject<'_>) -> Result<TcpStream, Failure> {
-    let mut stream = TcpStream::connect(subject).await.map_err(|error| Failure::io("connect", &error))?;
+    let mut stream = TcpStream::connect(subject.address).await.map_err(|error| Failure::io("connect", &error))?;
     // Best effort: without it the request is only a little slower.
     let _ = stream.set_nodelay(true);
     if let Some(version) = subject.announced {

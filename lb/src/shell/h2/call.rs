@@ -24,7 +24,7 @@ const GATHERED: usize = 4 * 1024;
 
 /// What a broken call says about its request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(in crate::shell) enum Fault {
+pub(in crate::shell) enum CallFault {
     /// The endpoint did not look at it, and says so (RFC 9113 sections 6.8 and 8.7).
     Unprocessed,
     /// It has no form in HTTP/2.
@@ -38,7 +38,7 @@ pub(in crate::shell) enum Fault {
 pub(in crate::shell) struct Call {
     link: Rc<Link>,
     secure: bool,
-    fault: Cell<Option<Fault>>,
+    fault: Cell<Option<CallFault>>,
     request: RefCell<Outgoing>,
     response: RefCell<Incoming>,
 }
@@ -81,7 +81,7 @@ impl Call {
     }
 
     /// What there is to say about the request once something failed.
-    pub(in crate::shell) fn fault(&self) -> Option<Fault> {
+    pub(in crate::shell) fn fault(&self) -> Option<CallFault> {
         self.fault.get()
     }
 
@@ -89,9 +89,9 @@ impl Call {
         tracing::debug!(endpoint = %self.link.authority(), %error, "a stream to an endpoint broke");
         let refused = error.is_remote() && (error.is_go_away() || (error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM)));
         if refused {
-            self.fault.set(Some(Fault::Unprocessed));
+            self.fault.set(Some(CallFault::Unprocessed));
         } else if error.is_library() && error.reason().is_some_and(|reason| reason != Reason::NO_ERROR) {
-            self.fault.set(Some(Fault::Malformed));
+            self.fault.set(Some(CallFault::Malformed));
         }
         io::ErrorKind::ConnectionReset.into()
     }
@@ -100,14 +100,14 @@ impl Call {
     fn ask(&self, piece: &[u8], out: &mut Outgoing) -> io::Result<usize> {
         let Outgoing::Head(sender) = out else { return Ok(0) };
         let (len, asked) = ask::read_head(piece, self.secure, self.link.authority()).map_err(|error| {
-            self.fault.set(Some(Fault::Unspeakable));
+            self.fault.set(Some(CallFault::Unspeakable));
             io::Error::new(io::ErrorKind::InvalidData, error)
         })?;
         let (response, body) = sender.send_request(asked.request, asked.body.is_done()).map_err(|error| {
             let broken = self.broken(&error);
             // It did not even leave. What is neither said of the connection nor by the peer is said of the request.
             let unspeakable = !error.is_io() && error.reason().is_none();
-            self.fault.set(Some(if unspeakable { Fault::Unspeakable } else { Fault::Unprocessed }));
+            self.fault.set(Some(if unspeakable { CallFault::Unspeakable } else { CallFault::Unprocessed }));
             broken
         })?;
         let mut incoming = self.response.borrow_mut();

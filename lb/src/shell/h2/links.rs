@@ -226,12 +226,14 @@ async fn serve(worker: Rc<Worker>, target: Target, opening: Rc<Opening>) {
     let timer = worker.timers.timer();
     worker.timers.now_us();
     timer.set_after(target.pool.config.timeouts.connect);
-    let mut opened = Box::pin(establish(&worker, &target));
-    let opened = poll_fn(|cx| match opened.as_mut().poll(cx) {
-        Poll::Ready(opened) => Poll::Ready(opened),
-        Poll::Pending => timer.poll_expired(cx).map(|()| Err(Cause::ConnectTimeout)),
-    })
-    .await;
+    let opened = {
+        let mut opened = Box::pin(establish(&worker, &target));
+        poll_fn(|cx| match opened.as_mut().poll(cx) {
+            Poll::Ready(opened) => Poll::Ready(opened),
+            Poll::Pending => timer.poll_expired(cx).map(|()| Err(Cause::ConnectTimeout)),
+        })
+        .await
+    };
     let links = &worker.upstreams.links;
     links.list(slot, |list| list.opening.retain(|other| !Rc::ptr_eq(other, &opening)));
     let (connection, link, peer) = match opened {

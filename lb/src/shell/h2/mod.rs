@@ -32,7 +32,7 @@ use crate::http1::Bounds;
 use crate::snapshot::ListenerSnapshot;
 use crate::stats;
 
-pub(super) use self::call::{Call, Fault};
+pub(super) use self::call::{Call, CallFault};
 pub(super) use self::links::Links;
 use self::stream::{Origin, VirtualStream};
 use self::wire::Wire;
