@@ -26,6 +26,8 @@ pub(crate) fn check(root: &Table<'_>, api: Option<&ParsedApi>, listeners: &[Pars
                 Some(parsed) => {
                     if let Some(raw) = listener.raw {
                         check_hash_key(root, raw, parsed, pool);
+                        check_upstream_protocol(root, raw, parsed, pool);
+                        check_udp(root, raw, parsed, pool);
                     }
                 }
             }
@@ -54,6 +56,22 @@ fn check_hash_key(root: &Table<'_>, raw: &str, pool: &ParsedPool, used: &Placed<
         let problem = Problem::new(span.clone(), path, message).note(used.span.clone(), format!("a {raw} listener uses this pool"));
         root.report(problem.help("write `key = \"source\"`").needs_whole_file());
     }
+}
+
+fn check_upstream_protocol(root: &Table<'_>, raw: &str, pool: &ParsedPool, used: &Placed<PoolName>) {
+    if let Some(Placed { value, span, path }) = &pool.upstream_protocol {
+        let message = format!("{:?} cannot be spoken for a {raw} listener, which passes on what its clients say", value.word());
+        let problem = Problem::new(span.clone(), path, message).note(used.span.clone(), format!("a {raw} listener uses this pool"));
+        root.report(problem.help("remove it, or use another pool").needs_whole_file());
+    }
+}
+
+/// What needs connections cannot be had with datagrams.
+fn check_udp(root: &Table<'_>, raw: &str, pool: &ParsedPool, used: &Placed<PoolName>) {
+    let Some(Placed { span, path, .. }) = pool.proxy_protocol.as_ref().filter(|_| raw == "udp") else { return };
+    let problem = Problem::new(span.clone(), path, "a flow of datagrams has no beginning to announce a client in");
+    let problem = problem.note(used.span.clone(), "a udp listener uses this pool");
+    root.report(problem.help("give the udp listener a pool of its own without `proxy_protocol`").needs_whole_file());
 }
 
 /// An address can be bound once for TCP and once for UDP, and a wildcard takes all addresses of its family.

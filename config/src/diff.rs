@@ -251,7 +251,9 @@ fn diff_listener(changes: &mut Vec<Change>, old: &Listener, new: &Listener) {
         };
         diff_settings(changes, &place, own(old), own(new));
         diff_optional(changes, &place, ("tls", |_| "on".into()), old.tls.as_deref(), new.tls.as_deref(), settings::of_listener_tls);
-        diff_routes(changes, name, &old.routes, &new.routes);
+    }
+    if old.protocol.word() == new.protocol.word() {
+        diff_routes(changes, name, old.protocol.routes(), new.protocol.routes());
     }
 }
 
@@ -279,6 +281,7 @@ fn diff_pool(changes: &mut Vec<Change>, old: &Pool, new: &Pool) {
     let health = ("health", |check: &crate::model::HealthCheck| check.probe.word().to_string());
     diff_optional(changes, &place, (health.0, health.1), old.health.as_ref(), new.health.as_ref(), settings::of_health);
     diff_optional(changes, &place, ("ejection", |_| "on".into()), old.ejection.as_ref(), new.ejection.as_ref(), settings::of_ejection);
+    diff_optional(changes, &place, ("tls", |_| "on".into()), old.tls.as_deref(), new.tls.as_deref(), settings::of_endpoint_tls);
     diff_optional(changes, &place, ("scaling", |_| "on".into()), old.scaling.as_deref(), new.scaling.as_deref(), settings::of_scaling);
 }
 

@@ -3,6 +3,7 @@
 //! The meanings are those of `model`; here they are told to the person who writes the file.
 
 mod alarm;
+mod edge;
 mod limit;
 mod machines;
 mod route;
@@ -102,7 +103,7 @@ static LISTENER: Keys = Keys {
             "What is spoken here.",
         )
         .default("http"),
-        Key::text("pool", "\"web\"", "The pool for what no route takes. Required for tcp and udp."),
+        Key::text("pool", "\"web\"", "The pool for what no route takes. Required for udp, and for tcp without routes."),
         Key::count(
             "connections_max",
             1,
@@ -130,10 +131,15 @@ static LISTENER: Keys = Keys {
         Key::new(
             "route",
             Kind::Tables(&route::ROUTE),
-            "Rules that say where a request goes, each written as [[listener.NAME.route]]; the first match wins. Only for http.",
+            "Rules that say where a request goes, each written as [[listener.NAME.route]]; the first match wins. On a tcp listener they look at sni, in a TLS handshake that is passed on as it is, and source. Not for udp.",
         ),
         Key::list("allow", "[\"10.0.0.0/8\"]", "Only clients in these ranges may connect; without the key, all. Not for udp."),
         Key::list("deny", "[\"192.0.2.0/24\"]", "Clients in these ranges may not connect, allowed or not. Not for udp."),
+        Key::new(
+            "proxy_protocol",
+            Kind::Table(&edge::ANNOUNCERS),
+            "Proxies in front that announce each client by the PROXY protocol, version 1 or 2. Not for udp.",
+        ),
         Key::new(
             "rate_limit",
             Kind::Tables(&limit::RATE_LIMIT),
@@ -204,7 +210,7 @@ static FORWARD_HEADERS: Keys = Keys {
         Key::list(
             "trusted",
             "[\"10.0.0.0/8\"]",
-            "Clients in these ranges are proxies: what they sent under these names is kept and extended, not replaced.",
+            "Clients in these ranges are proxies: what they sent under these names is kept and extended, not replaced; and for routes, limits, hashing and the log, the client is the last address in X-Forwarded-For that is not in these ranges.",
         ),
     ],
 };
@@ -269,11 +275,23 @@ static POOL: Keys = Keys {
                 "Leaving out an endpoint that keeps failing real traffic; false switches it off.",
             )
         },
+        Key::choice(
+            "proxy_protocol",
+            &[word("v1", "as a line"), word("v2", "binary, with what a proxy in front told besides")],
+            "Endpoints are told who the client is by the PROXY protocol, at the beginning of each connection, which then serves one request or session; health checks announce themselves. Not for the pool of a udp listener. Absent: endpoints see our address.",
+        ),
         Key::new(
             "scaling",
             Kind::Table(&scaling::SCALING),
             "Machines that are cloned into the pool as the load rises. Without this table there are none.",
         ),
+        Key::choice(
+            "upstream_protocol",
+            &[word("http1", "HTTP/1.1"), word("h2", "HTTP/2, which gRPC needs: agreed on under TLS, else with prior knowledge")],
+            "What the endpoints speak, also to health checks. Only for pools of http listeners.",
+        )
+        .default("http1"),
+        Key::new("tls", Kind::Table(&tls::ENDPOINT_TLS), "TLS towards the endpoints. Without this table there is none."),
     ],
 };
 
@@ -347,8 +365,11 @@ static HEALTH: Keys = Keys {
             "type",
             &[
                 word("http", "a request is answered as expected"),
+                word("https", "the same under the TLS of [pool.NAME.tls]"),
                 word("tcp", "a connection is accepted"),
                 word("tls", "a TLS handshake is completed"),
+                word("grpc", "grpc.health.v1.Health says SERVING"),
+                word("udp", "a datagram is answered"),
                 word("exec", "a program exits with 0"),
             ],
             "How an endpoint is probed.",
@@ -362,22 +383,37 @@ static HEALTH: Keys = Keys {
         Key::count("rise", 1, 1000, "2", "Successes in a row that make an endpoint healthy.").default("2"),
         Key::count("fall", 1, 1000, "3", "Failures in a row that make an endpoint unhealthy.").default("3"),
         Key::count("port", 1, 65535, "9000", "Probe this port instead of the endpoint's."),
-        Key::text("method", "\"GET\"", "The request method. Only for http; absent: GET."),
-        Key::text("path", "\"/healthz\"", "The request path, query included. Only for http; absent: /."),
-        Key::text("host", "\"web.example.com\"", "The Host header. Only for http; absent: the endpoint's address."),
+        Key::text("method", "\"GET\"", "The request method. Only for http and https; absent: GET."),
+        Key::text("path", "\"/healthz\"", "The request path, query included. Only for http and https; absent: /."),
+        Key::text("host", "\"web.example.com\"", "The Host header. Only for http and https; absent: the endpoint's address."),
         Key {
             example: "\"200-399\"",
             ..Key::new(
                 "expect",
                 Kind::Statuses,
-                "Accepted statuses: 200, \"200-399\", or a list of both. Only for http; absent: \"200-399\".",
+                "Accepted statuses: 200, \"200-399\", or a list of both. Only for http and https; absent: \"200-399\".",
             )
         },
-        Key::text("body", "'\"status\": *\"ok\"'", "A regular expression that the first 64 KiB of the body must match. Only for http."),
+        Key::text(
+            "body",
+            "'\"status\": *\"ok\"'",
+            "A regular expression that the first 64 KiB of the body must match. Only for http and https.",
+        ),
         Key::text(
             "server_name",
             "\"web.example.com\"",
-            "The name asked for in the handshake (SNI). Only for tls; absent: the endpoint's host.",
+            "The name asked for in the handshake (SNI). Only for tls; absent: that of [pool.NAME.tls], else the endpoint's host.",
+        ),
+        Key::text("service", "\"shop.Orders\"", "The service that gRPC is asked about. Only for grpc; absent: the server as a whole."),
+        Key::text(
+            "request",
+            "'\\x12\\x34version'",
+            "The datagram that is sent; \\xNN stands for a byte, and \\r, \\n, \\t, \\0 and \\\\ for what they usually do. Only for udp, and required there.",
+        ),
+        Key::text(
+            "answer",
+            "'(?-u)^\\x12\\x34'",
+            "A regular expression over bytes that the answer must match. Only for udp; absent: any answer.",
         ),
         Key {
             example: "[\"/usr/local/bin/probe\", \"--quick\"]",

@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use crate::model::{
     AccessLog, AccessLogTarget, Api, Balance, Ejection, ForwardHeaders, HashPolicy, HealthCheck, HttpLimits, Listener, ListenerTimeouts,
-    Node, Pool, PoolLimits, PoolTimeouts, Probe,
+    Node, Pool, PoolLimits, PoolTimeouts, Probe, ProxyVersion,
 };
 use crate::units::{format_duration, format_size};
 
 pub(crate) use machines::{of_host, of_template};
 pub(crate) use scaling::{of_alarm, of_metric, of_scaling};
-pub(crate) use tls::of_listener_tls;
+pub(crate) use tls::{of_endpoint_tls, of_listener_tls};
 pub(crate) use vip::{of_cluster, of_vip};
 
 /// A key as written in the file, relative to its table, and its value in words.
@@ -54,13 +54,14 @@ pub(crate) fn of_access_log(log: &AccessLog) -> Vec<Setting> {
 
 /// Apart from addresses and protocol, with what belongs to it.
 pub(crate) fn of_listener(listener: &Listener) -> Vec<Setting> {
-    let Listener { name: _, binds: _, protocol: _, pool, connections_max, timeouts, access } = listener;
+    let Listener { name: _, binds: _, protocol: _, pool, connections_max, timeouts, access, announcers } = listener;
     let ListenerTimeouts { head, idle, keep_alive, tunnel, flow, flow_drain } = timeouts;
     vec![
         ("pool", pool.as_ref().map_or(NONE.into(), |pool| pool.to_string())),
         ("connections_max", connections_max.to_string()),
         ("allow", list(&access.allow)),
         ("deny", list(&access.deny)),
+        ("proxy_protocol.trusted", list(announcers)),
         ("timeouts.head", format_duration(*head)),
         ("timeouts.idle", format_duration(*idle)),
         ("timeouts.keep_alive", format_duration(*keep_alive)),
@@ -102,7 +103,7 @@ pub(crate) fn of_http(limits: &HttpLimits, headers: &ForwardHeaders) -> Vec<Sett
     ]
 }
 
-/// Apart from endpoints, health, ejection and scaling.
+/// Apart from endpoints, health, ejection, scaling and TLS.
 pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
     let Pool {
         name: _,
@@ -116,6 +117,9 @@ pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
         health: _,
         ejection: _,
         scaling: _,
+        upstream_protocol,
+        tls: _,
+        proxy_protocol,
     } = pool;
     let PoolTimeouts { connect, first_byte, idle, keep_alive, total } = timeouts;
     let PoolLimits { connections_per_endpoint, queue_max, queue_timeout, retries_max, idle_connections_max } = limits;
@@ -124,6 +128,8 @@ pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
         ("slow_start", or_none_time(*slow_start)),
         ("min_healthy", min_healthy.to_string()),
         ("below_min_healthy", below_min_healthy.word().into()),
+        ("upstream_protocol", upstream_protocol.word().into()),
+        ("proxy_protocol", proxy_protocol.map_or(NONE, ProxyVersion::word).into()),
         ("timeouts.connect", format_duration(*connect)),
         ("timeouts.first_byte", format_duration(*first_byte)),
         ("timeouts.idle", format_duration(*idle)),
@@ -155,7 +161,7 @@ pub(crate) fn of_health(check: &HealthCheck) -> Vec<Setting> {
         ("health.port", port.map_or("the endpoint's".into(), |port| port.to_string())),
     ];
     match probe {
-        Probe::Http { method, path, host, expect, body } => {
+        Probe::Http { tls: _, method, path, host, expect, body } => {
             let range = |(low, high): &(u16, u16)| if low == high { low.to_string() } else { format!("{low}-{high}") };
             settings.push(("health.method", method.clone()));
             settings.push(("health.path", path.clone()));
@@ -164,6 +170,13 @@ pub(crate) fn of_health(check: &HealthCheck) -> Vec<Setting> {
             settings.push(("health.body", body.as_ref().map_or(NONE.into(), |body| body.as_str().into())));
         }
         Probe::Tls { server_name } => settings.push(("health.server_name", server_name.clone().unwrap_or("the endpoint's".into()))),
+        Probe::Grpc { service } => {
+            settings.push(("health.service", if service.is_empty() { "the whole server".into() } else { service.clone() }))
+        }
+        Probe::Udp { request, answer } => {
+            settings.push(("health.request", request.escape_ascii().to_string()));
+            settings.push(("health.answer", answer.as_ref().map_or(NONE.into(), |answer| answer.as_str().into())));
+        }
         Probe::Exec { command } => settings.push(("health.command", format!("{command:?}"))),
         Probe::Tcp => {}
     }

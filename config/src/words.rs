@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::model::{
-    AccessLogFormat, AdminState, AmbiguousPaths, Balance, BelowMinHealthy, HashKey, Probe, Protocol, TrackSubject, VipChecksum, VipMode,
-    VrrpVersion,
+    AccessLogFormat, AdminState, AmbiguousPaths, Balance, BelowMinHealthy, HashKey, Probe, Protocol, ProxyVersion, TrackSubject,
+    UpstreamProtocol, VipChecksum, VipMode, VrrpVersion,
 };
 
 impl AdminState {
@@ -49,6 +49,16 @@ impl BelowMinHealthy {
     }
 }
 
+impl ProxyVersion {
+    /// `v1` or `v2`.
+    pub fn word(self) -> &'static str {
+        match self {
+            ProxyVersion::V1 => "v1",
+            ProxyVersion::V2 => "v2",
+        }
+    }
+}
+
 impl AccessLogFormat {
     /// `json` or `text`.
     pub fn word(self) -> &'static str {
@@ -69,25 +79,38 @@ impl AmbiguousPaths {
     }
 }
 
+impl UpstreamProtocol {
+    /// `http1` or `h2`.
+    pub fn word(self) -> &'static str {
+        match self {
+            UpstreamProtocol::Http1 => "http1",
+            UpstreamProtocol::Http2 => "h2",
+        }
+    }
+}
+
 impl Protocol {
     /// `http`, `tcp` or `udp`.
     pub fn word(&self) -> &'static str {
         match self {
             Protocol::Http(_) => "http",
-            Protocol::Tcp => "tcp",
+            Protocol::Tcp(_) => "tcp",
             Protocol::Udp => "udp",
         }
     }
 }
 
 impl Probe {
-    /// `http`, `tcp`, `tls` or `exec`.
+    /// `http`, `https`, `tcp`, `tls`, `grpc`, `udp` or `exec`.
     pub fn word(&self) -> &'static str {
         match self {
-            Probe::Http { .. } => "http",
+            Probe::Http { tls: false, .. } => "http",
+            Probe::Http { tls: true, .. } => "https",
             Probe::Tcp => "tcp",
             Probe::Tls { .. } => "tls",
             Probe::Exec { .. } => "exec",
+            Probe::Grpc { .. } => "grpc",
+            Probe::Udp { .. } => "udp",
         }
     }
 }

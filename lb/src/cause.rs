@@ -50,6 +50,10 @@ pub enum Cause {
     RateLimited,
     /// The client's address may not connect to the listener. The connection is closed without an answer.
     Denied,
+    /// No session under TLS could be agreed on with an endpoint, or its certificate is not to be believed (502).
+    TlsFailed,
+    /// A trusted proxy did not announce its client as the PROXY protocol has it. The connection is closed without an answer.
+    Announcement,
 }
 
 /// Who is to blame for an end.
@@ -67,7 +71,7 @@ pub enum Fault {
 
 impl Cause {
     /// How many there are.
-    pub const COUNT: usize = 23;
+    pub const COUNT: usize = 25;
 
     /// All of them, in order.
     pub const ALL: [Cause; Cause::COUNT] = [
@@ -94,6 +98,8 @@ impl Cause {
         Cause::Overload,
         Cause::RateLimited,
         Cause::Denied,
+        Cause::TlsFailed,
+        Cause::Announcement,
     ];
 
     /// The word used in logs and metrics.
@@ -122,6 +128,8 @@ impl Cause {
             Cause::Overload => "overload",
             Cause::RateLimited => "rate-limited",
             Cause::Denied => "denied",
+            Cause::TlsFailed => "tls-failed",
+            Cause::Announcement => "bad-announcement",
         }
     }
 
@@ -129,14 +137,14 @@ impl Cause {
     pub fn status(self) -> u16 {
         match self {
             Cause::Ok => 200,
-            Cause::BadRequest | Cause::ClientClosed => 400,
+            Cause::BadRequest | Cause::ClientClosed | Cause::Announcement => 400,
             Cause::NoRoute => 404,
             Cause::HeadTimeout | Cause::ClientIdle => 408,
             Cause::BodyTooLarge => 413,
             Cause::HeadTooLarge => 431,
             Cause::RateLimited => 429,
             Cause::Denied => 403,
-            Cause::EndpointClosed | Cause::ReusedClosed | Cause::BadResponse => 502,
+            Cause::EndpointClosed | Cause::ReusedClosed | Cause::BadResponse | Cause::TlsFailed => 502,
             Cause::NoEndpoint | Cause::QueueFull | Cause::ConnectFailed | Cause::Drained | Cause::Overload => 503,
             Cause::ConnectTimeout | Cause::FirstByteTimeout | Cause::EndpointIdle | Cause::TotalTimeout | Cause::TunnelIdle => 504,
         }
@@ -153,8 +161,10 @@ impl Cause {
             | Cause::ClientIdle
             | Cause::ClientClosed
             | Cause::RateLimited
-            | Cause::Denied => Fault::Client,
+            | Cause::Denied
+            | Cause::Announcement => Fault::Client,
             Cause::ConnectFailed
+            | Cause::TlsFailed
             | Cause::ConnectTimeout
             | Cause::EndpointClosed
             | Cause::ReusedClosed

@@ -12,7 +12,7 @@
 //! - [`snapshot`]: what the workers read. [`endpoint`]: what outlives a snapshot.
 //! - [`h2`]: HTTP/2 in terms of HTTP/1.1 (pure).
 //! - [`route`]: where a request goes (pure). [`udp`]: flows of datagrams (pure).
-//! - [`limit`]: rate limits (pure).
+//! - [`limit`]: rate limits (pure). [`proxy_protocol`]: who a client is, told by the proxy in front (pure).
 //! - [`director`]: the one writer. [`shell`]: threads, sockets, bytes.
 //! - [`tls`]: certificates, tickets.
 //! - [`cause`]: why a request ended. [`stats`], [`histogram`]: counting. [`access_log`]: one line per request.
@@ -30,6 +30,7 @@ pub mod health;
 pub mod histogram;
 pub mod http1;
 pub mod limit;
+pub mod proxy_protocol;
 pub mod route;
 pub mod shell;
 pub mod snapshot;

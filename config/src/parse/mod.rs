@@ -1,6 +1,7 @@
 //! Text to [`Config`], all errors at once. One file for each kind of table.
 
 mod alarm;
+mod edge;
 mod expression;
 mod health;
 mod limit;

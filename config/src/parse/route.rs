@@ -47,6 +47,32 @@ pub(super) fn routes(table: &Table<'_>, pools: &mut Vec<Placed<PoolName>>) -> Ve
     routes
 }
 
+/// Keys of a route that look at a request, or answer or change one.
+const OF_REQUESTS: [&str; 14] = [
+    "host",
+    "path",
+    "path_exact",
+    "path_regex",
+    "method",
+    "header",
+    "cookie",
+    "query",
+    "redirect",
+    "answer",
+    "rewrite_prefix",
+    "rewrite_regex",
+    "request",
+    "response",
+];
+
+/// The routes of a listener that sees no requests.
+pub(super) fn tcp_routes(table: &Table<'_>, pools: &mut Vec<Placed<PoolName>>) -> Vec<Route> {
+    for route in table.field("route").map(|field| field.tables()).unwrap_or_default() {
+        route.refuse(&OF_REQUESTS, "on a tcp listener, which sees no requests: it can look at `sni` and `source`");
+    }
+    routes(table, pools)
+}
+
 /// A route without a condition.
 fn blank() -> Route {
     Route {

@@ -28,7 +28,8 @@ pub(crate) fn status(info: &NodeInfo, drain: DrainProgress, status: &Status) -> 
     }
 }
 
-fn node(info: &NodeInfo, drain: DrainProgress) -> NodeView {
+/// The process.
+pub(crate) fn node(info: &NodeInfo, drain: DrainProgress) -> NodeView {
     NodeView {
         name: info.name.clone(),
         version: info.version.to_owned(),
@@ -252,6 +253,7 @@ pub(crate) mod tests {
                 below_floor: true,
                 available: 1,
                 waiting: 4,
+                tls: false,
                 stats: Arc::new(pool),
                 endpoints,
             }],

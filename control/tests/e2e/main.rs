@@ -10,11 +10,16 @@ mod rig;
 mod wire;
 
 mod alarm;
+mod announce;
 mod broken_origins;
 mod change;
 mod clients;
+mod endpoint_h2;
+mod endpoint_tls;
 mod failure;
+mod grpc;
 mod h2;
+mod passthrough;
 mod refused;
 mod routing;
 mod stop;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use weir_config::{AdminState, Config, EndpointAddress, Host, Listener, ListenerName, Pool, PoolName, Protocol};
+use weir_config::{AdminState, AmbiguousPaths, Config, EndpointAddress, Host, Listener, ListenerName, Pool, PoolName, Protocol};
 
 use super::SavedVerdict;
 use super::names::{Answer, Names};
@@ -226,6 +226,10 @@ impl Core {
             self.homes[member.slot() as usize] = Some(Home { pool: slot, index: index as u32 });
             members.push(member);
         }
+        if old_config.tls != pool.tls || old_config.upstream_protocol != pool.upstream_protocol {
+            // What is kept was agreed on otherwise.
+            members.iter().for_each(Member::purge);
+        }
         for (_, member) in old_members {
             self.remove_member(member);
         }
@@ -316,7 +320,7 @@ impl Core {
             return;
         };
         let endpoint = member.config.address.to_string();
-        let print = fingerprint(check, resolved);
+        let print = fingerprint(pool, check, resolved);
         let phase = StableHash::default().field(pool.name.0.as_bytes()).field(&endpoint).field(print.to_le_bytes()).finish();
         let start = if self.monitor.verdict(slot).is_some() {
             None
@@ -347,10 +351,11 @@ impl Core {
             let pool = config.pool.as_ref().map(pool_slot);
             let old = self.listeners.get(name);
             let old_routes = old.and_then(|old| old.routes.as_ref());
-            let routes = match &config.protocol {
-                Protocol::Http(http) => RouteTable::new(http, pool_slot, self.workers, old_routes),
-                Protocol::Tcp | Protocol::Udp => None,
+            let ambiguous_paths = match &config.protocol {
+                Protocol::Http(http) => http.ambiguous_paths,
+                Protocol::Tcp(_) | Protocol::Udp => AmbiguousPaths::Keep,
             };
+            let routes = RouteTable::new(config.protocol.routes(), ambiguous_paths, pool_slot, self.workers, old_routes);
             let pools = |routes: Option<&RouteTable>| routes.map(|routes| routes.pools().collect::<Vec<u32>>());
             if old.is_some_and(|old| {
                 old.pool == pool
@@ -575,7 +580,7 @@ impl Core {
 fn limiters(config: &Listener, old: Option<&ListenerSnapshot>) -> Option<Arc<[Limiter]>> {
     let limits = |config: &Listener| match &config.protocol {
         Protocol::Http(http) => http.rate_limits.clone(),
-        Protocol::Tcp | Protocol::Udp => Vec::new(),
+        Protocol::Tcp(_) | Protocol::Udp => Vec::new(),
     };
     let wanted = limits(config);
     if let Some(old) = old.filter(|old| limits(&old.config) == wanted) {

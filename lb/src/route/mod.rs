@@ -16,13 +16,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use weir_config::{AmbiguousPaths, HttpListener, PathError, PoolName, Route, RouteAction, normal_path};
+use weir_config::{AmbiguousPaths, PathError, PoolName, Route, RouteAction, normal_path};
 
 pub use explain::{Explained, Explanation, Question, explain};
 
 use index::Index;
 
-/// What routes look at.
+/// What routes look at. What there is none of, as of requests in a TCP session, is empty.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
     /// The method as sent.
@@ -49,6 +49,8 @@ pub struct RouteTable {
     /// A route looks at the path, so that it must have one spelling.
     reads_paths: bool,
     keep_ambiguous: bool,
+    /// A route looks at the name in a TLS handshake.
+    pub reads_names: bool,
 }
 
 #[derive(Debug)]
@@ -101,8 +103,14 @@ pub enum Way<'a> {
 
 impl RouteTable {
     /// Compiles a listener's routes; `None` if it has none. Counters of routes of the same label are taken over from `old`.
-    pub fn new(http: &HttpListener, slot_of: impl Fn(&PoolName) -> u32, workers: usize, old: Option<&RouteTable>) -> Option<RouteTable> {
-        if http.routes.is_empty() {
+    pub fn new(
+        routes: &[Route],
+        ambiguous_paths: AmbiguousPaths,
+        slot_of: impl Fn(&PoolName) -> u32,
+        workers: usize,
+        old: Option<&RouteTable>,
+    ) -> Option<RouteTable> {
+        if routes.is_empty() {
             return None;
         }
         let rule = |(number, route): (usize, &Route)| {
@@ -112,13 +120,13 @@ impl RouteTable {
             Rule { goal: goal(route, &slot_of), stats: known.map_or_else(fresh, |rule| Arc::clone(&rule.stats)) }
         };
         Some(RouteTable {
-            index: Index::new(&http.routes),
-            rules: http.routes.iter().enumerate().map(rule).collect(),
-            reads_paths: http
-                .routes
+            index: Index::new(routes),
+            rules: routes.iter().enumerate().map(rule).collect(),
+            reads_paths: routes
                 .iter()
                 .any(|route| route.path.is_some() || route.changes.as_ref().is_some_and(|changes| changes.rewrite.is_some())),
-            keep_ambiguous: http.ambiguous_paths == AmbiguousPaths::Keep,
+            keep_ambiguous: ambiguous_paths == AmbiguousPaths::Keep,
+            reads_names: routes.iter().any(|route| !route.server_names.is_empty()),
         })
     }
 

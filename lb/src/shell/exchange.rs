@@ -16,13 +16,13 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-use weir_config::{Balance, HashKey, HttpListener, Pool, Protocol, Route};
+use weir_config::{Balance, HashKey, HttpListener, Pool, Protocol, Route, UpstreamProtocol};
 
 use crate::balance::hash_key;
 use crate::cause::{Cause, Fault};
 use crate::http1::chunked::write_chunk;
 use crate::http1::edit::edit;
+use crate::http1::forwarded;
 use crate::http1::reply::{self, Reply};
 use crate::http1::request::{self, Method, Request};
 use crate::http1::response::{self, Asked, Framing, Response};
@@ -31,8 +31,11 @@ use crate::snapshot::ListenerSnapshot;
 use crate::stats;
 
 use super::buffer::{Buf, Head, LARGE, SMALL};
+use super::endpoint::EndpointStream;
+use super::h2::CallFault;
 use super::http::Connection;
 use super::io::{self, Broken};
+use super::peer::Peer;
 use super::pick::{self, Place, Tried};
 use super::routing::Routed;
 use super::stream::Stream;
@@ -72,7 +75,11 @@ pub(super) struct Exchange<'a> {
     pub(super) listener: &'a ListenerSnapshot,
     pub(super) http: &'a HttpListener,
     pub(super) timer: &'a Timer,
-    pub(super) peer: SocketAddr,
+    peer: &'a Peer,
+    /// The client: the peer, or who a trusted one speaks for.
+    pub(super) client: Cell<SocketAddr>,
+    /// Our end of the client's connection, where an endpoint is told.
+    local: Cell<Option<SocketAddr>>,
     /// End of `total`, in the worker's milliseconds.
     total_ms: Cell<u64>,
     pub(super) trace: Trace,
@@ -133,6 +140,7 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
         *known = Arc::clone(current);
     }
     let listener: &ListenerSnapshot = known;
+    let peer: &Peer = peer;
     let Protocol::Http(http) = &listener.config.protocol else { return Next::Close };
 
     let mut input = pending.unwrap_or_else(|| worker.buffers.request());
@@ -141,7 +149,9 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
         listener,
         http,
         timer,
-        peer: *peer,
+        peer,
+        client: Cell::new(peer.address),
+        local: Cell::new(None),
         total_ms: Cell::new(u64::MAX),
         trace: Trace::new(S::HTTP2),
         begun: Cell::new(false),
@@ -163,12 +173,18 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
     let mut head = worker.buffers.head();
     let forward = request::Forward {
         headers: &http.headers,
-        client: peer.ip(),
+        client: peer.address.ip(),
         scheme: stream.scheme(),
         node: &worker.node,
         request_id: if http.headers.request_id.is_some() { worker.random.borrow_mut().u128(..) } else { 0 },
-        trusted: http.headers.trusted.iter().any(|network| network.contains(peer.ip())),
+        trusted: http.headers.trusted.iter().any(|network| network.contains(peer.address.ip())),
     };
+    if forward.trusted
+        && let Some(client) = forwarded::client(&input.filled()[..head_len], &http.headers.trusted)
+    {
+        // Of the client's own port nothing is known.
+        exchange.client.set(SocketAddr::new(client, 0));
+    }
     let mut request = match request::parse(input.filled(), head_len, &forward, &mut head.bytes) {
         Ok(request) => request,
         Err(_) if http.http2 && *served == 1 && stream.plain().is_some() && input.filled()[..head_len] == *PRIOR_KNOWLEDGE => {
@@ -297,12 +313,12 @@ struct Sent {
 enum Done {
     Complete { close: bool },
     Failed(Cause),
-    Switched(Place, TcpStream, Option<Buf>),
+    Switched(Place, EndpointStream, Option<Buf>),
 }
 
 struct Upgraded {
     place: Place,
-    endpoint: TcpStream,
+    endpoint: EndpointStream,
     first: [Option<Buf>; 2],
 }
 
@@ -374,7 +390,14 @@ impl Exchange<'_> {
                 && self.trace.first_attempt()
             {
                 stats::add(&pool.stats.shard(self.worker.id).requests, 1);
-                key = key_of(&pool.config, head_bytes, self.peer);
+                key = key_of(&pool.config, head_bytes, self.client.get());
+                if pool.config.upstream_protocol == UpstreamProtocol::Http2 {
+                    // Such an endpoint can say that it has not looked at a request: then any may be sent again.
+                    upload.keep_max = self.http.limits.retry_bytes_max;
+                }
+                if pool.config.proxy_protocol.is_some() {
+                    self.local.set(from_client.local());
+                }
                 if let Some(total) = pool.config.timeouts.total {
                     self.total_ms.set(self.worker.timers.recent_ms() + total.as_millis() as u64);
                 }
@@ -413,7 +436,12 @@ impl Exchange<'_> {
                     return Done::Complete { close };
                 }
                 Ok(Responded::Switched(first)) => return Done::Switched(place, endpoint, first),
-                Err(failure) => failure,
+                Err(failure) => match endpoint.fault() {
+                    None => failure,
+                    Some(CallFault::Unprocessed) => Failure { unprocessed: true, ..failure },
+                    Some(CallFault::Unspeakable) => Cause::BadRequest.into(),
+                    Some(CallFault::Malformed) => Cause::BadResponse.into(),
+                },
             };
             if self.blames_endpoint(failure.cause) {
                 place.failed();
@@ -440,25 +468,44 @@ impl Exchange<'_> {
         }
     }
 
-    /// A connection to the place's endpoint: a pooled one unless `fresh`, else a new one.
-    async fn connection(&self, place: &Place, fresh: bool, method: Method) -> Result<TcpStream, Failure> {
+    /// A connection to the place's endpoint: a pooled one unless `fresh`, else a new one; over HTTP/2 a stream of one.
+    async fn connection(&self, place: &Place, fresh: bool, method: Method) -> Result<EndpointStream, Failure> {
         place.state().requests_total.fetch_add(1, Ordering::Relaxed);
-        if !fresh {
-            while let Some(stream) = self.worker.upstreams.take(place.state(), self.worker.timers.recent_ms()) {
-                if method.is_idempotent() || io::is_open(&stream) {
+        if place.pool().config.upstream_protocol == UpstreamProtocol::Http2 {
+            let call = match self.worker.upstreams.links.take(place) {
+                Some(call) => {
                     stats::add(&place.pool().stats.shard(self.worker.id).reused, 1);
                     self.trace.connected(true, &self.worker.timers);
-                    return Ok(stream);
+                    call
+                }
+                None => Box::pin(self.connected(place, self.worker.upstreams.links.open(self.worker, place))).await?,
+            };
+            return Ok(EndpointStream::Http2(Box::new(call)));
+        }
+        let announced = place.pool().config.proxy_protocol;
+        if !fresh && announced.is_none() {
+            while let Some(line) = self.worker.upstreams.take(place.state(), self.worker.timers.recent_ms()) {
+                if method.is_idempotent() || line.is_open() {
+                    stats::add(&place.pool().stats.shard(self.worker.id).reused, 1);
+                    self.trace.connected(true, &self.worker.timers);
+                    return Ok(EndpointStream::Line(line));
                 }
             }
         }
         place.state().connects_total.fetch_add(1, Ordering::Relaxed);
+        let preamble = announced.map(|version| self.peer.preamble(version, self.local.get()));
+        let reached = upstream::reach(self.worker, place.destination(preamble.as_deref()));
+        Box::pin(self.connected(place, reached)).await.map(EndpointStream::Line)
+    }
+
+    /// Waits for a connection that is being opened.
+    async fn connected<T>(&self, place: &Place, reached: impl Future<Output = Result<T, Cause>>) -> Result<T, Failure> {
         self.trace.connecting(&self.worker.timers);
         self.arm(place.pool().config.timeouts.connect);
-        let mut connect = Box::pin(upstream::connect(place.address));
-        let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {
-            Poll::Ready(Ok(stream)) => Poll::Ready(Ok(stream)),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(Failure { cause: connect_cause(&error), unprocessed: true })),
+        let mut reached = pin!(reached);
+        let connected = poll_fn(|cx| match reached.as_mut().poll(cx) {
+            Poll::Ready(Ok(connection)) => Poll::Ready(Ok(connection)),
+            Poll::Ready(Err(cause)) => Poll::Ready(Err(Failure { cause, unprocessed: true })),
             Poll::Pending => {
                 self.timer.poll_expired(cx).map(|()| Err(Failure { cause: self.or_total(Cause::ConnectTimeout), unprocessed: true }))
             }
@@ -468,15 +515,20 @@ impl Exchange<'_> {
         connected
     }
 
-    fn keep(&self, place: &Place, endpoint: TcpStream, keep_alive_s: Option<u32>) {
+    fn keep(&self, place: &Place, endpoint: EndpointStream, keep_alive_s: Option<u32>) {
+        let EndpointStream::Line(line) = endpoint else { return };
         let config = &place.pool().config;
+        if config.proxy_protocol.is_some() {
+            // It speaks for this client alone.
+            return;
+        }
         let mut keep = config.timeouts.keep_alive;
         if let Some(seconds) = keep_alive_s {
             // A second of margin: the endpoint counts from when it sent, and may close early.
             keep = keep.min(Duration::from_secs(u64::from(seconds)).saturating_sub(Duration::from_secs(1)));
         }
         let now_ms = self.worker.timers.recent_ms();
-        self.worker.upstreams.put(place.state(), endpoint, place.purge(), now_ms, keep, config.limits.idle_connections_max);
+        self.worker.upstreams.put(place.state(), line, place.purge(), now_ms, keep, config.limits.idle_connections_max);
     }
 
     /// Sends the request on this connection and relays the response.
@@ -484,7 +536,7 @@ impl Exchange<'_> {
     async fn exchange<S: Stream>(
         &self,
         place: &Place,
-        endpoint: &TcpStream,
+        endpoint: &EndpointStream,
         request: &Request,
         input: &Buf,
         sent: &Sent,
@@ -538,7 +590,7 @@ impl Exchange<'_> {
         upload: &mut Upload,
         pool: &Pool,
         from_client: &S,
-        to_endpoint: &TcpStream,
+        to_endpoint: &EndpointStream,
     ) -> Result<(), Option<Cause>> {
         while !upload.body.is_done() {
             self.arm(self.listener.config.timeouts.idle);
@@ -586,7 +638,7 @@ impl Exchange<'_> {
         place: &Place,
         request: &Request,
         close: bool,
-        from_endpoint: &TcpStream,
+        from_endpoint: &EndpointStream,
         to_client: &S,
     ) -> Result<Responded, Failure> {
         let asked = Asked { method: request.method, minor: request.minor, upgrade: request.upgrade };
@@ -669,7 +721,7 @@ impl Exchange<'_> {
         place: &Place,
         response: &mut Response,
         out: &mut Head,
-        from_endpoint: &TcpStream,
+        from_endpoint: &EndpointStream,
         to_client: &S,
     ) -> Result<bool, Failure> {
         let pool = &place.pool().config;
@@ -709,7 +761,7 @@ impl Exchange<'_> {
         Ok(true)
     }
 
-    async fn read_response_head(&self, from_endpoint: &TcpStream, input: &mut Option<Buf>) -> Result<usize, Failure> {
+    async fn read_response_head(&self, from_endpoint: &EndpointStream, input: &mut Option<Buf>) -> Result<usize, Failure> {
         let mut scanner = Scanner::default();
         loop {
             if let Some(buf) = input.as_ref().filter(|buf| !buf.is_empty()) {
@@ -863,7 +915,7 @@ impl Exchange<'_> {
     }
 
     pub(super) fn finish(&self, cause: Cause, request: Option<&Request>, input: &Buf) {
-        self.trace.finish(self.worker, self.listener, self.peer, cause, request, input.filled());
+        self.trace.finish(self.worker, self.listener, self.client.get(), cause, request, input.filled());
     }
 
     /// Serves an upgraded connection to its end.
@@ -876,7 +928,7 @@ impl Exchange<'_> {
         self.trace.add_request_bytes(moved.up.get());
         self.trace.add_response_bytes(moved.down.get());
         self.trace.add_sent_bytes(moved.down.get());
-        self.trace.finish_tunnel(self.worker, self.listener, self.peer, &end);
+        self.trace.finish_tunnel(self.worker, self.listener, self.client.get(), &end);
         Next::Close
     }
 }
@@ -929,13 +981,14 @@ fn detail_of(error: HeadError) -> &'static str {
 
 fn explain(cause: Cause) -> &'static str {
     match cause {
-        Cause::BadRequest => "the request body is framed wrongly",
+        Cause::BadRequest => "the request body is framed wrongly, or the request cannot be said over HTTP/2",
         Cause::BodyTooLarge => "the request body is larger than allowed",
         Cause::ClientIdle => "the request body did not come in time",
         Cause::NoEndpoint => "no endpoint of the pool was available in time",
         Cause::QueueFull => "too many requests wait for the pool already",
         Cause::ConnectFailed => "no endpoint accepted the connection",
         Cause::ConnectTimeout => "no endpoint accepted the connection in time",
+        Cause::TlsFailed => "no endpoint could be reached under TLS; the log of this node says why",
         Cause::EndpointClosed => "the endpoint closed the connection before its answer was complete",
         Cause::ReusedClosed => "the endpoint closed a kept connection while the request was sent, and the request may not be repeated",
         Cause::BadResponse => "the endpoint answered what is not HTTP",

@@ -5,14 +5,17 @@
 //!                        │ timers, buffers, upstreams, waiters     │        └ pick, upstream, io, trace
 //!                        └ log                                     └─────► tcp ──► tunnel
 //!                        └ udp (one task per socket: flows)
+//!   accept ──from a proxy that announces clients──► peer ──► as above
 //! ```
 
 mod buffer;
+mod endpoint;
 mod exchange;
 mod h2;
 mod http;
 mod io;
 mod log;
+mod peer;
 mod pick;
 mod plane;
 mod pulse;

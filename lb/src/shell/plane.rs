@@ -166,7 +166,7 @@ impl DataPlane {
         let certificates = tls.prepare(&config)?;
         let opened = open_new(&config, &State::default(), &mut inherited, count)?;
         tls.commit(certificates);
-        let director = Director::start(count, options.saved).map_err(ApplyError::Thread)?;
+        let director = Director::start(count, options.saved, Arc::clone(&tls)).map_err(ApplyError::Thread)?;
         director.apply(Arc::clone(&config));
         tls.watch(director.teller()).map_err(ApplyError::Thread)?;
         let node: Arc<str> = config.node.name.as_str().into();

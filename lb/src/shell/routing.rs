@@ -52,7 +52,7 @@ impl<'a> Exchange<'a> {
                 path: &path,
                 head: &buf[..request.head_len],
                 target: request.target.of_buf(buf),
-                source: self.peer.ip(),
+                source: self.client.get().ip(),
                 server_name,
             };
             table.find(routes, &asked)
@@ -92,7 +92,7 @@ impl<'a> Exchange<'a> {
         for (limit, limiter) in self.http.rate_limits.iter().zip(limiters).filter(|(limit, _)| concerned(limit)) {
             match &limit.per {
                 LimitKey::All => limiter.admit(&(), now_ns)?,
-                LimitKey::Source => limiter.admit(&limit::source(self.peer.ip()), now_ns)?,
+                LimitKey::Source => limiter.admit(&limit::source(self.client.get().ip()), now_ns)?,
                 LimitKey::Header(name) => {
                     if let Some(value) = request::field(head, name) {
                         limiter.admit(value, now_ns)?;

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -17,10 +18,20 @@ use crate::http1::chunked::write_chunk;
 use crate::shell::exchange::Next;
 use crate::shell::stream::Stream;
 
+/// What a stream has from its connection.
+#[derive(Debug)]
+pub(super) struct Origin {
+    /// It is under TLS.
+    pub(super) secure: bool,
+    /// What the client asked for in its TLS handshake.
+    pub(super) server_name: Option<Rc<str>>,
+    /// Our end of it.
+    pub(super) local: Option<SocketAddr>,
+}
+
 #[derive(Debug)]
 pub(super) struct VirtualStream {
-    scheme: &'static str,
-    server_name: Option<Rc<str>>,
+    origin: Origin,
     request: RefCell<Incoming>,
     answer: RefCell<Outgoing>,
 }
@@ -47,26 +58,29 @@ struct Outgoing {
     answer: Answer,
 }
 
+impl Origin {
+    fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
+}
+
 impl VirtualStream {
     /// # Errors
     /// The request has no form in HTTP/1.1; what it would be answered with is given back.
     pub(super) fn new(
         request: Request<RecvStream>,
         respond: SendResponse<Bytes>,
-        secure: bool,
-        server_name: Option<Rc<str>>,
+        origin: Origin,
         nonce: [u8; 16],
     ) -> Result<VirtualStream, SendResponse<Bytes>> {
-        let scheme = if secure { "https" } else { "http" };
         let (parts, body) = request.into_parts();
         let mut ready = Vec::with_capacity(512);
         let protocol = parts.extensions.get::<::h2::ext::Protocol>().map(::h2::ext::Protocol::as_str);
         let ended = body.is_end_stream();
-        let Ok(carried) = request::write_head(&parts, scheme, ended, protocol, nonce, &mut ready) else { return Err(respond) };
+        let Ok(carried) = request::write_head(&parts, origin.scheme(), ended, protocol, nonce, &mut ready) else { return Err(respond) };
         let answer = Answer::new(parts.method == Method::HEAD, carried == Carried::Tunnel);
         Ok(VirtualStream {
-            scheme,
-            server_name,
+            origin,
             request: RefCell::new(Incoming { body, carried, ready, at: 0, owed: 0, ended }),
             answer: RefCell::new(Outgoing { respond, body: None, answer }),
         })
@@ -198,7 +212,7 @@ impl Stream for VirtualStream {
     const HTTP2: bool = true;
 
     fn scheme(&self) -> &'static str {
-        self.scheme
+        self.origin.scheme()
     }
 
     fn receive(&self, room: &mut [u8]) -> io::Result<usize> {
@@ -267,8 +281,12 @@ impl Stream for VirtualStream {
         None
     }
 
+    fn local(&self) -> Option<SocketAddr> {
+        self.origin.local
+    }
+
     fn with_server_name<R>(&self, show: impl FnOnce(Option<&str>) -> R) -> R {
-        show(self.server_name.as_deref())
+        show(self.origin.server_name.as_deref())
     }
 }
 
