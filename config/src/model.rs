@@ -6,6 +6,7 @@
 mod alarm;
 mod limit;
 mod machines;
+mod recovery;
 mod route;
 mod scaling;
 mod tls;
@@ -22,6 +23,7 @@ use std::time::Duration;
 pub use alarm::*;
 pub use limit::*;
 pub use machines::*;
+pub use recovery::*;
 pub use route::*;
 pub use scaling::*;
 pub use tls::*;
@@ -86,6 +88,8 @@ pub struct Config {
     pub metrics: BTreeMap<MetricName, Arc<ExternalMetric>>,
     /// `[alarm.NAME]`
     pub alarms: BTreeMap<AlarmName, Arc<Alarm>>,
+    /// `[recovery.NAME]`
+    pub recoveries: BTreeMap<RecoveryName, Arc<Recovery>>,
     /// Telling people: `[notify.NAME]`, `[[notify_rule]]` and what belongs to them.
     pub notification: Notification,
 }
