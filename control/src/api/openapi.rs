@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{change, fleet, machines, notify, read, scaling, vip};
+use super::{change, fleet, machines, notify, read, recovery, scaling, vip};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -59,6 +59,10 @@ use super::{change, fleet, machines, notify, read, scaling, vip};
         scaling::set,
         scaling::refresh,
         scaling::protect,
+        recovery::recoveries,
+        recovery::recovery,
+        recovery::run,
+        recovery::stop,
         notify::channels,
         notify::test,
         notify::dead,
