@@ -291,7 +291,8 @@ fn when_too_many_are_ill_or_an_operator_says_so_people_are_told_at_once() {
 
 #[test]
 fn whatever_step_it_is_killed_at_it_goes_on_from_there() {
-    let attempts = Site::script("one", "3s", "while [ ! -e go ]; do sleep 0.05; done") + &Site::script("two", "3s", "touch heal-0");
+    let attempts = Site::script("one", "3s", "i=0; while [ ! -e go ] && [ $i -lt 600 ]; do sleep 0.05; i=$((i+1)); done")
+        + &Site::script("two", "3s", "touch heal-0");
     let site = Site::new(2, &attempts);
     let running = site.start();
     site.until("traffic", || site.request());

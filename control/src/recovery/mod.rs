@@ -27,7 +27,7 @@ use tracing::error;
 pub(crate) use view::RecoveryStats;
 use weir_config::{Config, RecoveryName};
 use weir_notify::engine::{Hold, Raise};
-use weir_recovery::case::{Thing, UnixMs};
+use weir_recovery::case::{Case, Stage as CaseStage, Thing, UnixMs};
 use weir_recovery::healer::{Healer, Input, Order, Output, Refusal, Saved};
 use weir_recovery::store::Store;
 
@@ -285,7 +285,9 @@ impl Recoverer {
         if cases.peek().is_none() {
             return Some(Hold { first, again: 0 });
         }
-        cases.any(|case| case.is_hopeful()).then_some(Hold { first, again: HOLD_AGAIN_MS })
+        // What has just fallen ill again was well when it was last looked at.
+        let may_be_again = |case: &Case| matches!(case.stage, CaseStage::Healed { .. }) && case.at < recovery.attempts.len();
+        cases.any(|case| case.is_hopeful() || may_be_again(case)).then_some(Hold { first, again: HOLD_AGAIN_MS })
     }
 
     /// Whether a machine is being healed: nobody else needs to do anything about it.
