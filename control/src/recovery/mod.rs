@@ -170,7 +170,8 @@ impl Work {
         }
     }
 
-    async fn look(&self, config: &Arc<Config>) {
+    /// (`&mut`: what holds a store can be lent to another thread, not shared with it.)
+    async fn look(&mut self, config: &Arc<Config>) {
         let asked = self.node.clone();
         // The director answers; a thread that may wait asks.
         let Ok(status) = tokio::task::spawn_blocking(move || asked.status()).await else { return };
