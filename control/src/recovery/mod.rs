@@ -279,10 +279,8 @@ impl Recoverer {
         let room = lock(&self.room);
         // Who does not lead does not know more.
         let Some(healer) = &room.healer else { return Some(Hold { first, again: 0 }) };
-        if healer.stopped_by(&recovery.name).is_some() {
-            return None;
-        }
         let mut cases = healer.cases().filter(|case| case.about.told_as.contains(&raise.key)).peekable();
+        // Also where nothing will be tried: why not is told with it.
         if cases.peek().is_none() {
             return Some(Hold { first, again: 0 });
         }
