@@ -41,6 +41,7 @@ pub enum EventKind {
 /// What happens with healing.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
+#[expect(clippy::enum_variant_names, reason = "the tag says of itself where it happened")]
 pub enum RecoveryEvent {
     /// Something is tried.
     RecoveryBegun {
