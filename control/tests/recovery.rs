@@ -221,7 +221,7 @@ fn what_is_healed_is_told_once_with_its_story() {
     }
     let tickets = site.wait_for_tickets(&["resolved"]);
     let told = tickets[0]["text"].as_str().expect("a text");
-    for part in ["/bin/sh for endpoint 127.0.0.1", ": still ill after 1 s", ": failed: /bin/sh exits with 3", ": healed after "] {
+    for part in ["/bin/sh for endpoint 127.0.0.1", ": still ill after ", ": failed: /bin/sh exits with 3", ": healed after "] {
         assert!(told.contains(part), "{part:?} is not in {told}");
     }
     assert_eq!(site.names(), ["one", "two", "three"]);
@@ -231,7 +231,7 @@ fn what_is_healed_is_told_once_with_its_story() {
         text(&Command::new("curl").args(["-s", &format!("http://127.0.0.1:{}/metrics", site.api)]).output().expect("curl").stdout);
     assert!(metrics.contains("weir_recovery_attempts_total{recovery=\"web\",outcome=\"healed\"} 1"), "{metrics}");
     let shown = text(&site.weir("recovery show web").stdout);
-    assert!(shown.contains("healed") && shown.contains("still ill after 1 s"), "{shown}");
+    assert!(shown.contains("healed") && shown.contains("still ill after "), "{shown}");
     // Again before it was well for long enough: no attempt is left.
     site.endpoints[0].die();
     let tickets = site.wait_for_tickets(&["resolved", "opened"]);
