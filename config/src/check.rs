@@ -1,6 +1,7 @@
 //! What concerns several tables: names that lead nowhere, addresses taken twice, hash keys that a listener cannot provide.
 
 mod machines;
+mod recovery;
 mod scaling;
 mod vip;
 
@@ -14,6 +15,7 @@ use crate::parse::{ParsedApi, ParsedListener, ParsedPool};
 use crate::reader::{Placed, Table};
 
 pub(crate) use machines::machines;
+pub(crate) use recovery::recoveries;
 pub(crate) use scaling::{World, scaling};
 pub(crate) use vip::vips;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::model::{
     AlarmName, Config, Endpoint, EndpointAddress, HostName, HttpListener, Listener, ListenerName, MetricName, Pool, PoolName, Protocol,
-    Route, TemplateName, Vip, VipName,
+    RecoveryName, Route, TemplateName, Vip, VipName,
 };
 use crate::notify::NotificationPlace;
 use crate::settings::{self, NONE, Setting};
@@ -97,6 +97,8 @@ pub enum Place {
     Metric(MetricName),
     /// `[alarm.NAME]`
     Alarm(AlarmName),
+    /// `[recovery.NAME]`
+    Recovery(RecoveryName),
     /// A table about telling people.
     Notification(NotificationPlace),
 }
@@ -130,6 +132,9 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     diff_named(&mut changes, &old.alarms, &new.alarms, Place::Alarm, |changes, old, new| {
         diff_settings(changes, &Place::Alarm(new.name.clone()), settings::of_alarm(old), settings::of_alarm(new));
     });
+    diff_named(&mut changes, &old.recoveries, &new.recoveries, Place::Recovery, |changes, old, new| {
+        diff_settings(changes, &Place::Recovery(new.name.clone()), settings::of_recovery(old), settings::of_recovery(new));
+    });
     for (place, old, new) in crate::notify::diff(&old.notification, &new.notification) {
         let place = Place::Notification(place);
         match (old, new) {
@@ -157,6 +162,7 @@ pub fn share_unchanged(old: &Config, new: &mut Config) {
     share(&old.templates, &mut new.templates);
     share(&old.metrics, &mut new.metrics);
     share(&old.alarms, &mut new.alarms);
+    share(&old.recoveries, &mut new.recoveries);
 }
 
 fn diff_named<K: Ord + Clone, V: PartialEq>(
@@ -328,6 +334,7 @@ impl fmt::Display for Place {
             Place::Template(name) => write!(f, "template {name}"),
             Place::Metric(name) => write!(f, "metric {name}"),
             Place::Alarm(name) => write!(f, "alarm {name}"),
+            Place::Recovery(name) => write!(f, "recovery {name}"),
             Place::Notification(place) => place.fmt(f),
         }
     }

@@ -6,6 +6,7 @@ mod alarm;
 mod edge;
 mod limit;
 mod machines;
+mod recovery;
 mod route;
 mod scaling;
 mod tls;
@@ -40,6 +41,11 @@ pub(crate) static ROOT: Keys = Keys {
         Key::new("template", Kind::NamedTables(&machines::TEMPLATE), "What machines are cloned from, each written as [template.NAME]."),
         Key::new("metric", Kind::NamedTables(&alarm::METRIC), "Numbers from elsewhere by name, each written as [metric.NAME]."),
         Key::new("alarm", Kind::NamedTables(&alarm::ALARM), "What is watched, by name, each written as [alarm.NAME]."),
+        Key::new(
+            "recovery",
+            Kind::NamedTables(&recovery::RECOVERY),
+            "What is tried when something is ill, before people are told, each written as [recovery.NAME].",
+        ),
         notify::NOTIFY_KEY,
         notify::RULE_KEY,
         notify::ESCALATION_KEY,

@@ -7,6 +7,7 @@ mod alarm;
 mod edge;
 mod limit;
 mod machines;
+mod recovery;
 mod route;
 mod scaling;
 mod tls;
@@ -24,6 +25,7 @@ pub use alarm::*;
 pub use edge::*;
 pub use limit::*;
 pub use machines::*;
+pub use recovery::*;
 pub use route::*;
 pub use scaling::*;
 pub use tls::*;
@@ -88,6 +90,8 @@ pub struct Config {
     pub metrics: BTreeMap<MetricName, Arc<ExternalMetric>>,
     /// `[alarm.NAME]`
     pub alarms: BTreeMap<AlarmName, Arc<Alarm>>,
+    /// `[recovery.NAME]`
+    pub recoveries: BTreeMap<RecoveryName, Arc<Recovery>>,
     /// Telling people: `[notify.NAME]`, `[[notify_rule]]` and what belongs to them.
     pub notification: Notification,
 }

@@ -3,6 +3,7 @@
 //! The structures are taken apart field by field, so that a new field cannot be forgotten here.
 
 mod machines;
+mod recovery;
 mod scaling;
 mod tls;
 mod vip;
@@ -17,6 +18,7 @@ use crate::model::{
 use crate::units::{format_duration, format_size};
 
 pub(crate) use machines::{of_host, of_template};
+pub(crate) use recovery::of_recovery;
 pub(crate) use scaling::{of_alarm, of_metric, of_scaling};
 pub(crate) use tls::{of_endpoint_tls, of_listener_tls};
 pub(crate) use vip::{of_cluster, of_vip};

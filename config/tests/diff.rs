@@ -51,6 +51,7 @@ fn one_line_for_each_change() {
     let around = "[host.a]\nuri = \"qemu:///system\"\n[template.t]\nmaster = \"m\"\nport = 80\n";
     check("[pool.web]\n", &format!("{around}{web}"), &["pool web: scaling none -> on", "host a: added", "template t: added"]);
     check("", "[alarm.a]\npool = \"web\"\nmetric = \"cpu\"\nabove = 1\n", &["alarm a: added"]);
+    check("", "[recovery.a]\npool = \"web\"\nattempt = [{ action = \"drain\" }]\n", &["recovery a: added"]);
     check("", "[metric.a]\ncommand = [\"b\"]\n", &["metric a: added"]);
     check("\"10.0.0.1:80\"", "[\"10.0.0.1:80\", \"10.0.0.1:81\"]", &["listener web: bind 10.0.0.1:81 added"]);
     check("10.0.0.1:80", "10.0.0.1:81", &["listener web: bind 10.0.0.1:80 removed", "listener web: bind 10.0.0.1:81 added"]);

@@ -34,6 +34,79 @@ pub enum EventKind {
     Scaling(ScalingEvent),
     /// With telling people.
     Notify(NotifyEvent),
+    /// With healing.
+    Recovery(RecoveryEvent),
+}
+
+/// What happens with healing.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[expect(clippy::enum_variant_names, reason = "the tag says of itself where it happened")]
+pub enum RecoveryEvent {
+    /// Something is tried.
+    RecoveryBegun {
+        /// `[recovery.NAME]`
+        recovery: String,
+        /// What is ill.
+        thing: String,
+        /// What is done.
+        action: String,
+        /// It may have been done before: the process was ended over it.
+        resumed: bool,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An attempt is over.
+    RecoveryTried {
+        /// `[recovery.NAME]`
+        recovery: String,
+        /// What is, or was, ill.
+        thing: String,
+        /// What was done.
+        action: String,
+        /// `healed`, `still_ill`, `failed` or `gone`.
+        outcome: &'static str,
+        /// The same in words.
+        text: String,
+    },
+    /// No attempt is left.
+    RecoveryGivenUp {
+        /// `[recovery.NAME]`
+        recovery: String,
+        /// What is ill.
+        thing: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Nothing is tried until people do something: too many are ill at once, or an operator has stopped it.
+    RecoveryHeld {
+        /// `[recovery.NAME]`
+        recovery: String,
+        /// What is ill.
+        thing: String,
+        /// Why.
+        reason: String,
+    },
+    /// Something else worth saying.
+    RecoveryNotice {
+        /// `[recovery.NAME]`
+        recovery: String,
+        /// What it is about.
+        thing: String,
+        /// In words.
+        text: String,
+    },
+    /// What is done cannot be kept: a kill may let it be done again.
+    RecoveryNotKept {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl From<RecoveryEvent> for EventKind {
+    fn from(kind: RecoveryEvent) -> EventKind {
+        EventKind::Recovery(kind)
+    }
 }
 
 /// What somebody asked of machines, and what came of it.

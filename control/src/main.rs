@@ -22,6 +22,7 @@ mod machines;
 pub mod node;
 mod notify;
 mod overlay;
+mod recovery;
 mod render;
 mod run;
 mod scaling;

@@ -43,6 +43,7 @@ use crate::event::{self, Event};
 use crate::machines::Machines;
 use crate::notify::Notifier;
 use crate::overlay::{Overlay, Refusal};
+use crate::recovery::Recoverer;
 use crate::scaling::{SavedScaling, Scaler};
 use crate::state::{RawOverlay, Saved, StateDir};
 use crate::systemd;
@@ -148,6 +149,7 @@ struct Inner {
     machines: Machines,
     scaler: Scaler,
     notifier: Notifier,
+    recoverer: Recoverer,
 }
 
 /// What only the writer knows.
@@ -346,6 +348,11 @@ impl Node {
         }
     }
 
+    /// Healing.
+    pub(crate) fn recoverer(&self) -> &Recoverer {
+        &self.inner.recoverer
+    }
+
     /// Telling people.
     pub(crate) fn notifier(&self) -> &Notifier {
         &self.inner.notifier
@@ -433,6 +440,7 @@ impl Node {
             machines,
             scaler,
             notifier: Notifier::default(),
+            recoverer: Recoverer::default(),
         };
         let node = Node { inner: Arc::new(inner) };
         node.inner.runtime.spawn(events::pump(node.clone(), events));

@@ -362,6 +362,7 @@ mod tests {
             templates: BTreeMap::new(),
             metrics: BTreeMap::new(),
             alarms: BTreeMap::new(),
+            recoveries: BTreeMap::new(),
             listeners: BTreeMap::new(),
             pools: pools.iter().map(|(name, text)| (PoolName::from(*name), Arc::new(pool(name, text)))).collect(),
             notification: weir_config::Notification::default(),

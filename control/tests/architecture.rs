@@ -14,8 +14,12 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("weir-libvirt", &["weir-hypervisor", "weir-config"]),
     ("weir-autoscaler", &["weir-config"]),
     ("weir-notify", &["weir-config"]),
+    ("weir-recovery", &["weir-config"]),
     // Some of its tests are made of a lab.
-    ("weir-control", &["weir-autoscaler", "weir-hypervisor", "weir-lb", "weir-notify", "weir-vrrp", "weir-config", "weir-lab"]),
+    (
+        "weir-control",
+        &["weir-autoscaler", "weir-hypervisor", "weir-lb", "weir-notify", "weir-recovery", "weir-vrrp", "weir-config", "weir-lab"],
+    ),
     ("weir-benches", &["weir-control", "weir-lb", "weir-config"]),
     ("weir-hypervisor", &["weir-config"]),
     ("weir-lab", &[]),
@@ -34,6 +38,8 @@ const KEPT_OUT: &[(&str, &[&str])] = &[
     ("weir-lb", &["axum", "clap", "ureq", "utoipa", "miette", "anyhow"]),
     // Alarms and plans: no runtime, no sockets.
     ("weir-autoscaler", &["tokio", "rustix", "axum", "clap", "ureq", "tracing"]),
+    // Healing decides; whoever acts on machines is somewhere else.
+    ("weir-recovery", &["tokio", "axum", "clap", "ureq", "tracing", "weir-lb", "weir-hypervisor"]),
     // Telling people knows no API and no command line.
     ("weir-notify", &["axum", "clap", "ureq", "utoipa", "anyhow", "weir-lb"]),
     // The virtual router has a thread of its own; nothing that could hold it up.
@@ -54,6 +60,7 @@ const PURE: &[&str] = &[
     "notify/src/link.rs",
     "notify/src/schedule.rs",
     "notify/src/text.rs",
+    "recovery/src/healer.rs",
     "lb/src/balance/mod.rs",
     "lb/src/route/mod.rs",
     "lb/src/limit.rs",

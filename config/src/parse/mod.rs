@@ -9,6 +9,7 @@ mod listener;
 mod machines;
 mod node;
 mod pool;
+mod recovery;
 mod route;
 mod scaling;
 mod syntax;
@@ -31,6 +32,7 @@ pub(crate) use listener::ParsedListener;
 pub(crate) use machines::{ParsedHost, ParsedTemplate};
 pub(crate) use node::{ParsedApi, absolute_path};
 pub(crate) use pool::ParsedPool;
+pub(crate) use recovery::ParsedRecovery;
 pub(crate) use vip::ParsedVip;
 
 /// Reads and checks a configuration. `file_name` is only for messages. The error holds everything that is wrong.
@@ -68,7 +70,10 @@ fn read(root: &Table<'_>) -> Config {
     check::machines(root, &hosts, &templates);
     let metrics: Vec<_> = root.named("metric").iter().filter_map(alarm::external).collect();
     let alarms: Vec<ParsedAlarm> = root.named("alarm").iter().map(alarm::alarm).collect();
-    check::scaling(root, &check::World { pools: &pools, hosts: &hosts, templates: &templates, metrics: &metrics, alarms: &alarms });
+    let recoveries: Vec<ParsedRecovery> = root.named("recovery").iter().map(recovery::recovery).collect();
+    let world = check::World { pools: &pools, hosts: &hosts, templates: &templates, metrics: &metrics, alarms: &alarms };
+    check::scaling(root, &world);
+    check::recoveries(root, &world, &vips, &recoveries);
     let listeners: BTreeMap<_, _> =
         listeners.into_iter().filter_map(|parsed| parsed.listener).map(|listener| (listener.name.clone(), Arc::new(listener))).collect();
     let pools = pools.into_iter().map(|parsed| (parsed.pool.name.clone(), Arc::new(parsed.pool))).collect();
@@ -79,6 +84,7 @@ fn read(root: &Table<'_>) -> Config {
     let notification = notify::notification(root);
     let metrics = metrics.into_iter().map(|metric| (metric.name.clone(), Arc::new(metric))).collect();
     let alarms = alarms.into_iter().filter_map(|parsed| parsed.alarm).map(|alarm| (alarm.name.clone(), Arc::new(alarm))).collect();
+    let recoveries = recoveries.into_iter().filter_map(|parsed| parsed.recovery).map(|one| (one.name.clone(), Arc::new(one))).collect();
     let api = api.and_then(|parsed| parsed.api);
-    Config { node, api, access_log, cluster, vips, listeners, pools, hosts, templates, metrics, alarms, notification }
+    Config { node, api, access_log, cluster, vips, listeners, pools, hosts, templates, metrics, alarms, recoveries, notification }
 }

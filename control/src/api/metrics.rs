@@ -5,6 +5,7 @@
 
 mod machines;
 mod notify;
+mod recovery;
 mod scaling;
 mod udp;
 mod vip;
@@ -91,6 +92,8 @@ pub(crate) struct Source<'a> {
     pub scaling: &'a [ScalingItem],
     /// Telling people.
     pub notify: &'a weir_notify::service::Stats,
+    /// Healing.
+    pub recovery: &'a [crate::recovery::RecoveryStats],
     /// Memory and descriptors.
     pub process: ProcessUse,
 }
@@ -269,7 +272,7 @@ macro_rules! per_endpoint {
 
 /// Everything there is, in the order in which it is written.
 fn families() -> impl Iterator<Item = &'static Family> {
-    let machines = machines::FAMILIES.iter().chain(scaling::FAMILIES).chain(notify::FAMILIES);
+    let machines = machines::FAMILIES.iter().chain(scaling::FAMILIES).chain(notify::FAMILIES).chain(recovery::FAMILIES);
     FAMILIES.iter().chain(udp::FAMILIES).chain(vip::FAMILIES).chain(machines)
 }
 
@@ -717,6 +720,7 @@ pub(super) mod tests {
             alarms: &[],
             scaling: &[],
             notify: &weir_notify::service::Stats::default(),
+            recovery: &[],
             process,
         })
     }

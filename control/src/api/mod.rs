@@ -2,7 +2,7 @@
 //!
 //! - [`model`]: what is said, shared with the client. [`view`]: how it is made from the node's state (pure).
 //! - [`read`] and [`change`]: the requests; [`vip`]: those of virtual IPs; [`fleet`] and [`machines`]: those of hosts and machines;
-//!   [`scaling`]: of alarms and scaling; [`notify`]: of telling people. [`extract`]: reading them. [`caller`]: who asks. [`problem`]: refusing them.
+//!   [`scaling`]: of alarms and scaling; [`notify`]: of telling people; [`recovery`]: of healing. [`extract`]: reading them. [`caller`]: who asks. [`problem`]: refusing them.
 //! - [`overview`]: everything at once, and as it changes. [`gzip`]: in fewer bytes.
 //! - [`page`]: the console. [`session`]: who asks.
 //! - [`guard`]: who may ask. [`metrics`]: the Prometheus text. [`openapi`]: the description.
@@ -25,6 +25,7 @@ mod overview;
 mod page;
 mod problem;
 mod read;
+mod recovery;
 mod scaling;
 mod session;
 mod view;
@@ -204,6 +205,10 @@ fn router(api: Arc<Api>) -> Router {
         .route("/v1/alarms", get(scaling::alarms))
         .route("/v1/alarms/{alarm}", get(scaling::alarm))
         .route("/v1/alarms/{alarm}/acknowledge", post(scaling::acknowledge))
+        .route("/v1/recovery", get(recovery::recoveries))
+        .route("/v1/recovery/{recovery}", get(recovery::recovery))
+        .route("/v1/recovery/{recovery}/run", post(recovery::run))
+        .route("/v1/recovery/{recovery}/stop", post(recovery::stop))
         .route("/v1/scaling", get(scaling::pools))
         .route("/v1/scaling/{pool}", get(scaling::pool))
         .route("/v1/scaling/{pool}/plan", get(scaling::plan))

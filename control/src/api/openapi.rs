@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{change, fleet, machines, notify, overview, read, scaling, session, vip};
+use super::{change, fleet, machines, notify, overview, read, recovery, scaling, session, vip};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -63,6 +63,10 @@ use super::{change, fleet, machines, notify, overview, read, scaling, session, v
         scaling::set,
         scaling::refresh,
         scaling::protect,
+        recovery::recoveries,
+        recovery::recovery,
+        recovery::run,
+        recovery::stop,
         notify::channels,
         notify::test,
         notify::dead,

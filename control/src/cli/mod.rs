@@ -11,6 +11,7 @@ mod events;
 mod explain;
 mod notify;
 mod output;
+mod recovery;
 mod replay;
 mod scaling;
 mod status;
@@ -116,6 +117,9 @@ enum Command {
     /// Show and change how pools are scaled
     #[command(subcommand)]
     Scaling(scaling::ScalingCommand),
+    /// Show what is healed before people are told, stop it, and let it go on
+    #[command(subcommand)]
+    Recovery(recovery::RecoveryCommand),
     /// Show and try the channels that tell people
     #[command(subcommand)]
     Notify(notify::NotifyCommand),
@@ -284,6 +288,7 @@ fn ask(client: &Client, command: &Command, output: &Output) -> anyhow::Result<Ex
         Command::Alarm(command) => alarm::alarm(client, command, output)?,
         Command::Scaling(command) => scaling::scaling(client, command, output)?,
         Command::Vm(command) => return vm::vm(client, command, output),
+        Command::Recovery(command) => recovery::recovery(client, command, output)?,
         Command::Notify(command) => return notify::notify(client, command, output),
         Command::Incident(command) => return notify::incident(client, command, output),
         Command::Upgrade { binary } => change::upgrade(client, binary.as_deref(), output)?,
@@ -379,6 +384,11 @@ mod tests {
             ("scaling refresh", false),
             ("scaling replay --pool web --policy weir.toml --csv load.csv --boot 1m --svg a.svg", true),
             ("scaling replay --pool web", false),
+            ("recovery list", true),
+            ("recovery show web --json", true),
+            ("recovery run web web-1 --dry-run", true),
+            ("recovery run", false),
+            ("recovery stop web", true),
             ("notify list --json", true),
             ("notify test ops-mail", true),
             ("notify test", false),

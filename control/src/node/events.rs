@@ -9,7 +9,7 @@ use tracing::{debug, error, info, warn};
 use weir_hypervisor::RoomEvent;
 use weir_lb::event::EventKind as NodeKind;
 
-use crate::event::{Event, EventKind, MachineEvent, NotifyEvent, ScalingEvent, VipEvent};
+use crate::event::{Event, EventKind, MachineEvent, NotifyEvent, RecoveryEvent, ScalingEvent, VipEvent};
 
 /// Events kept. At a few hundred bytes each that is a few megabytes at most.
 const KEPT: usize = 10_000;
@@ -98,6 +98,7 @@ fn write_to_log(kind: &EventKind) {
     match kind {
         EventKind::Node(kind) => write_node(kind),
         EventKind::Scaling(kind) => write_scaling(kind),
+        EventKind::Recovery(kind) => write_recovery(kind),
         EventKind::Vip(VipEvent::VipState { vip, family, from, to, reason }) => {
             info!(%vip, family, "{from} became {to}: {reason}");
         }
@@ -134,6 +135,21 @@ fn write_machines(event: &RoomEvent) {
         }
         RoomEvent::LeftoverRemoved { host, kind, name, why } => info!(host, kind, name, "removed what was left behind: {why}"),
         RoomEvent::KvmTried { .. } | RoomEvent::MachineMade { .. } | RoomEvent::MachineRemoved { .. } => {}
+    }
+}
+
+fn write_recovery(kind: &RecoveryEvent) {
+    match kind {
+        RecoveryEvent::RecoveryBegun { recovery, thing, action, resumed, reason } => {
+            let again = if *resumed { ", begun again" } else { "" };
+            warn!(recovery, "{thing} is ill ({reason}): {action}{again}");
+        }
+        RecoveryEvent::RecoveryTried { recovery, thing, action, outcome: "healed", text } => info!(recovery, "{thing}: {action}: {text}"),
+        RecoveryEvent::RecoveryTried { recovery, thing, action, text, .. } => warn!(recovery, "{thing}: {action}: {text}"),
+        RecoveryEvent::RecoveryGivenUp { recovery, thing, reason } => error!(recovery, "{thing} is given up: {reason}"),
+        RecoveryEvent::RecoveryHeld { recovery, thing, reason } => warn!(recovery, "nothing is tried on {thing}: {reason}"),
+        RecoveryEvent::RecoveryNotice { recovery, thing, text } => info!(recovery, "{thing}: {text}"),
+        RecoveryEvent::RecoveryNotKept { reason } => error!("what is tried is not kept, a kill may repeat it: {reason}"),
     }
 }
 

@@ -49,7 +49,7 @@ use external::Externals;
 use observe::Sight;
 use pool::Scaled;
 
-pub(crate) use observe::PROTECTED;
+pub(crate) use observe::{ADDRESS, PROTECTED};
 pub(crate) use saved::SavedScaling;
 pub(crate) use view::state_number;
 pub(crate) use wish::{Wish, WishError};
@@ -220,6 +220,7 @@ impl Scaler {
         let names: Vec<PoolName> = room.pools.keys().cloned().collect();
         for name in &names {
             room.observe(name, &sight, hypervisor, complete.clone(), now);
+            room.leave_to_recovery(name, node, now);
         }
         room.sample(&sight, now);
         let engaged = room.alarms(leads, now, &mut events);
@@ -303,6 +304,18 @@ impl Room {
         let mut observation = observe::observe(&scaled.policy, sight, rooms, &launching, &mut scaled.seen, now);
         observation.complete = complete;
         scaled.observation = observation;
+    }
+
+    /// What is being healed is not replaced meanwhile: its time begins when recovery has given up.
+    fn leave_to_recovery(&mut self, name: &PoolName, node: &Node, now: UnixMs) {
+        let members = self.pools.get_mut(name).into_iter().flat_map(|scaled| scaled.observation.members.iter_mut());
+        for member in members {
+            if let MemberState::Unhealthy { since } = &mut member.state
+                && node.recoverer().is_healing(&member.name)
+            {
+                *since = now;
+            }
+        }
     }
 
     fn sample(&mut self, sight: &Sight<'_>, now: UnixMs) {

@@ -19,8 +19,15 @@ fn points(points: &[(UnixMs, Option<f64>)]) -> Vec<AlarmPoint> {
 
 impl Scaler {
     /// One alarm as it is.
-    pub(super) fn alarm(&self, name: &AlarmName) -> Option<AlarmView> {
+    pub(crate) fn alarm(&self, name: &AlarmName) -> Option<AlarmView> {
         lock(&self.room).book.view(name)
+    }
+
+    /// What a machine of a pool does, as it was last looked at.
+    pub(crate) fn member_state(&self, pool: &str, machine: &str) -> Option<MemberState> {
+        let room = lock(&self.room);
+        let members = &room.pools.get(&pool.into())?.observation.members;
+        members.iter().find(|member| member.name == machine).map(|member| member.state)
     }
 
     /// The alarms, in the order of their names.

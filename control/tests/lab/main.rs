@@ -3,4 +3,5 @@
 mod fleet;
 mod leader;
 mod load;
+mod recovery;
 mod scale;
