@@ -4,6 +4,7 @@
 //! configuration is cheap, and two configurations that share an object share the pointer.
 
 mod alarm;
+mod history;
 mod limit;
 mod machines;
 mod route;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use alarm::*;
+pub use history::*;
 pub use limit::*;
 pub use machines::*;
 pub use route::*;
@@ -70,6 +72,8 @@ pub struct Config {
     pub api: Option<Api>,
     /// `[access_log]`; absent: requests are not logged.
     pub access_log: Option<AccessLog>,
+    /// `[history]`
+    pub history: History,
     /// `[cluster]`; absent: this node is its own leader.
     pub cluster: Option<Cluster>,
     /// `[vip.NAME]`

@@ -3,6 +3,7 @@
 mod alarm;
 mod expression;
 mod health;
+mod history;
 mod limit;
 mod listener;
 mod machines;
@@ -56,6 +57,7 @@ fn read(root: &Table<'_>) -> Config {
     let node = node::node(&root.table_or_empty("node"));
     let api = root.table("api").map(|table| node::api(&table));
     let access_log = root.table("access_log").map(|table| node::access_log(&table));
+    let history = history::history(&root.table_or_empty("history"));
     let listeners: Vec<ParsedListener> = root.named("listener").iter().map(listener::listener).collect();
     let pools: Vec<ParsedPool> = root.named("pool").iter().map(pool::pool).collect();
     let cluster = root.table("cluster").and_then(|table| vip::cluster(&table));
@@ -79,5 +81,5 @@ fn read(root: &Table<'_>) -> Config {
     let metrics = metrics.into_iter().map(|metric| (metric.name.clone(), Arc::new(metric))).collect();
     let alarms = alarms.into_iter().filter_map(|parsed| parsed.alarm).map(|alarm| (alarm.name.clone(), Arc::new(alarm))).collect();
     let api = api.and_then(|parsed| parsed.api);
-    Config { node, api, access_log, cluster, vips, listeners, pools, hosts, templates, metrics, alarms, notification }
+    Config { node, api, access_log, history, cluster, vips, listeners, pools, hosts, templates, metrics, alarms, notification }
 }
