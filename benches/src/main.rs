@@ -141,6 +141,7 @@ enum Suite {
     Latency,
     Membership,
     Tls,
+    Watch,
 }
 
 /// Above this load average something else competes for the two cores.
@@ -179,6 +180,7 @@ fn run(args: &RunArgs) -> Result<ExitCode> {
             Suite::Latency => suites::latency::run(&mut bench),
             Suite::Membership => suites::membership::run(&mut bench),
             Suite::Tls => suites::tls::run(&mut bench),
+            Suite::Watch => suites::watch::run(&mut bench),
         }
         .with_context(|| format!("suite {suite:?}"))?;
     }

@@ -7,6 +7,7 @@ pub(crate) mod membership;
 pub(crate) mod memory;
 pub(crate) mod tcp;
 pub(crate) mod tls;
+pub(crate) mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
