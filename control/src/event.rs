@@ -34,6 +34,8 @@ pub enum EventKind {
     Scaling(ScalingEvent),
     /// With telling people.
     Notify(NotifyEvent),
+    /// With what is kept of all this.
+    History(HistoryEvent),
 }
 
 /// What somebody asked of machines, and what came of it.
@@ -113,10 +115,25 @@ pub enum ScalingEvent {
         /// It is only shown: `mode = "recommend"`.
         recommended: bool,
     },
+    /// What is to be done next with the machines of a pool; said when it is something else than before.
+    ScalingPlanned {
+        /// Pool.
+        pool: Arc<str>,
+        /// Each plan has its own; its steps carry it.
+        generation: u64,
+        /// Machines that are wanted.
+        desired: u32,
+        /// Machines that serve.
+        serving: u32,
+        /// The steps, in words.
+        steps: Vec<String>,
+    },
     /// A step was carried out, or failed.
     ScalingStep {
         /// Pool.
         pool: Arc<str>,
+        /// That of the plan it belongs to.
+        generation: u64,
         /// The step, in words.
         step: String,
         /// How long it took.
@@ -216,6 +233,37 @@ pub enum NotifyEvent {
         /// Why.
         reason: String,
     },
+}
+
+/// What happens with what is kept.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum HistoryEvent {
+    /// The history cannot be written: it goes on in memory.
+    HistoryFailed {
+        /// Why.
+        reason: String,
+    },
+    /// It can be written again.
+    HistoryRecovered {
+        /// Records that were in memory and are written now.
+        written: u64,
+        /// Records that found no place.
+        lost: u64,
+    },
+    /// A damaged file was set aside, and a new one begun.
+    HistorySetAside {
+        /// What is wrong with it.
+        reason: String,
+        /// Where it is now.
+        path: String,
+    },
+}
+
+impl From<HistoryEvent> for EventKind {
+    fn from(kind: HistoryEvent) -> EventKind {
+        EventKind::History(kind)
+    }
 }
 
 impl From<NotifyEvent> for EventKind {

@@ -14,8 +14,9 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("weir-libvirt", &["weir-hypervisor", "weir-config"]),
     ("weir-autoscaler", &["weir-config"]),
     ("weir-notify", &["weir-config"]),
+    ("weir-history", &["weir-config"]),
     // Some of its tests are made of a lab.
-    ("weir-control", &["weir-autoscaler", "weir-hypervisor", "weir-lb", "weir-notify", "weir-vrrp", "weir-config", "weir-lab"]),
+    ("weir-control", &["weir-autoscaler", "weir-history", "weir-hypervisor", "weir-lb", "weir-notify", "weir-vrrp", "weir-config", "weir-lab"]),
     ("weir-benches", &["weir-control", "weir-lb", "weir-config"]),
     ("weir-hypervisor", &["weir-config"]),
     ("weir-lab", &[]),
@@ -34,6 +35,8 @@ const KEPT_OUT: &[(&str, &[&str])] = &[
     ("weir-lb", &["axum", "clap", "ureq", "utoipa", "miette", "anyhow"]),
     // Alarms and plans: no runtime, no sockets.
     ("weir-autoscaler", &["tokio", "rustix", "axum", "clap", "ureq", "tracing"]),
+    // What was knows no event and no API: it keeps what it is given.
+    ("weir-history", &["tokio", "axum", "clap", "ureq", "utoipa", "anyhow", "serde_json"]),
     // Telling people knows no API and no command line.
     ("weir-notify", &["axum", "clap", "ureq", "utoipa", "anyhow", "weir-lb"]),
     // The virtual router has a thread of its own; nothing that could hold it up.
@@ -49,6 +52,9 @@ const PURE: &[&str] = &[
     "hypervisor/src/metadata.rs",
     "hypervisor/src/seed.rs",
     "hypervisor/src/xml.rs",
+    "history/src/audit.rs",
+    "history/src/point.rs",
+    "history/src/roll.rs",
     "lb/src/http1/mod.rs",
     "notify/src/engine/mod.rs",
     "notify/src/link.rs",

@@ -8,6 +8,8 @@
 //! Who can write the file can also write a whole new chain. Against that helps a head that was noted elsewhere: [`Verifier`] says whether it
 //! is still in the chain.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+
 use std::fmt;
 use std::str::FromStr;
 

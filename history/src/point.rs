@@ -6,6 +6,8 @@
 //!   page of the tier of 1 h: one day           24 points
 //! ```
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
+
 use std::sync::Arc;
 
 use crate::UnixMs;

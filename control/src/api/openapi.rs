@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{change, fleet, machines, notify, read, scaling, vip};
+use super::{change, fleet, history, machines, notify, preview, read, scaling, vip};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -29,6 +29,12 @@ use super::{change, fleet, machines, notify, read, scaling, vip};
         read::metrics,
         read::healthz,
         read::readyz,
+        history::entries,
+        history::series,
+        history::catalog,
+        history::audit,
+        history::verify,
+        preview::preview,
         change::add_endpoint,
         change::remove_endpoint,
         change::patch_endpoint,

@@ -8,7 +8,7 @@ use weir_lb::event::EventKind as NodeKind;
 use weir_lb::status::Status;
 use weir_notify::engine::{Input, Raise};
 
-use crate::event::{EventKind, ScalingEvent, VipEvent};
+use crate::event::{EventKind, HistoryEvent, ScalingEvent, VipEvent};
 
 /// How the keys of pools and endpoints begin.
 pub(super) const DATA_PLANE: &str = "lb/";
@@ -65,8 +65,13 @@ pub(super) fn of_event(kind: &EventKind) -> Option<Input> {
         EventKind::Scaling(ScalingEvent::AlarmChanged { alarm, severity, to, reason, quiet, .. }) => {
             of_alarm(alarm, severity, to, reason, *quiet)
         }
+        EventKind::History(HistoryEvent::HistoryFailed { reason }) => {
+            Some(Input::Raise(raise("history".into(), "history-failed", Severity::Warning, &[], &[("reason", reason.clone())])))
+        }
+        EventKind::History(HistoryEvent::HistoryRecovered { .. }) => Some(Input::Clear("history".into())),
         EventKind::Vip(VipEvent::VipNotice { .. })
         | EventKind::Notify(_)
+        | EventKind::History(_)
         | EventKind::Scaling(_)
         | EventKind::Machines(_)
         | EventKind::Acted(_) => None,
@@ -177,7 +182,8 @@ mod tests {
         let vip = |from, to| VipEvent::VipState { vip: "v".into(), family: "ipv4", from, to, reason: String::new() };
         assert_eq!(of_event(&vip("initialize", "backup").into()), None);
         let expires = NodeKind::CertificateExpires { listener: "l".into(), file: "f".into(), left_s: 1, expired: false };
-        let events: [EventKind; 4] = [
+        let events: [EventKind; 5] = [
+            HistoryEvent::HistoryFailed { reason: String::new() }.into(),
             vip("backup", "master").into(),
             VipEvent::VipsUnavailable { reason: String::new() }.into(),
             expires.into(),

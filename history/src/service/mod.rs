@@ -230,6 +230,11 @@ impl Reader<'_> {
         self.memory.into_iter().chain(self.file)
     }
 
+    /// Whether the file is open; else all there is to be read is in memory.
+    pub fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// Entries, the latest first.
     ///
     /// # Errors

@@ -30,8 +30,9 @@ const MEMORY_BYTES_MAX: u64 = 32 << 20;
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 const FILE_RETRY: Duration = Duration::from_secs(5);
 
-/// Between two looks at what is too old, and at hours that are over.
+/// Between two looks at hours that are over and at the room that is left, and between two at what is too old, which goes through all series.
 const KEEP_ORDER: Duration = Duration::from_secs(60);
+const FORGET: Duration = Duration::from_secs(600);
 
 /// Damaged files that are set aside; who finds more has another problem, which copies do not mend.
 const ASIDE_MAX: u32 = 3;
@@ -83,6 +84,7 @@ struct Service {
     memory: Option<Memory>,
     retry_at: Instant,
     order_at: Instant,
+    forget_at: Instant,
     written: u64,
     lost: u64,
     /// Files that were set aside.
@@ -105,6 +107,7 @@ impl Service {
             memory: None,
             retry_at: now,
             order_at: now,
+            forget_at: now,
             written: 0,
             lost: 0,
             aside: 0,
@@ -140,7 +143,9 @@ impl Service {
                         Command::Ask(question) => {
                             question(&Reader { file: self.file.as_ref(), memory: self.memory.as_ref().map(|memory| &memory.store) });
                         }
-                        Command::Settings(settings) => (self.settings, self.order_at) = (*settings, Instant::now()),
+                        Command::Settings(settings) => {
+                            (self.settings, self.order_at, self.forget_at) = (*settings, Instant::now(), Instant::now());
+                        }
                         Command::Stop(stopped) => {
                             self.try_file();
                             return Some(stopped);
@@ -334,7 +339,12 @@ impl Service {
             return;
         }
         let Some(file) = &mut self.file else { return };
-        if let Err(error) = file.roll(now).and_then(|_| file.forget(&settings, now)) {
+        let mut result = file.roll(now).map(drop);
+        if result.is_ok() && (at >= self.forget_at || file.used_bytes() > settings.size_max) {
+            self.forget_at = at + FORGET;
+            result = file.forget(&settings, now);
+        }
+        if let Err(error) = result {
             self.failed(error);
         }
     }
