@@ -23,9 +23,10 @@ impl Roll {
             return;
         }
         let begin = at.floor(TIER.period_ms());
+        let collected = self.points.len();
         match self.points.last_mut() {
             Some(last) if last.at == begin => last.merge(&Point::of(begin, value)),
-            _ if self.points.len() < POINTS_MAX => self.points.push(Point::of(begin, value)),
+            _ if collected < POINTS_MAX => self.points.push(Point::of(begin, value)),
             _ => {}
         }
     }

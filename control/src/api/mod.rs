@@ -4,6 +4,7 @@
 //! - [`read`] and [`change`]: the requests; [`vip`]: those of virtual IPs; [`fleet`] and [`machines`]: those of hosts and machines;
 //!   [`scaling`]: of alarms and scaling; [`notify`]: of telling people. [`extract`]: reading them. [`caller`]: who asks. [`problem`]: refusing them.
 //! - [`history`]: what was. [`preview`]: what an alarm would have done. [`audit`]: what is asked for becomes a record.
+//! - [`overview`]: everything at once, and as it changes. [`gzip`]: in fewer bytes.
 //! - [`guard`]: who may ask. [`metrics`]: the Prometheus text. [`openapi`]: the description.
 //!
 //! What is deliberately not here: decisions. Every change is the node's. There is no TLS either: bind to loopback, or to a network you
@@ -16,12 +17,14 @@ mod extract;
 mod fleet;
 mod guard;
 mod history;
+mod gzip;
 mod machines;
 mod metrics;
 pub(crate) mod model;
 mod notify;
 mod openapi;
 mod preview;
+mod overview;
 mod problem;
 mod read;
 mod scaling;
@@ -78,6 +81,7 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 pub(crate) struct Api {
     node: Node,
     token: Option<Token>,
+    hub: overview::Hub,
     /// Becomes true when the server ends; long polls watch it.
     stop: watch::Receiver<bool>,
 }
@@ -102,7 +106,7 @@ pub(crate) async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
     let (stopper, stop) = watch::channel(false);
-    let router = router(Arc::new(Api { node, token, stop: stop.clone() }));
+    let router = router(Arc::new(Api { node, token, hub: overview::Hub::new(), stop: stop.clone() }));
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut shutdown = pin!(shutdown);
     loop {
@@ -159,6 +163,8 @@ async fn connection(stream: TcpStream, router: Router, mut stop: watch::Receiver
 fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/v1/status", get(read::status))
+        .route("/v1/overview", get(overview::overview))
+        .route("/v1/overview/stream", get(overview::stream))
         .route("/v1/listeners", get(read::listeners))
         .route("/v1/pools", get(read::pools))
         .route("/v1/pools/{pool}", get(read::pool))

@@ -3,6 +3,7 @@
 //! Times are Unix seconds, sizes bytes, latencies milliseconds. A field that does not apply is `null`, never absent.
 
 mod history;
+mod overview;
 mod scaling;
 mod vip;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 pub(crate) use history::*;
+pub(crate) use overview::*;
 pub(crate) use scaling::*;
 pub(crate) use vip::*;
 
