@@ -34,7 +34,7 @@ const FILE_RETRY: Duration = Duration::from_secs(5);
 const KEEP_ORDER: Duration = Duration::from_secs(60);
 const FORGET: Duration = Duration::from_secs(600);
 
-/// Damaged files that are set aside; who finds more has another problem, which copies do not mend.
+/// Damaged files that are set aside by one process, and kept at all; who finds more has another problem, which copies do not mend.
 const ASIDE_MAX: u32 = 3;
 
 /// Why there is only memory at first.
@@ -228,6 +228,7 @@ impl Service {
             let _ = std::fs::rename(with_tail(&self.path, tail), with_tail(&aside, tail));
         }
         self.aside += 1;
+        forget_aside(&self.path);
         (self.report)(Report::SetAside { reason: reason.to_owned(), path: aside });
         true
     }
@@ -370,6 +371,25 @@ impl Memory {
         let excess = self.waiting.len().saturating_sub(WAITING_MAX);
         self.waiting.drain(..excess);
         self.lost += excess as u64;
+    }
+}
+
+/// Of damaged files the last few are kept.
+fn forget_aside(path: &Path) {
+    let (Some(folder), Some(stem)) = (path.parent(), path.file_stem().and_then(|stem| stem.to_str())) else { return };
+    let begin = format!("{stem}.damaged-");
+    let names = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let is_aside = |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(&begin));
+    let mut found: Vec<PathBuf> = names.filter(is_aside).collect();
+    // Their names end with the time; the tails of one file stand beside it.
+    found.sort();
+    let is_database = |path: &&PathBuf| !["-wal", "-shm"].iter().any(|tail| path.to_string_lossy().ends_with(tail));
+    let databases: Vec<PathBuf> = found.iter().filter(is_database).cloned().collect();
+    for database in databases.iter().take(databases.len().saturating_sub(ASIDE_MAX as usize)) {
+        for path in [database.clone(), with_tail(database, "-wal"), with_tail(database, "-shm")] {
+            // An error: that one is not there.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
