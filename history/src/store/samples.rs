@@ -154,10 +154,13 @@ impl Store {
             let Some(id) = id else { return Ok(Vec::new()) };
             let tier = Tier::ALL.into_iter().rev().find(|tier| tier.period_ms() <= asked.step_ms).unwrap_or(Tier::TenSeconds);
             let mut found = points(&self.connection, tier, id, asked.from, asked.to)?;
+            let end = |found: &[Point], tier: Tier| found.last().map(|last| last.at.plus(tier.period_ms()));
+            let mut covered = end(&found, tier).unwrap_or(asked.from);
             let mut finer = tier.finer();
             while let Some(tier) = finer {
-                let from = found.last().map_or(asked.from, |last| last.at.plus(tier.coarser().unwrap_or(tier).period_ms()));
-                found.extend(points(&self.connection, tier, id, from, asked.to)?);
+                let more = points(&self.connection, tier, id, covered, asked.to)?;
+                covered = end(&more, tier).unwrap_or(covered);
+                found.extend(more);
                 finer = tier.finer();
             }
             let mut coarser = tier.coarser();
