@@ -214,7 +214,7 @@ fn what_has_no_room_goes_in_its_order() {
     assert!(points < 2000 && points > 1000 && (entries, acts) == (500, 500), "{points} {entries} {acts}");
     let head = store.head();
     let mut least = (points, entries, acts);
-    while store.used_bytes() > 120_000 {
+    while store.used_bytes() > 80_000 {
         forget(&mut store, 90);
         let now = count(&store);
         assert!(now <= least, "{now:?}");
