@@ -66,7 +66,8 @@ impl Readings for Recorded {
             let from = begin.plus(query.period.saturating_mul(number));
             let to = from.plus(query.period);
             if query.period < self.length {
-                let covering = spans[..spans.partition_point(|span| span.at <= from)].last().filter(|span| from.since(span.at) < self.length);
+                let covering =
+                    spans[..spans.partition_point(|span| span.at <= from)].last().filter(|span| from.since(span.at) < self.length);
                 return covering.and_then(|span| of(query.statistic, std::slice::from_ref(span)));
             }
             let first = spans.partition_point(|span| span.at < from);

@@ -246,7 +246,14 @@ pub(crate) fn event(event: &EventView) -> String {
         "history_failed" => format!("the history goes on in memory: {}", word("reason")),
         "history_recovered" => format!("the history is written again: {} records, {} lost", word("written"), word("lost")),
         "history_set_aside" => format!("the history begins anew, the old one is {}: {}", word("path"), word("reason")),
-        "scaling_planned" => format!("{}: plan {} for {} machines, {} serve: {}", word("pool"), word("generation"), word("desired"), word("serving"), words("steps")),
+        "scaling_planned" => format!(
+            "{}: plan {} for {} machines, {} serve: {}",
+            word("pool"),
+            word("generation"),
+            word("desired"),
+            word("serving"),
+            words("steps")
+        ),
         "channel_failed" => format!("channel {} fails: {}", word("channel"), word("reason")),
         "channel_recovered" => format!("channel {} delivers again", word("channel")),
         "message_dead" => format!("channel {} gave up {}: {}", word("channel"), word("key"), word("reason")),

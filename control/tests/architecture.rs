@@ -16,7 +16,10 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("weir-notify", &["weir-config"]),
     ("weir-history", &["weir-config"]),
     // Some of its tests are made of a lab.
-    ("weir-control", &["weir-autoscaler", "weir-history", "weir-hypervisor", "weir-lb", "weir-notify", "weir-vrrp", "weir-config", "weir-lab"]),
+    (
+        "weir-control",
+        &["weir-autoscaler", "weir-history", "weir-hypervisor", "weir-lb", "weir-notify", "weir-vrrp", "weir-config", "weir-lab"],
+    ),
     ("weir-benches", &["weir-control", "weir-lb", "weir-config"]),
     ("weir-hypervisor", &["weir-config"]),
     ("weir-lab", &[]),

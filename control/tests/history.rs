@@ -27,6 +27,15 @@ impl Drop for Running {
     }
 }
 
+impl Running {
+    /// Told to, so that everything is in the file.
+    fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.0);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+        assert!(self.0.wait().expect("it ends").success());
+    }
+}
+
 struct Site {
     folder: tempfile::TempDir,
     api: u16,
@@ -146,7 +155,7 @@ fn every_change_is_in_the_audit_and_a_kill_loses_none() {
     assert!(text(&verdict.stdout).contains("does NOT hold: record 3 was changed"), "{verdict:?}");
     let export = text(&site.weir("history export audit").stdout);
     assert!(export.lines().count() > 30 && export.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{export}");
-    drop(running);
+    running.stop();
     // Or begins anew.
     std::fs::remove_file(site.database()).expect("removed");
     let _running = site.start();
@@ -160,7 +169,7 @@ fn a_damaged_file_is_told_and_stops_nothing() {
     let site = Site::new("");
     let running = site.start();
     site.wait_for("the file", |site| site.json("audit verify")["fault"].is_null());
-    drop(running);
+    running.stop();
     let mut bytes = std::fs::read(site.database()).expect("there");
     bytes[..4096].fill(7);
     std::fs::write(site.database(), bytes).expect("written");
@@ -248,13 +257,19 @@ fn what_was_measured_is_shown_tried_and_replayed() {
     assert!((3..=4).contains(&points.len()) && view["unit"] == "/s" && view["step_s"] == 3600.0, "{view}");
     assert_eq!(points.iter().map(|point| point["count"].as_u64().expect("a count")).sum::<u64>(), 10_800);
     let fine = get(&format!("/v1/history/series?metric=requests&pool=web&from={hour}&to={}&step_s=10", hour + 60));
-    assert!(fine["points"].as_array().is_some_and(|points| points.len() == 6 && points.iter().all(|point| point["mean"] == 450.0)), "{fine}");
+    assert!(
+        fine["points"].as_array().is_some_and(|points| points.len() == 6 && points.iter().all(|point| point["mean"] == 450.0)),
+        "{fine}"
+    );
     site.wait_for("fresh samples", |_| {
         let fresh = get("/v1/history/series?metric=in-flight&pool=web");
         fresh["points"].as_array().is_some_and(|points| !points.is_empty())
     });
     let export = text(&site.weir("history export samples --name web --from 4h --step 1m").stdout);
-    assert!(export.starts_with("time,scope,name,metric,mean,min,max,count\n") && export.contains(",pool,web,requests,450,450,451,60"), "{export}");
+    assert!(
+        export.starts_with("time,scope,name,metric,mean,min,max,count\n") && export.contains(",pool,web,requests,450,450,451,60"),
+        "{export}"
+    );
 
     let definition = site.folder.path().join("alarm");
     std::fs::write(&definition, "pool = \"web\"\nmetric = \"requests\"\nabove = 200\nfor = \"60s\"\n").expect("written");

@@ -189,9 +189,7 @@ impl Verifier {
             return Err(Broken::Replaced(self.head.number));
         }
         match self.noted {
-            Some(noted) if noted.number > self.head.number => {
-                Err(Broken::CutOff { expected: noted.number, found: self.head.number })
-            }
+            Some(noted) if noted.number > self.head.number => Err(Broken::CutOff { expected: noted.number, found: self.head.number }),
             _ => Ok(self.head),
         }
     }

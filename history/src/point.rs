@@ -234,8 +234,10 @@ mod tests {
     #[test]
     fn pages_are_read_as_they_were_written() {
         let at = UnixMs(1_700_000_040_000);
-        let points: Vec<Point> =
-            (0..6).filter(|n| *n != 2).map(|n| Point { at: at.plus(n * 10_000), count: 10, mean: 70.1, min: 0.3, max: 1_234_567.0 }).collect();
+        let points: Vec<Point> = (0..6)
+            .filter(|n| *n != 2)
+            .map(|n| Point { at: at.plus(n * 10_000), count: 10, mean: 70.1, min: 0.3, max: 1_234_567.0 })
+            .collect();
         assert_eq!(unpack(Tier::TenSeconds, at, &pack(Tier::TenSeconds, at, &points)), points);
         let other = [point(1_700_000_100, 1, 1.0, 1.0, 1.0), point(1, 1, 1.0, 1.0, 1.0)];
         assert!(pack(Tier::TenSeconds, at, &other).is_empty(), "of another page");

@@ -43,7 +43,12 @@ fn entries(handle: &Handle) -> Vec<u64> {
     let mut found = Vec::new();
     let mut asked = Asked { limit: 1000, ..Asked::default() };
     loop {
-        let page = handle.ask({ let asked = asked.clone(); move |reader| reader.entries(&asked) }).expect("answered");
+        let page = handle
+            .ask({
+                let asked = asked.clone();
+                move |reader| reader.entries(&asked)
+            })
+            .expect("answered");
         let Some(last) = page.last() else { return found };
         asked.before = Some(last.id);
         found.extend(page.iter().map(|kept| kept.entry.at.0 - today()));
@@ -161,7 +166,13 @@ fn a_file_of_a_newer_program_is_left_alone() {
     handle.keep(entry(1));
     assert_eq!(entries(&handle), [1]);
     handle.stop();
-    assert_eq!(std::fs::read_dir(folder.path()).expect("read").filter(|e| e.as_ref().is_ok_and(|e| e.path() != path.with_extension("lock"))).count(), 1);
+    assert_eq!(
+        std::fs::read_dir(folder.path())
+            .expect("read")
+            .filter(|e| e.as_ref().is_ok_and(|e| e.path() != path.with_extension("lock")))
+            .count(),
+        1
+    );
 }
 
 /// A file system of its own, small; gone with the test.

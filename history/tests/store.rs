@@ -20,7 +20,12 @@ fn memory() -> Store {
 
 fn entry(number: u64) -> Record {
     let kind = if number.is_multiple_of(3) { "alarm_changed" } else { "reloaded" };
-    Record::Entry(Entry { at: UnixMs(DAY + number), kind: kind.into(), subject: format!("s{}", number % 5), body: format!("{{\"n\":{number}}}") })
+    Record::Entry(Entry {
+        at: UnixMs(DAY + number),
+        kind: kind.into(),
+        subject: format!("s{}", number % 5),
+        body: format!("{{\"n\":{number}}}"),
+    })
 }
 
 fn act(number: u64) -> Record {
@@ -117,11 +122,13 @@ fn write_minutes(store: &mut Store, name: &str, minutes: std::ops::Range<u64>) {
 }
 
 fn check_series(store: &Store, name: &str, from_s: u64, to_s: u64, step_s: u64) {
-    let asked = SeriesAsked { series: series(name), from: UnixMs(DAY + from_s * 1000), to: UnixMs(DAY + to_s * 1000), step_ms: step_s * 1000 };
+    let asked =
+        SeriesAsked { series: series(name), from: UnixMs(DAY + from_s * 1000), to: UnixMs(DAY + to_s * 1000), step_ms: step_s * 1000 };
     let found = store.series(&asked).expect("read");
     let expected = by_steps(samples(name, from_s, to_s), step_s * 1000);
     let (at, same): (Vec<_>, Vec<_>) = found.iter().map(|point| (point.at, (point.count, point.min, point.max))).unzip();
-    let (expected_at, expected_same): (Vec<_>, Vec<_>) = expected.iter().map(|point| (point.at, (point.count, point.min, point.max))).unzip();
+    let (expected_at, expected_same): (Vec<_>, Vec<_>) =
+        expected.iter().map(|point| (point.at, (point.count, point.min, point.max))).unzip();
     assert_eq!((at, same), (expected_at, expected_same), "{name} {from_s}..{to_s} by {step_s}");
     for (found, expected) in found.iter().zip(&expected) {
         assert!((found.mean - expected.mean).abs() < 1e-3, "{found:?} {expected:?}");
@@ -250,8 +257,11 @@ fn files_of_others_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("history.db");
     let open = |path: &Path| Store::open(path).map(drop);
-    std::fs::write(&path, "this is no database, but a text that is long enough to be looked at as one would look at a database ".repeat(20))
-        .expect("written");
+    std::fs::write(
+        &path,
+        "this is no database, but a text that is long enough to be looked at as one would look at a database ".repeat(20),
+    )
+    .expect("written");
     assert!(matches!(open(&path), Err(StoreError::Damaged { .. })), "{:?}", open(&path));
     std::fs::remove_file(&path).expect("removed");
     open(&path).expect("a new one");

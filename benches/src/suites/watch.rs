@@ -81,14 +81,18 @@ fn until_ready(process: &mut Process, api: SocketAddr) -> Result<()> {
 }
 
 fn file(dir: &Path, listen: SocketAddr, api: SocketAddr, watched: bool) -> String {
-    let mut text = format!("[node]\nworkers = 1\nstate_dir = \"{}\"\n[api]\nbind = \"{api}\"\n[history]\nenabled = {watched}\n", dir.display());
+    let mut text =
+        format!("[node]\nworkers = 1\nstate_dir = \"{}\"\n[api]\nbind = \"{api}\"\n[history]\nenabled = {watched}\n", dir.display());
     let _ = write!(text, "[listener.web]\nbind = \"{listen}\"\npool = \"p0\"\n");
     for pool in 0..POOLS {
         let endpoint = |n: usize| format!("\"127.1.{}.{}:9\"", pool % 250, 1 + (pool / 250 * ENDPOINTS_PER_POOL + n));
         let endpoints: Vec<String> = (0..ENDPOINTS_PER_POOL).map(endpoint).collect();
         let _ = write!(text, "[pool.p{pool}]\nendpoints = [{}]\n", endpoints.join(", "));
         for metric in METRICS.iter().filter(|_| watched) {
-            let _ = write!(text, "[alarm.p{pool}-{metric}]\npool = \"p{pool}\"\nmetric = \"{metric}\"\nabove = 1000.0\nperiod = \"1s\"\nfor = \"5s\"\n");
+            let _ = write!(
+                text,
+                "[alarm.p{pool}-{metric}]\npool = \"p{pool}\"\nmetric = \"{metric}\"\nabove = 1000.0\nperiod = \"1s\"\nfor = \"5s\"\n"
+            );
         }
     }
     text

@@ -64,7 +64,10 @@ pub(super) fn begin(parts: &mut Parts) -> Option<Asked> {
     }
     let note = Note::default();
     parts.extensions.insert(note.clone());
-    Some(Asked { act: asked(&parts.method, parts.uri.path(), parts.uri.query(), &parts.headers, parts.extensions.get::<Peer>().copied()), note })
+    Some(Asked {
+        act: asked(&parts.method, parts.uri.path(), parts.uri.query(), &parts.headers, parts.extensions.get::<Peer>().copied()),
+        note,
+    })
 }
 
 fn asked(method: &Method, path: &str, query: Option<&str>, headers: &HeaderMap, peer: Option<Peer>) -> Act {

@@ -45,7 +45,8 @@ pub(super) async fn ask<T: Send + 'static>(
 ) -> Result<T, Problem> {
     let node = api.node.clone();
     let asked = tokio::task::spawn_blocking(move || node.historian().ask(question)).await;
-    Ok(asked.map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the history could not be asked: look at the log of the node"))??)
+    Ok(asked
+        .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the history could not be asked: look at the log of the node"))??)
 }
 
 /// Which entries. Times are seconds since 1970.

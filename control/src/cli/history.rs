@@ -110,7 +110,8 @@ pub(super) fn when(text: &str) -> Result<f64, String> {
     {
         return Ok(seconds);
     }
-    weir_config::parse_time(text).map_err(|why| format!("{why}; write how long ago, such as 2h or 7d, or a time such as 2026-03-01T12:00:00Z"))
+    weir_config::parse_time(text)
+        .map_err(|why| format!("{why}; write how long ago, such as 2h or 7d, or a time such as 2026-03-01T12:00:00Z"))
 }
 
 impl Span {

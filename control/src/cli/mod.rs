@@ -261,7 +261,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Run { config } => return crate::run::run(config).report(),
         Command::Check { file, explain } => check::check(file, explain, &output),
         Command::Schema => output.json(&weir_config::json_schema()).map(|()| ExitCode::SUCCESS),
-        Command::Scaling(scaling::ScalingCommand::Replay(options)) => replay::run(options, || client(&cli.global), &output).map(|()| ExitCode::SUCCESS),
+        Command::Scaling(scaling::ScalingCommand::Replay(options)) => {
+            replay::run(options, || client(&cli.global), &output).map(|()| ExitCode::SUCCESS)
+        }
         command => client(&cli.global).and_then(|client| ask(&client, command, &output)),
     };
     match result {

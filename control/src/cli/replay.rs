@@ -91,7 +91,11 @@ fn stored(client: &Client, pool: &str, from: Option<f64>, to: Option<f64>) -> an
     }
     let rows = rows(&columns);
     if rows.len() < 2 {
-        bail!("nothing is kept of pool {pool} from {} to {}; weir history export samples --name {pool} shows what is", render::time(from), render::time(to));
+        bail!(
+            "nothing is kept of pool {pool} from {} to {}; weir history export samples --name {pool} shows what is",
+            render::time(from),
+            render::time(to)
+        );
     }
     Ok(rows)
 }
@@ -116,7 +120,8 @@ fn rows(columns: &BTreeMap<String, Vec<(UnixMs, f64)>>) -> Vec<Row> {
             let (total, each) = (row.values.get(&total)?, row.values.get(&each)?);
             (*each > 0.0).then(|| (total / each).round())
         };
-        let shared = || share(Metric::Requests, Metric::RequestsPerEndpoint).or_else(|| share(Metric::InFlight, Metric::InFlightPerEndpoint));
+        let shared =
+            || share(Metric::Requests, Metric::RequestsPerEndpoint).or_else(|| share(Metric::InFlight, Metric::InFlightPerEndpoint));
         if row.machines <= 0.0 {
             row.machines = shared().unwrap_or(machines);
         }

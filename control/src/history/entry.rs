@@ -42,9 +42,7 @@ pub(super) fn act(event: &Event) -> Option<Act> {
         EventKind::Scaling(ScalingEvent::ScalingStep { pool, step, error, .. }) => {
             act("scaling", "carry out a step", pool, &outcome(error), step.clone())
         }
-        EventKind::Scaling(ScalingEvent::AlarmRecovery { alarm, error }) => {
-            act("alarm", "repair", alarm, &outcome(error), String::new())
-        }
+        EventKind::Scaling(ScalingEvent::AlarmRecovery { alarm, error }) => act("alarm", "repair", alarm, &outcome(error), String::new()),
         EventKind::Acted(MachineEvent::MachineActed { verb, machine, host, by, error, .. }) => {
             let host = host.as_ref().map(|host| format!("on {host}")).unwrap_or_default();
             act(by, verb, machine.as_deref().unwrap_or_default(), &outcome(error), host)

@@ -98,7 +98,8 @@ impl Measured {
                 want(&predict.metric, Scope::Pool(name.clone()), ROLLED * 2);
             }
         }
-        let predicts = |pool: &PoolName| config.pools.get(pool).is_some_and(|pool| pool.scaling.as_ref().is_some_and(|s| s.predict.is_some()));
+        let predicts =
+            |pool: &PoolName| config.pools.get(pool).is_some_and(|pool| pool.scaling.as_ref().is_some_and(|s| s.predict.is_some()));
         self.rolled.retain(|pool, _| predicts(pool));
         self.machines_wanted.clear();
         let of_pools = wanted.iter().filter(|(scope, _)| matches!(scope, Scope::Pool(_))).flat_map(|(_, metrics)| metrics);
@@ -185,7 +186,8 @@ impl Measured {
     /// A number that was asked for elsewhere, for whoever looks at it.
     pub(crate) fn put_external(&mut self, name: &MetricName, value: f64, now: UnixMs) {
         let metric = Metric::External(name.0.clone());
-        let scopes: Vec<Scope> = self.wanted.iter().filter(|(_, metrics)| metrics.contains_key(&metric)).map(|(scope, _)| scope.clone()).collect();
+        let scopes: Vec<Scope> =
+            self.wanted.iter().filter(|(_, metrics)| metrics.contains_key(&metric)).map(|(scope, _)| scope.clone()).collect();
         for scope in scopes {
             self.put(scope, vec![(metric.clone(), value)], now);
         }

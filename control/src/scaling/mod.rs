@@ -384,7 +384,10 @@ impl Room {
         let sight = meter::Sight { status: sight.status, hosts: &sight.hosts, machines: &sight.machines };
         measured.sample(&sight, serving, now);
         let predicted = self.pools.iter().filter_map(|(name, scaled)| Some((name, scaled.policy.scaling.predict.as_ref()?)));
-        predicted.filter(|(name, predict)| measured.roll(name, predict, now)).map(|(name, predict)| (name.clone(), predict.clone())).collect()
+        predicted
+            .filter(|(name, predict)| measured.roll(name, predict, now))
+            .map(|(name, predict)| (name.clone(), predict.clone()))
+            .collect()
     }
 
     /// Evaluates the alarms; returns those whose repair is to be run.
@@ -411,7 +414,15 @@ impl Room {
         engaged
     }
 
-    fn plan(&mut self, name: &PoolName, measured: &Measured, leads: bool, now: UnixMs, events: &mut Vec<ScalingEvent>, orders: &mut Vec<Order>) {
+    fn plan(
+        &mut self,
+        name: &PoolName,
+        measured: &Measured,
+        leads: bool,
+        now: UnixMs,
+        events: &mut Vec<ScalingEvent>,
+        orders: &mut Vec<Order>,
+    ) {
         let Some(scaled) = self.pools.get_mut(name) else { return };
         let signals = signals(&scaled.policy, &scaled.observation, &self.book, measured, now);
         scaled.plan(leads, &signals, now, events, orders);

@@ -85,7 +85,8 @@ impl Store {
 
     fn forget_samples(&mut self, tier: Tier, before: UnixMs) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
-        let ids: Vec<i64> = transaction.prepare_cached("SELECT id FROM series")?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let ids: Vec<i64> =
+            transaction.prepare_cached("SELECT id FROM series")?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
         {
             // A page stays until all of it is too old.
             let mut delete = transaction.prepare_cached("DELETE FROM sample WHERE tier = ?1 AND series = ?2 AND at < ?3")?;

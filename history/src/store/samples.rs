@@ -113,7 +113,8 @@ impl Store {
     fn roll_hour(&mut self, now: UnixMs) -> rusqlite::Result<bool> {
         let transaction = self.connection.transaction()?;
         let Some(hour) = rolled(&transaction)?.filter(|hour| hour.plus(HOUR_MS + GRACE_MS) <= now) else { return Ok(false) };
-        let ids: Vec<i64> = transaction.prepare_cached("SELECT id FROM series")?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let ids: Vec<i64> =
+            transaction.prepare_cached("SELECT id FROM series")?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
         for id in ids {
             let points = points(&transaction, Tier::TenSeconds, id, hour, hour.plus(HOUR_MS))?;
             let minutes = by_steps(points, Tier::Minute.period_ms());
@@ -128,7 +129,8 @@ impl Store {
         let sql = "SELECT min(at) FROM sample WHERE tier = ?1 AND series = ?2 AND at >= ?3";
         let mut next: Option<u64> = None;
         let mut find = transaction.prepare_cached(sql)?;
-        let ids: Vec<i64> = transaction.prepare_cached("SELECT id FROM series")?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let ids: Vec<i64> =
+            transaction.prepare_cached("SELECT id FROM series")?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
         for id in ids {
             let at: Option<u64> = find.query_row(params![Tier::TenSeconds.number(), id, hour.plus(HOUR_MS).0], |row| row.get(0))?;
             next = next.into_iter().chain(at).min();

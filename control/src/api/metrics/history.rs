@@ -21,9 +21,15 @@ const fn family(
 }
 
 pub(super) const FAMILIES: &[Family] = &[
-    family("weir_history_failing", Kind::Gauge, "0 or 1", "Whether what happens is kept in memory alone: the file cannot be used.", |p, s| {
-        one(p, s, |stats| u64::from(stats.fault.is_some()));
-    }),
+    family(
+        "weir_history_failing",
+        Kind::Gauge,
+        "0 or 1",
+        "Whether what happens is kept in memory alone: the file cannot be used.",
+        |p, s| {
+            one(p, s, |stats| u64::from(stats.fault.is_some()));
+        },
+    ),
     family("weir_history_used_bytes", Kind::Gauge, "bytes", "What the file holds, of at most [history] size_max.", |p, s| {
         one(p, s, |stats| stats.used_bytes);
     }),
@@ -32,5 +38,7 @@ pub(super) const FAMILIES: &[Family] = &[
         one(p, s, |stats| stats.waiting);
     }),
     family("weir_history_lost_total", Kind::Counter, "records", "Records that found no place.", |p, s| one(p, s, |stats| stats.lost)),
-    family("weir_audit_records", Kind::Gauge, "records", "Number of the last record of the audit.", |p, s| one(p, s, |stats| stats.head.number)),
+    family("weir_audit_records", Kind::Gauge, "records", "Number of the last record of the audit.", |p, s| {
+        one(p, s, |stats| stats.head.number)
+    }),
 ];
