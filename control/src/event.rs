@@ -237,22 +237,25 @@ pub enum NotifyEvent {
 
 /// What happens with what is kept.
 #[derive(Clone, PartialEq, Debug, Serialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
+#[serde(tag = "event")]
 pub enum HistoryEvent {
     /// The history cannot be written: it goes on in memory.
-    HistoryFailed {
+    #[serde(rename = "history_failed")]
+    Failed {
         /// Why.
         reason: String,
     },
     /// It can be written again.
-    HistoryRecovered {
+    #[serde(rename = "history_recovered")]
+    Recovered {
         /// Records that were in memory and are written now.
         written: u64,
         /// Records that found no place.
         lost: u64,
     },
     /// A damaged file was set aside, and a new one begun.
-    HistorySetAside {
+    #[serde(rename = "history_set_aside")]
+    SetAside {
         /// What is wrong with it.
         reason: String,
         /// Where it is now.

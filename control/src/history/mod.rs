@@ -138,9 +138,9 @@ impl Historian {
 /// A report as an event.
 pub(crate) fn event(report: Report) -> HistoryEvent {
     match report {
-        Report::Failed { reason } => HistoryEvent::HistoryFailed { reason },
-        Report::Recovered { written, lost } => HistoryEvent::HistoryRecovered { written, lost },
-        Report::SetAside { reason, path } => HistoryEvent::HistorySetAside { reason, path: path.display().to_string() },
+        Report::Failed { reason } => HistoryEvent::Failed { reason },
+        Report::Recovered { written, lost } => HistoryEvent::Recovered { written, lost },
+        Report::SetAside { reason, path } => HistoryEvent::SetAside { reason, path: path.display().to_string() },
     }
 }
 

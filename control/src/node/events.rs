@@ -118,9 +118,9 @@ fn write_to_log(kind: &EventKind) {
         EventKind::Notify(NotifyEvent::ChannelFailed { channel, reason }) => error!(channel, "a channel fails: {reason}"),
         EventKind::Notify(NotifyEvent::ChannelRecovered { channel }) => info!(channel, "the channel delivers again"),
         EventKind::Notify(NotifyEvent::MessageDead { channel, key, reason }) => error!(channel, key, "a message was given up: {reason}"),
-        EventKind::History(HistoryEvent::HistoryFailed { reason }) => error!("the history goes on in memory: {reason}"),
-        EventKind::History(HistoryEvent::HistoryRecovered { written, lost }) => info!(written, lost, "the history is written again"),
-        EventKind::History(HistoryEvent::HistorySetAside { reason, path }) => error!(path, "the history begins anew: {reason}"),
+        EventKind::History(HistoryEvent::Failed { reason }) => error!("the history goes on in memory: {reason}"),
+        EventKind::History(HistoryEvent::Recovered { written, lost }) => info!(written, lost, "the history is written again"),
+        EventKind::History(HistoryEvent::SetAside { reason, path }) => error!(path, "the history begins anew: {reason}"),
         EventKind::Notify(NotifyEvent::NotifyStoreFailed { reason }) => error!("what is to be told cannot be kept: {reason}"),
     }
 }

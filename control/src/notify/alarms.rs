@@ -65,10 +65,10 @@ pub(super) fn of_event(kind: &EventKind) -> Option<Input> {
         EventKind::Scaling(ScalingEvent::AlarmChanged { alarm, severity, to, reason, quiet, .. }) => {
             of_alarm(alarm, severity, to, reason, *quiet)
         }
-        EventKind::History(HistoryEvent::HistoryFailed { reason }) => {
+        EventKind::History(HistoryEvent::Failed { reason }) => {
             Some(Input::Raise(raise("history".into(), "history-failed", Severity::Warning, &[], &[("reason", reason.clone())])))
         }
-        EventKind::History(HistoryEvent::HistoryRecovered { .. }) => Some(Input::Clear("history".into())),
+        EventKind::History(HistoryEvent::Recovered { .. }) => Some(Input::Clear("history".into())),
         EventKind::Vip(VipEvent::VipNotice { .. })
         | EventKind::Notify(_)
         | EventKind::History(_)
@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(of_event(&vip("initialize", "backup").into()), None);
         let expires = NodeKind::CertificateExpires { listener: "l".into(), file: "f".into(), left_s: 1, expired: false };
         let events: [EventKind; 5] = [
-            HistoryEvent::HistoryFailed { reason: String::new() }.into(),
+            HistoryEvent::Failed { reason: String::new() }.into(),
             vip("backup", "master").into(),
             VipEvent::VipsUnavailable { reason: String::new() }.into(),
             expires.into(),
