@@ -157,7 +157,11 @@ fn every_change_is_in_the_audit_and_a_kill_loses_none() {
     assert!(export.lines().count() > 30 && export.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{export}");
     running.stop();
     // Or begins anew.
-    std::fs::remove_file(site.database()).expect("removed");
+    std::fs::rename(site.database(), site.folder.path().join("tampered.db")).expect("moved");
+    let copy = site.folder.path().join("copy.db");
+    std::fs::copy(site.folder.path().join("tampered.db"), &copy).expect("copied");
+    let offline = site.weir(&format!("audit verify --file {}", copy.display()));
+    assert!(offline.status.code() == Some(1) && text(&offline.stdout).contains("does NOT hold: record 3"), "{offline:?}");
     let _running = site.start();
     assert!(site.weir("audit verify").status.success());
     let verdict = text(&site.weir(&format!("audit verify --noted {noted}")).stdout);

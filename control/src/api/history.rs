@@ -12,7 +12,7 @@ use weir_history::UnixMs;
 use weir_history::audit::{Hash, Head, Sealed};
 use weir_history::point::{Point, Series, by_steps};
 use weir_history::service::{AskError, Reader};
-use weir_history::store::{Asked, Kept, ROWS_MAX, SeriesAsked, StoreError};
+use weir_history::store::{Asked, Kept, ROWS_MAX, SeriesAsked, StoreError, Verified};
 
 use super::Api;
 use super::extract::Params;
@@ -161,16 +161,22 @@ pub(crate) async fn verify(State(api): State<Arc<Api>>, Params(params): Params<V
     let verified = ask(&api, move |reader| reader.verify(noted)).await?;
     let Some(verified) = verified else { return Err(HistoryError::Ask(AskError::Busy).into()) };
     let stats = api.node.historian().stats().unwrap_or_default();
-    let head = verified.result.as_ref().copied().unwrap_or(stats.head);
-    Ok(Json(AuditVerdict {
-        holds: verified.result.is_ok(),
-        broken: verified.result.err().map(|broken| broken.to_string()),
-        checked: verified.checked,
-        first: verified.anchor.number + 1,
+    Ok(Json(audit_verdict(verified, stats.head, stats.fault)))
+}
+
+/// What was found, for people and programs. `head`: the last record that there should be.
+pub(crate) fn audit_verdict(verified: Verified, head: Head, fault: Option<String>) -> AuditVerdict {
+    let Verified { checked, anchor, result } = verified;
+    let head = result.as_ref().copied().unwrap_or(head);
+    AuditVerdict {
+        holds: result.is_ok(),
+        broken: result.err().map(|broken| broken.to_string()),
+        checked,
+        first: anchor.number + 1,
         number: head.number,
         hash: head.hash.to_string(),
-        fault: stats.fault,
-    }))
+        fault,
+    }
 }
 
 /// Which series. Times are seconds since 1970.

@@ -53,6 +53,7 @@ use tokio::sync::{Semaphore, watch};
 use weir_config::EndpointAddress;
 
 pub(crate) use caller::USER_HEADER;
+pub(crate) use history::audit_verdict;
 pub(crate) use guard::{Token, read_token};
 use problem::Problem;
 

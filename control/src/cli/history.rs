@@ -1,11 +1,16 @@
 //! `weir history` and `weir audit`.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
+use weir_history::audit::Head;
+use weir_history::store::Store;
 
 use super::output::Output;
+use crate::api::audit_verdict;
 use crate::api::model::{AuditPage, AuditVerdict, HistoryPage, SeriesName, SeriesView};
 use crate::client::{Client, segment};
 use crate::render;
@@ -83,8 +88,11 @@ pub(super) enum AuditCommand {
     /// what was noted elsewhere shows it. Exit status 1 when the chain does not hold.
     Verify {
         /// What was noted: NUMBER:HASH
-        #[arg(long, value_name = "NUMBER:HASH")]
-        noted: Option<String>,
+        #[arg(long, value_name = "NUMBER:HASH", value_parser = noted)]
+        noted: Option<Head>,
+        /// A copy of history.db, such as one from a backup, instead of what the node has; no node is needed
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
     },
 }
 
@@ -211,6 +219,25 @@ fn samples(client: &Client, span: &Span, name: Option<&str>, step: Duration, out
     Ok(())
 }
 
+/// Reads `NUMBER:HASH`.
+fn noted(text: &str) -> Result<Head, String> {
+    let parts = text.split_once(':').and_then(|(number, hash)| Some(Head { number: number.parse().ok()?, hash: hash.parse().ok()? }));
+    parts.ok_or_else(|| format!("{text:?} is not NUMBER:HASH, as `weir audit verify` prints them"))
+}
+
+/// Looks at a copy of the file, on this machine.
+pub(super) fn verify_file(path: &Path, noted: Option<Head>, output: &Output) -> anyhow::Result<ExitCode> {
+    anyhow::ensure!(path.is_file(), "there is no file {}", path.display());
+    let store = Store::open(path).context("take a copy: the file that a node uses is its own while it runs")?;
+    let verdict = audit_verdict(store.verify(noted)?, store.head(), None);
+    say(&verdict, output)
+}
+
+fn say(verdict: &AuditVerdict, output: &Output) -> anyhow::Result<ExitCode> {
+    output.either(verdict, || render::audit_verdict(verdict))?;
+    Ok(if verdict.holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 pub(super) fn audit(client: &Client, command: &AuditCommand, output: &Output) -> anyhow::Result<ExitCode> {
     match command {
         AuditCommand::List { span, who, subject, last } => {
@@ -223,15 +250,10 @@ pub(super) fn audit(client: &Client, command: &AuditCommand, output: &Output) ->
             output.either(&records, || render::audit(&records, output.screen))?;
             Ok(ExitCode::SUCCESS)
         }
-        AuditCommand::Verify { noted } => {
-            let query = match noted.as_deref().map(|noted| noted.split_once(':')) {
-                None => String::new(),
-                Some(Some((number, hash))) => format!("?number={}&hash={}", segment(number), segment(hash)),
-                Some(None) => anyhow::bail!("--noted takes NUMBER:HASH, as `weir audit verify` prints them"),
-            };
+        AuditCommand::Verify { noted, .. } => {
+            let query = noted.map(|noted| format!("?number={}&hash={}", noted.number, noted.hash)).unwrap_or_default();
             let verdict: AuditVerdict = client.get(&format!("/v1/audit/verify{query}"))?;
-            output.either(&verdict, || render::audit_verdict(&verdict))?;
-            Ok(if verdict.holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+            say(&verdict, output)
         }
     }
 }

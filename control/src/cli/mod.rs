@@ -264,6 +264,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Scaling(scaling::ScalingCommand::Replay(options)) => {
             replay::run(options, || client(&cli.global), &output).map(|()| ExitCode::SUCCESS)
         }
+        Command::Audit(history::AuditCommand::Verify { noted, file: Some(file) }) => history::verify_file(file, *noted, &output),
         command => client(&cli.global).and_then(|client| ask(&client, command, &output)),
     };
     match result {
@@ -398,7 +399,8 @@ mod tests {
             ("history export samples --from 2026-03-01T12:00:00Z --to 1h --step 10s", true),
             ("history export everything", false),
             ("audit list --who alice --json", true),
-            ("audit verify --noted 3:ab", true),
+            ("audit verify --noted 3:ab", false),
+            ("audit verify --file copy.db", true),
             ("notify list --json", true),
             ("notify test ops-mail", true),
             ("notify test", false),
