@@ -26,6 +26,9 @@ const LAYOUT: i64 = 1;
 /// Bytes of the log that SQLite writes beside the file; it is folded back long before.
 const LOG_BYTES_MAX: u64 = 16 << 20;
 
+/// Memory for pages of the file; negative, as SQLite wants it for KiB.
+const CACHE_KIB: i64 = -1024;
+
 /// Longest body of an entry.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
@@ -140,6 +143,8 @@ impl Store {
 
     fn lay_out(&mut self, start: Start) -> rusqlite::Result<()> {
         self.connection.busy_timeout(Duration::from_secs(5))?;
+        // What is read again and again is little; a node at rest stays small.
+        self.connection.pragma_update(None, "cache_size", CACHE_KIB)?;
         let layout = self.pragma("user_version")?;
         if layout == 0 {
             // Before there is a table, or never.
