@@ -158,6 +158,7 @@ enum Suite {
     Tls,
     H2,
     Udp,
+    Watch,
 }
 
 /// Above this load average something else competes for the two cores.
@@ -200,6 +201,7 @@ fn run(args: &RunArgs) -> Result<ExitCode> {
             Suite::Tls => suites::tls::run(&mut bench),
             Suite::H2 => suites::h2::run(&mut bench),
             Suite::Udp => suites::udp::run(&mut bench),
+            Suite::Watch => suites::watch::run(&mut bench),
         }
         .with_context(|| format!("suite {suite:?}"))?;
     }

@@ -88,6 +88,8 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { suite: "membership", case: "1,000 endpoints", metric: "add", against: Against::LimitForAll, at_most: 10.0 },
     Target { suite: "membership", case: "1,000 endpoints", metric: "remove", against: Against::LimitForAll, at_most: 10.0 },
     limit("membership", "1,000 pools of 10", "start", 1000.0),
+    limit("watch", "5,000 alarms", "core in use", 10.0),
+    limit("watch", "5,000 alarms", "resident", 200.0),
 ];
 
 /// The verdicts on all targets of the suites that were run.

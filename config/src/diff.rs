@@ -14,6 +14,9 @@ use crate::settings::{self, NONE, Setting};
 /// Keys of `[node]` that are read once, when the process starts.
 const NODE_KEYS_OF_START: [&str; 2] = ["workers", "state_dir"];
 
+/// Keys of `[history]` that are read once, when the process starts.
+const HISTORY_KEYS_OF_START: [&str; 1] = ["enabled"];
+
 /// One difference between two configurations. Printed, it is one line.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Change {
@@ -81,6 +84,8 @@ pub enum Place {
     Api,
     /// `[access_log]`
     AccessLog,
+    /// `[history]`
+    History,
     /// `[cluster]`
     Cluster,
     /// `[vip.NAME]`
@@ -106,7 +111,11 @@ pub enum Place {
 impl Change {
     /// Whether it takes effect only with a restart or an upgrade.
     pub fn needs_restart(&self) -> bool {
-        matches!(self, Change::Setting { place: Place::Node, key, .. } if NODE_KEYS_OF_START.contains(key))
+        match self {
+            Change::Setting { place: Place::Node, key, .. } => NODE_KEYS_OF_START.contains(key),
+            Change::Setting { place: Place::History, key, .. } => HISTORY_KEYS_OF_START.contains(key),
+            _ => false,
+        }
     }
 }
 
@@ -116,6 +125,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     diff_settings(&mut changes, &Place::Node, settings::of_node(&old.node), settings::of_node(&new.node));
     diff_table(&mut changes, Place::Api, old.api.as_ref(), new.api.as_ref(), settings::of_api);
     diff_table(&mut changes, Place::AccessLog, old.access_log.as_ref(), new.access_log.as_ref(), settings::of_access_log);
+    diff_settings(&mut changes, &Place::History, settings::of_history(&old.history), settings::of_history(&new.history));
     diff_table(&mut changes, Place::Cluster, old.cluster.as_ref(), new.cluster.as_ref(), settings::of_cluster);
     diff_named(&mut changes, &old.vips, &new.vips, Place::Vip, diff_vip);
     diff_named(&mut changes, &old.listeners, &new.listeners, Place::Listener, diff_listener);
@@ -326,6 +336,7 @@ impl fmt::Display for Place {
             Place::Node => f.write_str("node"),
             Place::Api => f.write_str("api"),
             Place::AccessLog => f.write_str("access_log"),
+            Place::History => f.write_str("history"),
             Place::Cluster => f.write_str("cluster"),
             Place::Vip(name) => write!(f, "vip {name}"),
             Place::Listener(name) => write!(f, "listener {name}"),

@@ -4,6 +4,7 @@
 
 mod alarm;
 mod edge;
+mod history;
 mod limit;
 mod machines;
 mod recovery;
@@ -29,6 +30,11 @@ pub(crate) static ROOT: Keys = Keys {
         Key::new("node", Kind::Table(&NODE), "Settings of the process."),
         Key::new("api", Kind::Table(&API), "The REST API and /metrics. Without this table there is neither."),
         Key::new("access_log", Kind::Table(&ACCESS_LOG), "One line for each request. Without this table requests are not logged."),
+        Key::new(
+            "history",
+            Kind::Table(&history::HISTORY),
+            "What was, and for how long it is kept. Without this table: as by its defaults.",
+        ),
         Key::new(
             "cluster",
             Kind::Table(&vip::CLUSTER),

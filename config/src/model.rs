@@ -5,6 +5,7 @@
 
 mod alarm;
 mod edge;
+mod history;
 mod limit;
 mod machines;
 mod recovery;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 pub use alarm::*;
 pub use edge::*;
+pub use history::*;
 pub use limit::*;
 pub use machines::*;
 pub use recovery::*;
@@ -74,6 +76,8 @@ pub struct Config {
     pub api: Option<Api>,
     /// `[access_log]`; absent: requests are not logged.
     pub access_log: Option<AccessLog>,
+    /// `[history]`
+    pub history: History,
     /// `[cluster]`; absent: this node is its own leader.
     pub cluster: Option<Cluster>,
     /// `[vip.NAME]`

@@ -2,6 +2,7 @@
 //!
 //! The structures are taken apart field by field, so that a new field cannot be forgotten here.
 
+mod history;
 mod machines;
 mod recovery;
 mod scaling;
@@ -17,6 +18,7 @@ use crate::model::{
 };
 use crate::units::{format_duration, format_size};
 
+pub(crate) use history::of_history;
 pub(crate) use machines::{of_host, of_template};
 pub(crate) use recovery::of_recovery;
 pub(crate) use scaling::{of_alarm, of_metric, of_scaling};

@@ -36,6 +36,8 @@ pub enum EventKind {
     Notify(NotifyEvent),
     /// With healing.
     Recovery(RecoveryEvent),
+    /// With what is kept of all this.
+    History(HistoryEvent),
 }
 
 /// What happens with healing.
@@ -186,10 +188,25 @@ pub enum ScalingEvent {
         /// It is only shown: `mode = "recommend"`.
         recommended: bool,
     },
+    /// What is to be done next with the machines of a pool; said when it is something else than before.
+    ScalingPlanned {
+        /// Pool.
+        pool: Arc<str>,
+        /// Each plan has its own; its steps carry it.
+        generation: u64,
+        /// Machines that are wanted.
+        desired: u32,
+        /// Machines that serve.
+        serving: u32,
+        /// The steps, in words.
+        steps: Vec<String>,
+    },
     /// A step was carried out, or failed.
     ScalingStep {
         /// Pool.
         pool: Arc<str>,
+        /// That of the plan it belongs to.
+        generation: u64,
         /// The step, in words.
         step: String,
         /// How long it took.
@@ -289,6 +306,40 @@ pub enum NotifyEvent {
         /// Why.
         reason: String,
     },
+}
+
+/// What happens with what is kept.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(tag = "event")]
+pub enum HistoryEvent {
+    /// The history cannot be written: it goes on in memory.
+    #[serde(rename = "history_failed")]
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// It can be written again.
+    #[serde(rename = "history_recovered")]
+    Recovered {
+        /// Records that were in memory and are written now.
+        written: u64,
+        /// Records that found no place.
+        lost: u64,
+    },
+    /// A damaged file was set aside, and a new one begun.
+    #[serde(rename = "history_set_aside")]
+    SetAside {
+        /// What is wrong with it.
+        reason: String,
+        /// Where it is now.
+        path: String,
+    },
+}
+
+impl From<HistoryEvent> for EventKind {
+    fn from(kind: HistoryEvent) -> EventKind {
+        EventKind::History(kind)
+    }
 }
 
 impl From<NotifyEvent> for EventKind {

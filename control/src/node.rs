@@ -40,7 +40,9 @@ use weir_lb::tls::CertificateStatus;
 
 use crate::access_log::AccessLog;
 use crate::event::{self, Event};
+use crate::history::{self, Historian};
 use crate::machines::Machines;
+use crate::meter::Meter;
 use crate::notify::Notifier;
 use crate::overlay::{Overlay, Refusal};
 use crate::recovery::Recoverer;
@@ -50,7 +52,7 @@ use crate::systemd;
 use crate::upgrade::{self, Header, Launch};
 use crate::vip::Vips;
 use api_slot::{ApiSlot, Prepared};
-use events::EventLog;
+pub(crate) use events::EventLog;
 
 /// The largest file that is read; ten thousand pools need a tenth of it.
 const CONFIG_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -78,6 +80,8 @@ pub struct NodeInfo {
     pub draining: bool,
     /// When the file last took effect, or was refused, and why.
     pub last_reload: Option<(SystemTime, Result<(), String>)>,
+    /// Why what happens is kept in memory alone.
+    pub history_fault: Option<String>,
 }
 
 /// What a reload did, or would do.
@@ -150,6 +154,8 @@ struct Inner {
     scaler: Scaler,
     notifier: Notifier,
     recoverer: Recoverer,
+    historian: Historian,
+    meter: Meter,
 }
 
 /// What only the writer knows.
@@ -242,6 +248,7 @@ impl Node {
             ready: stage == Stage::Serving,
             draining: stage != Stage::Serving,
             last_reload: published.last_reload.clone(),
+            history_fault: self.inner.historian.stats().and_then(|stats| stats.fault),
         }
     }
 
@@ -351,6 +358,14 @@ impl Node {
     /// Healing.
     pub(crate) fn recoverer(&self) -> &Recoverer {
         &self.inner.recoverer
+    /// What is measured.
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.inner.meter
+    }
+
+    /// What was.
+    pub(crate) fn historian(&self) -> &Historian {
+        &self.inner.historian
     }
 
     /// Telling people.
@@ -412,6 +427,8 @@ impl Node {
             Machines::start(&writer.effective, parts.launch.program())
         };
         let room_events = machines.events();
+        let (historian, reports) = Historian::start(&writer.effective);
+        historian.note(history::start_act(env!("CARGO_PKG_VERSION"), &writer.file_sha256, &parts.config_path));
         let saved = parts.state.load_scaling().unwrap_or_else(|error| {
             warn!("{error}: alarms begin anew");
             SavedScaling::default()
@@ -428,7 +445,7 @@ impl Node {
             director,
             writer: Arc::new(tokio::sync::Mutex::new(writer)),
             published: RwLock::new(Arc::new(published)),
-            events: EventLog::new(last_event),
+            events: EventLog::new(last_event, historian.clone()),
             stage: watch::Sender::new(Stage::Serving),
             state: parts.state,
             log: Mutex::new(parts.log),
@@ -441,9 +458,14 @@ impl Node {
             scaler,
             notifier: Notifier::default(),
             recoverer: Recoverer::default(),
+    }
+
+            historian,
+            meter: Meter::default(),
         };
         let node = Node { inner: Arc::new(inner) };
         node.inner.runtime.spawn(events::pump(node.clone(), events));
+        node.inner.runtime.spawn(history::pump(node.clone(), reports));
         node.inner.runtime.spawn(events::pump_machines(node.clone(), room_events));
         if let Some(prepared) = parts.api {
             lock(&node.inner.api).commit(prepared, &node, &node.inner.runtime);
@@ -511,6 +533,9 @@ impl Node {
             self.inner.with_plane(|plane| plane.stop_accepting(false));
         } else {
             self.await_upgrade();
+            self.keep_measured();
+            // What happens here while what is in flight finishes goes to the log alone: the other process keeps what was from now on.
+            self.inner.historian.stop();
         }
         ours
     }
@@ -532,7 +557,15 @@ impl Node {
                 warn!(%error, "health verdicts are not kept");
             }
         }
+        self.keep_measured();
+        self.inner.historian.stop();
         cut
+    }
+
+    /// What was measured in the minute that is not over.
+    fn keep_measured(&self) {
+        let pages = self.inner.meter.lock().flush();
+        self.inner.historian.pages(pages);
     }
 
     /// A handover ends in a moment, well or, when we were told to stop meanwhile, badly; its program must not outlive us unawares. Blocks.
@@ -691,6 +724,7 @@ impl Node {
             let _inside = self.inner.runtime.enter();
             self.inner.machines.apply(&writer.effective);
             self.inner.notifier.apply(self, &writer.effective);
+            self.inner.historian.apply(&writer.effective);
         }
         self.inner.vips.choose_leader(self, &writer.effective);
         if let Some(log) = log {

@@ -356,6 +356,7 @@ mod tests {
             },
             api: None,
             access_log: None,
+            history: weir_config::History::default(),
             cluster: None,
             vips: BTreeMap::new(),
             hosts: BTreeMap::new(),

@@ -15,10 +15,11 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("weir-autoscaler", &["weir-config"]),
     ("weir-notify", &["weir-config"]),
     ("weir-recovery", &["weir-config"]),
+    ("weir-history", &["weir-config"]),
     // Some of its tests are made of a lab.
     (
         "weir-control",
-        &["weir-autoscaler", "weir-hypervisor", "weir-lb", "weir-notify", "weir-recovery", "weir-vrrp", "weir-config", "weir-lab"],
+        &["weir-autoscaler", "weir-history", "weir-hypervisor", "weir-lb", "weir-notify", "weir-recovery", "weir-vrrp", "weir-config", "weir-lab"],
     ),
     ("weir-benches", &["weir-control", "weir-lb", "weir-config"]),
     ("weir-hypervisor", &["weir-config"]),
@@ -40,6 +41,8 @@ const KEPT_OUT: &[(&str, &[&str])] = &[
     ("weir-autoscaler", &["tokio", "rustix", "axum", "clap", "ureq", "tracing"]),
     // Healing decides; whoever acts on machines is somewhere else.
     ("weir-recovery", &["tokio", "axum", "clap", "ureq", "tracing", "weir-lb", "weir-hypervisor"]),
+    // What was knows no event and no API: it keeps what it is given.
+    ("weir-history", &["tokio", "axum", "clap", "ureq", "utoipa", "anyhow", "serde_json"]),
     // Telling people knows no API and no command line.
     ("weir-notify", &["axum", "clap", "ureq", "utoipa", "anyhow", "weir-lb"]),
     // The virtual router has a thread of its own; nothing that could hold it up.
@@ -55,6 +58,9 @@ const PURE: &[&str] = &[
     "hypervisor/src/metadata.rs",
     "hypervisor/src/seed.rs",
     "hypervisor/src/xml.rs",
+    "history/src/audit.rs",
+    "history/src/point.rs",
+    "history/src/roll.rs",
     "lb/src/http1/mod.rs",
     "notify/src/engine/mod.rs",
     "notify/src/link.rs",

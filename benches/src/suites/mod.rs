@@ -9,6 +9,7 @@ pub(crate) mod memory;
 pub(crate) mod tcp;
 pub(crate) mod tls;
 pub(crate) mod udp;
+pub(crate) mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -4,6 +4,7 @@ mod alarm;
 mod edge;
 mod expression;
 mod health;
+mod history;
 mod limit;
 mod listener;
 mod machines;
@@ -59,6 +60,7 @@ fn read(root: &Table<'_>) -> Config {
     let node = node::node(&root.table_or_empty("node"));
     let api = root.table("api").map(|table| node::api(&table));
     let access_log = root.table("access_log").map(|table| node::access_log(&table));
+    let history = history::history(&root.table_or_empty("history"));
     let listeners: Vec<ParsedListener> = root.named("listener").iter().map(listener::listener).collect();
     let pools: Vec<ParsedPool> = root.named("pool").iter().map(pool::pool).collect();
     let cluster = root.table("cluster").and_then(|table| vip::cluster(&table));
@@ -86,5 +88,5 @@ fn read(root: &Table<'_>) -> Config {
     let alarms = alarms.into_iter().filter_map(|parsed| parsed.alarm).map(|alarm| (alarm.name.clone(), Arc::new(alarm))).collect();
     let recoveries = recoveries.into_iter().filter_map(|parsed| parsed.recovery).map(|one| (one.name.clone(), Arc::new(one))).collect();
     let api = api.and_then(|parsed| parsed.api);
-    Config { node, api, access_log, cluster, vips, listeners, pools, hosts, templates, metrics, alarms, recoveries, notification }
+    Config { node, api, access_log, history, cluster, vips, listeners, pools, hosts, templates, metrics, alarms, recoveries, notification }
 }

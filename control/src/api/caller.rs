@@ -28,9 +28,14 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-fn caller(headers: &HeaderMap, peer: Option<Peer>) -> String {
+/// Who, as the client says.
+pub(super) fn user(headers: &HeaderMap) -> &str {
     let plain = |name: &&str| !name.is_empty() && name.len() <= USER_BYTES_MAX && name.bytes().all(|b| b.is_ascii_graphic());
-    let user = headers.get(USER_HEADER).and_then(|value| value.to_str().ok()).filter(plain).unwrap_or("somebody");
+    headers.get(USER_HEADER).and_then(|value| value.to_str().ok()).filter(plain).unwrap_or("somebody")
+}
+
+fn caller(headers: &HeaderMap, peer: Option<Peer>) -> String {
+    let user = user(headers);
     match peer {
         Some(Peer(address)) => format!("{user} from {}", address.to_canonical()),
         None => user.to_owned(),

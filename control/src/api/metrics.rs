@@ -3,6 +3,7 @@
 //! One table, [`FAMILIES`], says what there is: it renders the metrics and `docs/metrics.md`. Label values come from the file, or from
 //! lists fixed here; a client can add no series.
 
+mod history;
 mod machines;
 mod notify;
 mod recovery;
@@ -90,6 +91,8 @@ pub(crate) struct Source<'a> {
     pub alarms: &'a [AlarmItem],
     /// The pools that are scaled.
     pub scaling: &'a [ScalingItem],
+    /// What is kept; `None`: nothing.
+    pub history: Option<&'a weir_history::service::Stats>,
     /// Telling people.
     pub notify: &'a weir_notify::service::Stats,
     /// Healing.
@@ -272,7 +275,7 @@ macro_rules! per_endpoint {
 
 /// Everything there is, in the order in which it is written.
 fn families() -> impl Iterator<Item = &'static Family> {
-    let machines = machines::FAMILIES.iter().chain(scaling::FAMILIES).chain(notify::FAMILIES).chain(recovery::FAMILIES);
+    let machines = machines::FAMILIES.iter().chain(scaling::FAMILIES).chain(history::FAMILIES).chain(notify::FAMILIES).chain(recovery::FAMILIES);
     FAMILIES.iter().chain(udp::FAMILIES).chain(vip::FAMILIES).chain(machines)
 }
 
@@ -719,6 +722,7 @@ pub(super) mod tests {
             certificates: &[],
             alarms: &[],
             scaling: &[],
+            history: Some(&weir_history::service::Stats::default()),
             notify: &weir_notify::service::Stats::default(),
             recovery: &[],
             process,

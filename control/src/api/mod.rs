@@ -3,6 +3,7 @@
 //! - [`model`]: what is said, shared with the client. [`view`]: how it is made from the node's state (pure).
 //! - [`read`] and [`change`]: the requests; [`vip`]: those of virtual IPs; [`fleet`] and [`machines`]: those of hosts and machines;
 //!   [`scaling`]: of alarms and scaling; [`notify`]: of telling people; [`recovery`]: of healing. [`extract`]: reading them. [`caller`]: who asks. [`problem`]: refusing them.
+//! - [`history`]: what was. [`preview`]: what an alarm would have done. [`audit`]: what is asked for becomes a record.
 //! - [`overview`]: everything at once, and as it changes. [`gzip`]: in fewer bytes.
 //! - [`page`]: the console. [`session`]: who asks.
 //! - [`guard`]: who may ask. [`metrics`]: the Prometheus text. [`openapi`]: the description.
@@ -10,12 +11,14 @@
 //! What is deliberately not here: decisions. Every change is the node's. There is no TLS either: bind to loopback, or to a network you
 //! trust, with a token.
 
+mod audit;
 mod caller;
 mod change;
 mod extract;
 mod fleet;
 mod guard;
 mod gzip;
+mod history;
 mod machines;
 mod metrics;
 pub(crate) mod model;
@@ -23,12 +26,13 @@ mod notify;
 mod openapi;
 mod overview;
 mod page;
+mod preview;
 mod problem;
 mod read;
 mod recovery;
 mod scaling;
 mod session;
-mod view;
+pub(crate) mod view;
 mod vip;
 
 use std::future::Future;
@@ -50,6 +54,7 @@ use tokio::sync::{Semaphore, watch};
 use weir_config::EndpointAddress;
 
 pub(crate) use caller::USER_HEADER;
+pub(crate) use history::audit_verdict;
 pub(crate) use guard::{Token, read_token};
 use problem::Problem;
 
@@ -181,6 +186,11 @@ fn router(api: Arc<Api>) -> Router {
         .route("/v1/reload", post(change::reload))
         .route("/v1/upgrade", post(change::upgrade))
         .route("/v1/events", get(read::events))
+        .route("/v1/history", get(history::entries))
+        .route("/v1/history/series", get(history::series))
+        .route("/v1/history/catalog", get(history::catalog))
+        .route("/v1/audit", get(history::audit))
+        .route("/v1/audit/verify", get(history::verify))
         .route("/v1/fleet", get(fleet::fleet))
         .route("/v1/hosts", get(fleet::hosts))
         .route("/v1/hosts/{host}/points", get(fleet::host_points))
@@ -203,6 +213,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/ack/{token}", get(notify::show_link).post(notify::follow_link))
         .route("/v1/operations/{id}", get(machines::operation))
         .route("/v1/alarms", get(scaling::alarms))
+        .route("/v1/alarms/preview", post(preview::preview))
         .route("/v1/alarms/{alarm}", get(scaling::alarm))
         .route("/v1/alarms/{alarm}/acknowledge", post(scaling::acknowledge))
         .route("/v1/recovery", get(recovery::recoveries))
@@ -230,7 +241,7 @@ fn router(api: Arc<Api>) -> Router {
 
 /// What is the same for every request: who may ask, how long it may take, and the revision on the answer.
 async fn around(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     // The link in a message is a permission of its own, for one incident.
     let is_link = parts.uri.path().starts_with("/ack/");
     if !is_link && let Err(problem) = guard::admit(&parts, api.token.as_ref(), || api.node.info().name) {
@@ -238,6 +249,7 @@ async fn around(State(api): State<Arc<Api>>, request: Request, next: Next) -> Re
     }
     let versioned = parts.uri.path().starts_with("/v1/");
     let timeout = if parts.uri.path() == "/v1/upgrade" { UPGRADE_TIMEOUT } else { ANSWER_TIMEOUT };
+    let change = audit::begin(&mut parts);
     let mut response = match tokio::time::timeout(timeout, next.run(Request::from_parts(parts, body))).await {
         Ok(response) => response,
         Err(_) => {
@@ -245,6 +257,9 @@ async fn around(State(api): State<Arc<Api>>, request: Request, next: Next) -> Re
             Problem::new(StatusCode::GATEWAY_TIMEOUT, detail).into_response()
         }
     };
+    if let Some(change) = change {
+        api.node.historian().act(change.end(&response)).await;
+    }
     if versioned && let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", api.node.info().revision)) {
         response.headers_mut().insert(header::ETAG, tag);
     }

@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{change, fleet, machines, notify, overview, read, recovery, scaling, session, vip};
+use super::{change, fleet, history, machines, notify, overview, preview, read, recovery, scaling, session, vip};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -33,6 +33,12 @@ use super::{change, fleet, machines, notify, overview, read, recovery, scaling, 
         read::metrics,
         read::healthz,
         read::readyz,
+        history::entries,
+        history::series,
+        history::catalog,
+        history::audit,
+        history::verify,
+        preview::preview,
         change::add_endpoint,
         change::remove_endpoint,
         change::patch_endpoint,

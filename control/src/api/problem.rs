@@ -3,6 +3,7 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use super::audit::Refusal;
 use super::model::ProblemView;
 use crate::node::ChangeError;
 
@@ -36,6 +37,7 @@ impl From<ChangeError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let refusal = Refusal(self.detail.clone());
         let view = ProblemView {
             kind: "about:blank".into(),
             title: self.status.canonical_reason().unwrap_or("Error").into(),
@@ -43,6 +45,7 @@ impl IntoResponse for Problem {
             detail: self.detail,
         };
         let mut response = (self.status, axum::Json(view)).into_response();
+        response.extensions_mut().insert(refusal);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if self.status == StatusCode::UNAUTHORIZED {

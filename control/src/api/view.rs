@@ -44,6 +44,7 @@ pub(crate) fn node(info: &NodeInfo, drain: DrainProgress) -> NodeView {
             .last_reload
             .as_ref()
             .map(|(at, result)| LastReload { at: unix_seconds(*at), error: result.as_ref().err().cloned() }),
+        history_fault: info.history_fault.clone(),
         connections: drain.connections,
         in_flight: drain.in_flight,
     }
@@ -273,6 +274,7 @@ pub(crate) mod tests {
             ready: true,
             draining: false,
             last_reload: Some((SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_100), Err("line 3".into()))),
+            history_fault: None,
         }
     }
 

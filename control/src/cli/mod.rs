@@ -9,6 +9,7 @@ mod check;
 mod drain;
 mod events;
 mod explain;
+mod history;
 mod notify;
 mod output;
 mod recovery;
@@ -126,6 +127,12 @@ enum Command {
     /// Show incidents and take care of them
     #[command(subcommand)]
     Incident(notify::IncidentCommand),
+    /// Show and export what was: events, alarms, plans, samples
+    #[command(subcommand)]
+    History(history::HistoryCommand),
+    /// Show who or what changed which thing, and whether the record of it is whole
+    #[command(subcommand)]
+    Audit(history::AuditCommand),
     /// Show what happened
     Events {
         /// Go on with what happens from now on
@@ -258,7 +265,10 @@ pub(crate) fn main() -> ExitCode {
         Command::Run { config } => return crate::run::run(config).report(),
         Command::Check { file, explain } => check::check(file, explain, &output),
         Command::Schema => output.json(&weir_config::json_schema()).map(|()| ExitCode::SUCCESS),
-        Command::Scaling(scaling::ScalingCommand::Replay(options)) => replay::run(options, &output).map(|()| ExitCode::SUCCESS),
+        Command::Scaling(scaling::ScalingCommand::Replay(options)) => {
+            replay::run(options, || client(&cli.global), &output).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Audit(history::AuditCommand::Verify { noted, file: Some(file) }) => history::verify_file(file, *noted, &output),
         command => client(&cli.global).and_then(|client| ask(&client, command, &output)),
     };
     match result {
@@ -285,6 +295,8 @@ fn ask(client: &Client, command: &Command, output: &Output) -> anyhow::Result<Ex
         Command::Endpoint(command) => change::endpoint(client, command, output)?,
         Command::Vip(VipCommand::Release { name, timeout }) => return vip::release(client, name, *timeout, output),
         Command::Events { follow, last } => events::events(client, *follow, *last, output)?,
+        Command::History(command) => history::history(client, command, output)?,
+        Command::Audit(command) => return history::audit(client, command, output),
         Command::Alarm(command) => alarm::alarm(client, command, output)?,
         Command::Scaling(command) => scaling::scaling(client, command, output)?,
         Command::Vm(command) => return vm::vm(client, command, output),
@@ -375,6 +387,7 @@ mod tests {
             ("alarm list", true),
             ("alarm ack web-busy --by ann looking", true),
             ("alarm ack", false),
+            ("alarm preview busy.toml --from 7d", true),
             ("scaling show", true),
             ("scaling plan web", true),
             ("scaling set web 4", true),
@@ -389,6 +402,15 @@ mod tests {
             ("recovery run web web-1 --dry-run", true),
             ("recovery run", false),
             ("recovery stop web", true),
+            ("scaling replay --pool web --policy weir.toml --from 7d --to 1d", true),
+            ("scaling replay --pool web --policy weir.toml --from 7d --csv load.csv", false),
+            ("history show --from 2h --kind alarm_changed --subject web-busy -n 5", true),
+            ("history show --from yesterday", false),
+            ("history export samples --from 2026-03-01T12:00:00Z --to 1h --step 10s", true),
+            ("history export everything", false),
+            ("audit list --who alice --json", true),
+            ("audit verify --noted 3:ab", false),
+            ("audit verify --file copy.db", true),
             ("notify list --json", true),
             ("notify test ops-mail", true),
             ("notify test", false),

@@ -9,22 +9,24 @@ use tracing::{debug, error, info, warn};
 use weir_hypervisor::RoomEvent;
 use weir_lb::event::EventKind as NodeKind;
 
-use crate::event::{Event, EventKind, MachineEvent, NotifyEvent, RecoveryEvent, ScalingEvent, VipEvent};
+use crate::event::{Event, EventKind, HistoryEvent, MachineEvent, NotifyEvent, RecoveryEvent, ScalingEvent, VipEvent};
+use crate::history::Historian;
 
 /// Events kept. At a few hundred bytes each that is a few megabytes at most.
 const KEPT: usize = 10_000;
 
-/// A ring of events. The numbers go on over an upgrade and over an orderly restart.
+/// A ring of events, which are also kept for later. The numbers go on over an upgrade and over an orderly restart.
 #[derive(Debug)]
 pub(crate) struct EventLog {
     ring: Mutex<VecDeque<(u64, Arc<Event>)>>,
     last: watch::Sender<u64>,
+    historian: Historian,
 }
 
 impl EventLog {
     /// Empty; the first number is `last` + 1.
-    pub(crate) fn new(last: u64) -> EventLog {
-        EventLog { ring: Mutex::default(), last: watch::Sender::new(last) }
+    pub(crate) fn new(last: u64, historian: Historian) -> EventLog {
+        EventLog { ring: Mutex::default(), last: watch::Sender::new(last), historian }
     }
 
     /// Something of the node's own happened.
@@ -34,6 +36,7 @@ impl EventLog {
 
     fn push(&self, event: Arc<Event>) {
         write_to_log(&event.kind);
+        self.historian.event(&event);
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         if ring.len() == KEPT {
             ring.pop_front();
@@ -116,6 +119,9 @@ fn write_to_log(kind: &EventKind) {
         EventKind::Notify(NotifyEvent::ChannelFailed { channel, reason }) => error!(channel, "a channel fails: {reason}"),
         EventKind::Notify(NotifyEvent::ChannelRecovered { channel }) => info!(channel, "the channel delivers again"),
         EventKind::Notify(NotifyEvent::MessageDead { channel, key, reason }) => error!(channel, key, "a message was given up: {reason}"),
+        EventKind::History(HistoryEvent::Failed { reason }) => error!("the history goes on in memory: {reason}"),
+        EventKind::History(HistoryEvent::Recovered { written, lost }) => info!(written, lost, "the history is written again"),
+        EventKind::History(HistoryEvent::SetAside { reason, path }) => error!(path, "the history begins anew: {reason}"),
         EventKind::Notify(NotifyEvent::NotifyStoreFailed { reason }) => error!("what is to be told cannot be kept: {reason}"),
     }
 }
@@ -165,8 +171,11 @@ fn write_scaling(kind: &ScalingEvent) {
         ScalingEvent::ScalingDecided { pool, from, to, reason, recommended, .. } => {
             info!(%pool, recommended, "{from} -> {to} machines: {reason}");
         }
-        ScalingEvent::ScalingStep { pool, step, took_ms, error: None } => info!(%pool, took_ms, "{step}"),
-        ScalingEvent::ScalingStep { pool, step, took_ms, error: Some(error) } => warn!(%pool, took_ms, "{step}: {error}"),
+        ScalingEvent::ScalingPlanned { pool, generation, desired, serving, steps } => {
+            debug!(%pool, generation, desired, serving, "planned: {}", steps.join("; "));
+        }
+        ScalingEvent::ScalingStep { pool, step, took_ms, error: None, .. } => info!(%pool, took_ms, "{step}"),
+        ScalingEvent::ScalingStep { pool, step, took_ms, error: Some(error), .. } => warn!(%pool, took_ms, "{step}: {error}"),
         ScalingEvent::ScalingLaunchesFail { pool, failures, reason } => warn!(%pool, failures, "launches fail: {reason}"),
         ScalingEvent::ScalingRefused { pool, reason } => warn!(%pool, "{reason}"),
         ScalingEvent::ScalingNotice { pool, text } => info!(%pool, "{text}"),
@@ -222,7 +231,7 @@ mod tests {
     use super::*;
 
     fn log_of(last: u64, count: u64) -> EventLog {
-        let log = EventLog::new(last);
+        let log = EventLog::new(last, Historian::default());
         (0..count).for_each(|generation| log.record(NodeKind::Applied { generation }));
         log
     }

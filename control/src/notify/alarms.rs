@@ -11,7 +11,7 @@ use weir_notify::engine::{Input, Raise};
 
 use super::keys;
 use crate::api::model::AlarmItem;
-use crate::event::{EventKind, ScalingEvent, VipEvent};
+use crate::event::{EventKind, HistoryEvent, ScalingEvent, VipEvent};
 
 /// How the keys of certificates begin.
 const CERTIFICATES: &str = "certificate/";
@@ -60,9 +60,14 @@ pub(super) fn of_event(kind: &EventKind) -> Option<Input> {
         EventKind::Scaling(ScalingEvent::AlarmChanged { alarm, severity, to, reason, quiet, .. }) => {
             of_alarm(alarm, severity, to, reason, *quiet)
         }
+        EventKind::History(HistoryEvent::Failed { reason }) => {
+            Some(Input::Raise(raise("history".into(), "history-failed", Severity::Warning, &[], &[("reason", reason.clone())])))
+        }
+        EventKind::History(HistoryEvent::Recovered { .. }) => Some(Input::Clear("history".into())),
         EventKind::Vip(VipEvent::VipNotice { .. })
         | EventKind::Notify(_)
         | EventKind::Recovery(_)
+        | EventKind::History(_)
         | EventKind::Scaling(_)
         | EventKind::Machines(_)
         | EventKind::Acted(_) => None,
@@ -184,7 +189,8 @@ mod tests {
         let vip = |from, to| VipEvent::VipState { vip: "v".into(), family: "ipv4", from, to, reason: String::new() };
         assert_eq!(of_event(&vip("initialize", "backup").into()), None);
         let expires = NodeKind::CertificateExpires { listener: "l".into(), file: "f".into(), left_s: 1, expired: false };
-        let events: [EventKind; 4] = [
+        let events: [EventKind; 5] = [
+            HistoryEvent::Failed { reason: String::new() }.into(),
             vip("backup", "master").into(),
             VipEvent::VipsUnavailable { reason: String::new() }.into(),
             expires.into(),
