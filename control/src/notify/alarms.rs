@@ -7,6 +7,7 @@ use weir_hypervisor::{HostState, HostView};
 use weir_lb::event::EventKind as NodeKind;
 use weir_lb::status::Status;
 use weir_notify::engine::{Input, Raise};
+use weir_notify::message::Series;
 
 use crate::event::{EventKind, ScalingEvent, VipEvent};
 
@@ -62,8 +63,8 @@ pub(super) fn of_event(kind: &EventKind) -> Option<Input> {
         EventKind::Vip(VipEvent::VipsUnavailable { reason }) => {
             Some(Input::Raise(raise("vips".into(), "vips-unavailable", Severity::Critical, &[], &[("reason", reason.clone())])))
         }
-        EventKind::Scaling(ScalingEvent::AlarmChanged { alarm, severity, to, reason, quiet, .. }) => {
-            of_alarm(alarm, severity, to, reason, *quiet)
+        EventKind::Scaling(ScalingEvent::AlarmChanged { alarm, severity, to, reason, quiet, series, .. }) => {
+            of_alarm(alarm, severity, to, reason, *quiet, series.as_deref())
         }
         EventKind::Vip(VipEvent::VipNotice { .. })
         | EventKind::Notify(_)
@@ -74,7 +75,7 @@ pub(super) fn of_event(kind: &EventKind) -> Option<Input> {
 }
 
 /// An alarm of the file.
-fn of_alarm(alarm: &str, severity: &str, to: &str, reason: &str, quiet: bool) -> Option<Input> {
+fn of_alarm(alarm: &str, severity: &str, to: &str, reason: &str, quiet: bool, series: Option<&Series>) -> Option<Input> {
     let key = format!("alarm/{alarm}");
     match to {
         "ok" => Some(Input::Clear(key)),
@@ -82,6 +83,7 @@ fn of_alarm(alarm: &str, severity: &str, to: &str, reason: &str, quiet: bool) ->
             let severity = Severity::from_word(severity).unwrap_or_default();
             let mut raise = raise(key, alarm, severity, &[], &[("reason", reason.to_owned())]);
             raise.summary = reason.to_owned();
+            raise.series = series.cloned();
             Some(Input::Raise(raise))
         }
         _ => None,
@@ -163,12 +165,12 @@ mod tests {
 
     #[test]
     fn an_alarm_of_the_file_is_told_unless_it_is_quiet() {
-        assert!(matches!(of_alarm("busy", "critical", "alarm", "cpu 90", false),
-            Some(Input::Raise(raise)) if raise.key == "alarm/busy" && raise.severity == Severity::Critical && raise.summary == "cpu 90"
+        assert!(matches!(of_alarm("busy", "critical", "alarm", "cpu 90", false, Some(&Series::default())),
+            Some(Input::Raise(raise)) if raise.series.is_some() && raise.key == "alarm/busy" && raise.severity == Severity::Critical && raise.summary == "cpu 90"
                 && raise.labels["alarm"] == "busy"));
-        assert_eq!(of_alarm("busy", "critical", "alarm", "cpu 90", true), None);
-        assert_eq!(of_alarm("busy", "critical", "insufficient-data", "", false), None);
-        assert_eq!(of_alarm("busy", "critical", "ok", "", false), Some(Input::Clear("alarm/busy".into())));
+        assert_eq!(of_alarm("busy", "critical", "alarm", "cpu 90", true, None), None);
+        assert_eq!(of_alarm("busy", "critical", "insufficient-data", "", false, None), None);
+        assert_eq!(of_alarm("busy", "critical", "ok", "", false, None), Some(Input::Clear("alarm/busy".into())));
     }
 
     /// Each alarm has its words in every language.
