@@ -3,6 +3,8 @@
 //! - [`model`]: what is said, shared with the client. [`view`]: how it is made from the node's state (pure).
 //! - [`read`] and [`change`]: the requests; [`vip`]: those of virtual IPs; [`fleet`] and [`machines`]: those of hosts and machines;
 //!   [`scaling`]: of alarms and scaling; [`notify`]: of telling people. [`extract`]: reading them. [`caller`]: who asks. [`problem`]: refusing them.
+//! - [`overview`]: everything at once, and as it changes. [`gzip`]: in fewer bytes.
+//! - [`page`]: the console. [`session`]: who asks.
 //! - [`guard`]: who may ask. [`metrics`]: the Prometheus text. [`openapi`]: the description.
 //!
 //! What is deliberately not here: decisions. Every change is the node's. There is no TLS either: bind to loopback, or to a network you
@@ -13,14 +15,18 @@ mod change;
 mod extract;
 mod fleet;
 mod guard;
+mod gzip;
 mod machines;
 mod metrics;
 pub(crate) mod model;
 mod notify;
 mod openapi;
+mod overview;
+mod page;
 mod problem;
 mod read;
 mod scaling;
+mod session;
 mod view;
 mod vip;
 
@@ -74,6 +80,7 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 pub(crate) struct Api {
     node: Node,
     token: Option<Token>,
+    hub: overview::Hub,
     /// Becomes true when the server ends; long polls watch it.
     stop: watch::Receiver<bool>,
 }
@@ -98,7 +105,7 @@ pub(crate) async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
     let (stopper, stop) = watch::channel(false);
-    let router = router(Arc::new(Api { node, token, stop: stop.clone() }));
+    let router = router(Arc::new(Api { node, token, hub: overview::Hub::new(), stop: stop.clone() }));
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut shutdown = pin!(shutdown);
     loop {
@@ -154,7 +161,12 @@ async fn connection(stream: TcpStream, router: Router, mut stop: watch::Receiver
 
 fn router(api: Arc<Api>) -> Router {
     Router::new()
+        .route("/", get(page::page))
+        .route("/console/{file}", get(page::asset))
+        .route("/v1/session", get(session::session))
         .route("/v1/status", get(read::status))
+        .route("/v1/overview", get(overview::overview))
+        .route("/v1/overview/stream", get(overview::stream))
         .route("/v1/listeners", get(read::listeners))
         .route("/v1/pools", get(read::pools))
         .route("/v1/pools/{pool}", get(read::pool))
@@ -164,6 +176,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/v1/vips/{vip}", get(vip::vip))
         .route("/v1/vips/{vip}/release", post(vip::release))
         .route("/v1/config", get(read::config))
+        .route("/v1/config/file", get(read::config_file))
         .route("/v1/reload", post(change::reload))
         .route("/v1/upgrade", post(change::upgrade))
         .route("/v1/events", get(read::events))
@@ -230,7 +243,8 @@ async fn around(State(api): State<Arc<Api>>, request: Request, next: Next) -> Re
     if versioned && let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", api.node.info().revision)) {
         response.headers_mut().insert(header::ETAG, tag);
     }
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Only the files of the console may be kept, and say so themselves.
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Times are Unix seconds, sizes bytes, latencies milliseconds. A field that does not apply is `null`, never absent.
 
+mod overview;
 mod scaling;
 mod vip;
 
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub(crate) use overview::*;
 pub(crate) use scaling::*;
 pub(crate) use vip::*;
 
@@ -266,6 +268,44 @@ pub(crate) struct ConfigView {
     pub listeners: Vec<String>,
     /// Number of endpoints by pool, run-time changes included.
     pub pools: BTreeMap<String, u64>,
+}
+
+/// The configuration file on the disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct ConfigFileView {
+    /// Where it is.
+    pub path: String,
+    /// What is in it; `null`: it cannot be read.
+    pub text: Option<String>,
+    /// Its SHA-256, hexadecimal.
+    pub sha256: Option<String>,
+    /// It is what is in effect.
+    pub in_effect: bool,
+    /// Why it cannot be read.
+    pub error: Option<String>,
+}
+
+/// Who asks, and what they may.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct SessionView {
+    /// Whose token it is; `null`: the node asks for none, or its only one has no name.
+    pub name: Option<String>,
+    /// What they may.
+    pub role: RoleView,
+    /// There is a session that can be ended.
+    pub session: bool,
+}
+
+/// What somebody may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RoleView {
+    /// Look.
+    Read,
+    /// Also drain, scale, acknowledge and work on machines.
+    Operate,
+    /// Everything.
+    Admin,
 }
 
 /// What a reload did, or would do.
