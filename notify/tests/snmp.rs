@@ -45,7 +45,7 @@ impl Receiver {
              createUser informer1 SHA \"correct horse\" AES \"battery staple\"\n\
              createUser informer5 SHA-512 \"correct horse\"\n\
              authUser log trapper\nauthUser log informer\nauthUser log informer1\nauthUser log informer5 auth\n\
-             format1 %V\nformat2 TRAP %v\\n\n"
+             format1 %V\nformat2 %v END\\n\n"
         );
         std::fs::write(folder.path().join("snmptrapd.conf"), config).unwrap();
         for name in ["password", "privacy", "wrong", "community"] {
@@ -72,8 +72,8 @@ impl Receiver {
                     let _ = sender.send(String::from_utf8_lossy(&line).into_owned());
                 }
             });
-            let started = lines.recv_timeout(PATIENCE).is_ok_and(|line| line.contains("NET-SNMP version"));
-            if started {
+            // It says first which folders it makes; it ends where it cannot listen.
+            if std::iter::from_fn(|| lines.recv_timeout(PATIENCE).ok()).any(|line: String| line.contains("NET-SNMP version")) {
                 return Receiver { child, port, folder, lines };
             }
             let _ = child.kill();
@@ -98,14 +98,18 @@ impl Receiver {
         ))
     }
 
-    /// Waits for a line that has this in it.
+    /// Waits for a notification that has this in it.
     fn wait_for(&self, text: &str) -> String {
         let until = Instant::now() + PATIENCE;
+        let mut record = String::new();
         loop {
             let line = self.lines.recv_timeout(until.saturating_duration_since(Instant::now()));
-            let line = line.unwrap_or_else(|_| panic!("snmptrapd does not print {text:?}"));
-            if line.contains(text) {
-                return line;
+            record.push_str(&line.unwrap_or_else(|_| panic!("snmptrapd does not print {text:?}")));
+            if record.ends_with(" END") {
+                if record.contains(text) {
+                    return record;
+                }
+                record.clear();
             }
         }
     }
@@ -114,6 +118,9 @@ impl Receiver {
 #[tokio::test]
 async fn traps_arrive() {
     let receiver = Receiver::start();
+    // What it confirms it listens for; a trap before that would be lost unseen.
+    let inform = receiver.lines(&format!("community_file = {:?}", receiver.file("community")));
+    deliver(&inform, &sample("key-ready", 0), PATIENCE).await.0.unwrap();
     let community = format!("inform = false\ncommunity_file = {:?}", receiver.file("community"));
     let user = format!("{}inform = false\nengine_id = \"{ENGINE}\"\n", receiver.user("trapper", "sha256", "password", true));
     for (lines, key) in [(receiver.lines(&community), "key-2c"), (user.clone(), "key-3"), (user, "key-3-again")] {
@@ -122,7 +129,7 @@ async fn traps_arrive() {
         assert!(said.ends_with("a trap is never confirmed"), "{said}");
         let line = receiver.wait_for(key);
         for part in [
-            "SNMPv2-MIB::snmpTrapOID.0 = OID: WEIR-MIB::weirTest",
+            "snmpModules.1.1.4.1.0 = OID: WEIR-MIB::weirTest",
             "WEIR-MIB::weirSeverity.0 = INTEGER: warning(2)",
             "WEIR-MIB::weirState.0 = INTEGER: open(1)",
             "WEIR-MIB::weirTitle.0 = STRING: [test] pool web",

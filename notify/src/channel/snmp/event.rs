@@ -39,7 +39,8 @@ pub(super) fn variables(message: &Message, language: &str, up_hundredths: u32) -
         State::Acknowledged => 2,
         State::Resolved => 3,
     };
-    let string = |text: &str| ber::octets(cut(text, STRING_BYTES_MAX).as_bytes());
+    // One line, so that it is one line in the log of a receiver, too.
+    let string = |text: &str| ber::octets(cut(&text.replace('\n', " "), STRING_BYTES_MAX).as_bytes());
     let values = [
         string(&message.node),
         string(&message.incident),
