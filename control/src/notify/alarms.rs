@@ -7,7 +7,6 @@ use weir_hypervisor::{HostState, HostView};
 use weir_lb::event::EventKind as NodeKind;
 use weir_lb::status::Status;
 use weir_notify::engine::{Input, Raise};
-use weir_notify::message::Series;
 
 use crate::event::{EventKind, ScalingEvent, VipEvent};
 
@@ -64,7 +63,7 @@ pub(super) fn of_event(kind: &EventKind) -> Option<Input> {
             Some(Input::Raise(raise("vips".into(), "vips-unavailable", Severity::Critical, &[], &[("reason", reason.clone())])))
         }
         EventKind::Scaling(ScalingEvent::AlarmChanged { alarm, severity, to, reason, quiet, series, .. }) => {
-            of_alarm(alarm, severity, to, reason, *quiet, series.as_deref())
+            of_alarm(alarm, severity, to, reason, *quiet).map(|input| with_series(input, series.as_deref()))
         }
         EventKind::Vip(VipEvent::VipNotice { .. })
         | EventKind::Notify(_)
@@ -75,7 +74,7 @@ pub(super) fn of_event(kind: &EventKind) -> Option<Input> {
 }
 
 /// An alarm of the file.
-fn of_alarm(alarm: &str, severity: &str, to: &str, reason: &str, quiet: bool, series: Option<&Series>) -> Option<Input> {
+fn of_alarm(alarm: &str, severity: &str, to: &str, reason: &str, quiet: bool) -> Option<Input> {
     let key = format!("alarm/{alarm}");
     match to {
         "ok" => Some(Input::Clear(key)),
@@ -83,7 +82,6 @@ fn of_alarm(alarm: &str, severity: &str, to: &str, reason: &str, quiet: bool, se
             let severity = Severity::from_word(severity).unwrap_or_default();
             let mut raise = raise(key, alarm, severity, &[], &[("reason", reason.to_owned())]);
             raise.summary = reason.to_owned();
-            raise.series = series.cloned();
             Some(Input::Raise(raise))
         }
         _ => None,
@@ -107,6 +105,14 @@ fn of_node(kind: &NodeKind) -> Option<Input> {
         NodeKind::Reloaded { .. } => Input::Clear("reload".into()),
         _ => return None,
     })
+}
+
+/// With the picture of its metric, where something begins.
+fn with_series(input: Input, series: Option<&weir_notify::message::Series>) -> Input {
+    match input {
+        Input::Raise(raise) => Input::Raise(Raise { series: series.cloned(), ..raise }),
+        other => other,
+    }
 }
 
 /// The alarm of a change of this virtual IP. Nothing ends it but time.
@@ -165,12 +171,20 @@ mod tests {
 
     #[test]
     fn an_alarm_of_the_file_is_told_unless_it_is_quiet() {
-        assert!(matches!(of_alarm("busy", "critical", "alarm", "cpu 90", false, Some(&Series::default())),
-            Some(Input::Raise(raise)) if raise.series.is_some() && raise.key == "alarm/busy" && raise.severity == Severity::Critical && raise.summary == "cpu 90"
+        assert!(matches!(of_alarm("busy", "critical", "alarm", "cpu 90", false),
+            Some(Input::Raise(raise)) if raise.key == "alarm/busy" && raise.severity == Severity::Critical && raise.summary == "cpu 90"
                 && raise.labels["alarm"] == "busy"));
-        assert_eq!(of_alarm("busy", "critical", "alarm", "cpu 90", true, None), None);
-        assert_eq!(of_alarm("busy", "critical", "insufficient-data", "", false, None), None);
-        assert_eq!(of_alarm("busy", "critical", "ok", "", false, None), Some(Input::Clear("alarm/busy".into())));
+        assert_eq!(of_alarm("busy", "critical", "alarm", "cpu 90", true), None);
+        assert_eq!(of_alarm("busy", "critical", "insufficient-data", "", false), None);
+        assert_eq!(of_alarm("busy", "critical", "ok", "", false), Some(Input::Clear("alarm/busy".into())));
+    }
+
+    #[test]
+    fn an_alarm_brings_its_metric() {
+        let series = weir_notify::message::Series { name: "cpu".into(), ..Default::default() };
+        let Some(input) = of_alarm("busy", "critical", "alarm", "cpu 90", false) else { panic!("nothing begins") };
+        assert!(matches!(with_series(input, Some(&series)), Input::Raise(raise) if raise.series == Some(series.clone())));
+        assert_eq!(with_series(Input::Clear("x".into()), Some(&series)), Input::Clear("x".into()));
     }
 
     /// Each alarm has its words in every language.
