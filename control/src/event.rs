@@ -152,6 +152,9 @@ pub enum ScalingEvent {
         reason: String,
         /// The data points that caused it, oldest first: seconds since 1970, and the value; null where it is missing.
         points: Vec<(f64, Option<f64>)>,
+        /// The metric over a longer time, for the picture in a mail; only where a metric began to be an alarm.
+        #[serde(skip)]
+        series: Option<Box<weir_notify::message::Series>>,
         /// Channels that are to be told.
         notify: Vec<String>,
         /// It is muted or suppressed: nobody is called.

@@ -57,8 +57,8 @@ pub(super) fn of_event(kind: &EventKind) -> Option<Input> {
         EventKind::Vip(VipEvent::VipsUnavailable { reason }) => {
             Some(Input::Raise(raise("vips".into(), "vips-unavailable", Severity::Critical, &[], &[("reason", reason.clone())])))
         }
-        EventKind::Scaling(ScalingEvent::AlarmChanged { alarm, severity, to, reason, quiet, .. }) => {
-            of_alarm(alarm, severity, to, reason, *quiet)
+        EventKind::Scaling(ScalingEvent::AlarmChanged { alarm, severity, to, reason, quiet, series, .. }) => {
+            of_alarm(alarm, severity, to, reason, *quiet).map(|input| with_series(input, series.as_deref()))
         }
         EventKind::History(HistoryEvent::Failed { reason }) => {
             Some(Input::Raise(raise("history".into(), "history-failed", Severity::Warning, &[], &[("reason", reason.clone())])))
@@ -106,6 +106,14 @@ fn of_node(kind: &NodeKind) -> Option<Input> {
         NodeKind::Reloaded { .. } => Input::Clear("reload".into()),
         _ => return None,
     })
+}
+
+/// With the picture of its metric, where something begins.
+fn with_series(input: Input, series: Option<&weir_notify::message::Series>) -> Input {
+    match input {
+        Input::Raise(raise) => Input::Raise(Raise { series: series.cloned(), ..raise }),
+        other => other,
+    }
 }
 
 /// The alarm of a change of this virtual IP. Nothing ends it but time.
@@ -181,6 +189,14 @@ mod tests {
         assert_eq!(of_alarm("busy", "critical", "alarm", "cpu 90", true), None);
         assert_eq!(of_alarm("busy", "critical", "insufficient-data", "", false), None);
         assert_eq!(of_alarm("busy", "critical", "ok", "", false), Some(Input::Clear("alarm/busy".into())));
+    }
+
+    #[test]
+    fn an_alarm_brings_its_metric() {
+        let series = weir_notify::message::Series { name: "cpu".into(), ..Default::default() };
+        let Some(input) = of_alarm("busy", "critical", "alarm", "cpu 90", false) else { panic!("nothing begins") };
+        assert!(matches!(with_series(input, Some(&series)), Input::Raise(raise) if raise.series == Some(series.clone())));
+        assert_eq!(with_series(Input::Clear("x".into()), Some(&series)), Input::Clear("x".into()));
     }
 
     /// Each alarm has its words in every language.

@@ -9,7 +9,7 @@
 //!
 //! - [`crate::meter`]: what is measured; `external`: numbers from elsewhere. `observe`: machines and endpoints as the members of a pool.
 //! - `execute`: one step, from its beginning to its end. `hooks`: programs and webhooks. `saved`: what outlives the process.
-//! - `pool`: one scaled pool from look to look. `wish`: what an operator asks for. `view`: what the API shows.
+//! - `pool`: one scaled pool from look to look. `wish`: what an operator asks for. `view`: what the API shows. `picture`: what a mail shows.
 //!
 //! Only the leader makes, marks and removes machines. Each node, leader or not, keeps its own list of endpoints in step with what the hosts
 //! say of the machines: so a new leader serves at once. A leader that dies leaves nothing behind that its successor needs: marks on the
@@ -19,6 +19,7 @@ mod execute;
 mod external;
 mod hooks;
 mod observe;
+mod picture;
 mod pool;
 mod saved;
 mod view;
@@ -32,7 +33,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{error, warn};
 use weir_autoscaler::UnixMs;
-use weir_autoscaler::alarm::{AlarmBook, Output};
+use weir_autoscaler::alarm::{AlarmBook, AlarmState, Output};
 use weir_autoscaler::scaling::plan::Step;
 use weir_autoscaler::scaling::{AlarmSignal, MemberState, Observation, Policy, Signals, TargetSignal};
 use weir_autoscaler::{Query, Readings, Scope};
@@ -417,6 +418,7 @@ impl Room {
                     to: change.to.word(),
                     reason: change.reason,
                     points: change.points.iter().map(|(at, value)| (at.0 as f64 / 1000.0, *value)).collect(),
+                    series: (change.to == AlarmState::Alarm).then(|| picture::series(&alarm, &self.board, now)).flatten().map(Box::new),
                     notify: alarm.notify.clone(),
                     quiet,
                 }),
