@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{change, fleet, machines, notify, read, scaling, vip};
+use super::{change, fleet, machines, notify, overview, read, scaling, vip};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -16,6 +16,8 @@ use super::{change, fleet, machines, notify, read, scaling, vip};
     ),
     paths(
         read::status,
+        overview::overview,
+        overview::stream,
         read::listeners,
         read::pools,
         read::pool,
