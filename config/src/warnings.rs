@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{BelowMinHealthy, Config, Pool, PoolName, Protocol, VipName};
+use crate::model::{BelowMinHealthy, Config, Pool, PoolName, VipName};
 
 /// One sentence for each thing that is allowed, but likely not meant.
 pub fn warnings(config: &Config) -> Vec<String> {

@@ -18,7 +18,11 @@ pub(super) static ROUTE: Keys = Keys {
         Key::new("cookie", Kind::Tables(&COOKIE), "Cookies, all of which must be as told: { name = \"group\", value = \"b\" }."),
         Key::new("query", Kind::Tables(&QUERY), "Query parameters, all of which must be as told: { name = \"debug\" }."),
         Key::list("source", "[\"10.0.0.0/8\"]", "The client's address or range of addresses, or a list."),
-        Key::list("sni", "\"api.example.com\"", "The name that the client asked for in its TLS handshake, or a list; \"*.\" as for host. One that hides its name (ECH) asks for a public one."),
+        Key::list(
+            "sni",
+            "\"api.example.com\"",
+            "The name that the client asked for in its TLS handshake, or a list; \"*.\" as for host. One that hides its name (ECH) asks for a public one.",
+        ),
         Key::text("pool", "\"api\"", "The pool that serves what matches. Either this, or split, redirect or answer."),
         Key::new("split", Kind::Tables(&SPLIT), "Pools of which chance picks one by weight: [{ pool = \"a\", weight = 95 }, ...]."),
         Key::new("redirect", Kind::Table(&REDIRECT), "The client is sent elsewhere."),

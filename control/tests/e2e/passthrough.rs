@@ -47,7 +47,9 @@ fn the_name_in_the_handshake_says_where_it_goes() {
     let ((_one, one), (_two, two)) = (server(&site, "one"), server(&site, "two"));
     let echo = Origin::behaving(&site, "echo", origin::tcp_echo());
     let (listen, strict) = (site.address(), site.address());
-    let route = |listener: &str, sni: &str, pool: &str| format!("[[listener.{listener}.route]]\nname = \"{pool}\"\nsni = \"{sni}\"\npool = \"{pool}\"\n");
+    let route = |listener: &str, sni: &str, pool: &str| {
+        format!("[[listener.{listener}.route]]\nname = \"{pool}\"\nsni = \"{sni}\"\npool = \"{pool}\"\n")
+    };
     let body = format!(
         "[listener.tls]\nbind = \"{listen}\"\nprotocol = \"tcp\"\npool = \"other\"\n{}{}\
          [listener.strict]\nbind = \"{strict}\"\nprotocol = \"tcp\"\n{}[listener.strict.timeouts]\nhead = \"300ms\"\n{}{}{}",

@@ -97,15 +97,8 @@ async fn route(
         };
         first = Some(buf);
     }
-    let asked = Asked {
-        method: &[],
-        host: &[],
-        path: &[],
-        head: &[],
-        target: &[],
-        source: peer.address.ip(),
-        server_name: name.as_deref(),
-    };
+    let asked =
+        Asked { method: &[], host: &[], path: &[], head: &[], target: &[], source: peer.address.ip(), server_name: name.as_deref() };
     let routes = listener.config.protocol.routes();
     let taken = table.find(routes, &asked).map(|number| table.follow(routes, number, worker.id, &mut worker.random.borrow_mut()));
     let slot = match taken {
