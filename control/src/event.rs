@@ -34,6 +34,39 @@ pub enum EventKind {
     Scaling(ScalingEvent),
     /// With telling people.
     Notify(NotifyEvent),
+    /// Over the API.
+    Api(ApiEvent),
+}
+
+/// Who asked for what over the API.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum ApiEvent {
+    /// A change was asked for.
+    ApiChange {
+        /// Who, and from where.
+        by: String,
+        /// Method and target.
+        request: String,
+        /// What was answered: 2xx was done, anything else was refused.
+        status: u16,
+    },
+    /// A session began.
+    SignedIn {
+        /// The token.
+        name: String,
+        /// `read`, `operate` or `admin`.
+        role: &'static str,
+        /// An address.
+        from: String,
+    },
+    /// A wrong token came, not for the first time.
+    TokenRefused {
+        /// An address.
+        from: String,
+        /// How often by now.
+        tries: u32,
+    },
 }
 
 /// What somebody asked of machines, and what came of it.
@@ -216,6 +249,12 @@ pub enum NotifyEvent {
         /// Why.
         reason: String,
     },
+}
+
+impl From<ApiEvent> for EventKind {
+    fn from(kind: ApiEvent) -> EventKind {
+        EventKind::Api(kind)
+    }
 }
 
 impl From<NotifyEvent> for EventKind {

@@ -67,6 +67,7 @@ pub(super) fn of_event(kind: &EventKind) -> Option<Input> {
         }
         EventKind::Vip(VipEvent::VipNotice { .. })
         | EventKind::Notify(_)
+        | EventKind::Api(_)
         | EventKind::Scaling(_)
         | EventKind::Machines(_)
         | EventKind::Acted(_) => None,
