@@ -85,7 +85,35 @@ static API: Keys = Keys {
     about: "The REST API and /metrics.",
     keys: &[
         Key::text("bind", "\"127.0.0.1:7117\"", "Where the API and /metrics listen.").default("127.0.0.1:7117"),
-        Key::text("token_file", "\"/etc/weir/token\"", "A file that holds the bearer token. Required unless bind is a loopback address."),
+        Key::text(
+            "token_file",
+            "\"/etc/weir/token\"",
+            "A file that holds a bearer token, which may do everything. Unless bind is a loopback address, this or an [api.token.NAME] is needed.",
+        ),
+        Key::new("token", Kind::NamedTables(&API_TOKEN), "Who may ask, and what, each written as [api.token.NAME]."),
+    ],
+};
+
+static API_TOKEN: Keys = Keys {
+    place: "[api.token.NAME]",
+    about: "A token of the API and of the console. `weir token` makes one.",
+    keys: &[
+        Key::choice(
+            "role",
+            &[
+                word("read", "look"),
+                word("operate", "also drain, scale, acknowledge and work on machines"),
+                word("admin", "everything, also apply the file and start another binary"),
+            ],
+            "What whoever has it may do.",
+        )
+        .required(),
+        Key::text(
+            "token_sha256",
+            "\"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"",
+            "SHA-256 of the token, 64 hexadecimal digits. The token itself is not in the file.",
+        )
+        .required(),
     ],
 };
 

@@ -4,6 +4,7 @@
 //! configuration is cheap, and two configurations that share an object share the pointer.
 
 mod alarm;
+mod api;
 mod edge;
 mod history;
 mod limit;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use alarm::*;
+pub use api::*;
 pub use edge::*;
 pub use history::*;
 pub use limit::*;
@@ -113,15 +115,6 @@ pub struct Node {
     pub drain_timeout: Duration,
     /// Probes that may run at once. Default 256.
     pub probes_max: NonZeroU32,
-}
-
-/// `[api]`
-#[derive(Clone, PartialEq, Debug)]
-pub struct Api {
-    /// Where the REST API and `/metrics` listen. Default `127.0.0.1:7117`.
-    pub bind: SocketAddr,
-    /// A file holding the bearer token; required unless `bind` is a loopback address.
-    pub token_file: Option<PathBuf>,
 }
 
 /// `[access_log]`

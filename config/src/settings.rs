@@ -13,7 +13,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::model::{
-    AccessLog, AccessLogTarget, Api, Balance, Ejection, ForwardHeaders, HashPolicy, HealthCheck, HttpLimits, Listener, ListenerTimeouts,
+    AccessLog, AccessLogTarget, Api, ApiToken, Balance, Ejection, ForwardHeaders, HashPolicy, HealthCheck, HttpLimits, Listener, ListenerTimeouts,
     Node, Pool, PoolLimits, PoolTimeouts, Probe, ProxyVersion,
 };
 use crate::units::{format_duration, format_size};
@@ -43,8 +43,15 @@ pub(crate) fn of_node(node: &Node) -> Vec<Setting> {
 }
 
 pub(crate) fn of_api(api: &Api) -> Vec<Setting> {
-    let Api { bind, token_file } = api;
-    vec![("bind", bind.to_string()), ("token_file", token_file.as_ref().map_or(NONE.into(), |path| path.display().to_string()))]
+    let Api { bind, token_file, tokens } = api;
+    // Enough of the digest to see that it is another one.
+    let token = |(name, token): (&std::sync::Arc<str>, &ApiToken)| format!("{name} ({}, {:02x}{:02x})", token.role, token.digest[0], token.digest[1]);
+    let tokens: Vec<String> = tokens.iter().map(token).collect();
+    vec![
+        ("bind", bind.to_string()),
+        ("token_file", token_file.as_ref().map_or(NONE.into(), |path| path.display().to_string())),
+        ("token", if tokens.is_empty() { NONE.into() } else { tokens.join(", ") }),
+    ]
 }
 
 pub(crate) fn of_access_log(log: &AccessLog) -> Vec<Setting> {

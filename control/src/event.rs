@@ -38,6 +38,8 @@ pub enum EventKind {
     Recovery(RecoveryEvent),
     /// With what is kept of all this.
     History(HistoryEvent),
+    /// Over the API.
+    Api(ApiEvent),
 }
 
 /// What happens with healing.
@@ -109,6 +111,37 @@ impl From<RecoveryEvent> for EventKind {
     fn from(kind: RecoveryEvent) -> EventKind {
         EventKind::Recovery(kind)
     }
+}
+
+/// Who asked for what over the API.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum ApiEvent {
+    /// A change was asked for.
+    ApiChange {
+        /// Who, and from where.
+        by: String,
+        /// Method and target.
+        request: String,
+        /// What was answered: 2xx was done, anything else was refused.
+        status: u16,
+    },
+    /// A session began.
+    SignedIn {
+        /// The token.
+        name: String,
+        /// `read`, `operate` or `admin`.
+        role: &'static str,
+        /// An address.
+        from: String,
+    },
+    /// A wrong token came, not for the first time.
+    TokenRefused {
+        /// An address.
+        from: String,
+        /// How often by now.
+        tries: u32,
+    },
 }
 
 /// What somebody asked of machines, and what came of it.
@@ -342,6 +375,12 @@ pub enum HistoryEvent {
 impl From<HistoryEvent> for EventKind {
     fn from(kind: HistoryEvent) -> EventKind {
         EventKind::History(kind)
+    }
+}
+
+impl From<ApiEvent> for EventKind {
+    fn from(kind: ApiEvent) -> EventKind {
+        EventKind::Api(kind)
     }
 }
 

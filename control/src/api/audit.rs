@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use serde_json::Value;
 use weir_history::audit::Act;
@@ -65,19 +65,19 @@ pub(super) fn begin(parts: &mut Parts) -> Option<Asked> {
     let note = Note::default();
     parts.extensions.insert(note.clone());
     Some(Asked {
-        act: asked(&parts.method, parts.uri.path(), parts.uri.query(), &parts.headers, parts.extensions.get::<Peer>().copied()),
+        act: asked(&parts.method, parts.uri.path(), parts.uri.query(), user(parts), parts.extensions.get::<Peer>().copied()),
         note,
     })
 }
 
-fn asked(method: &Method, path: &str, query: Option<&str>, headers: &HeaderMap, peer: Option<Peer>) -> Act {
+fn asked(method: &Method, path: &str, query: Option<&str>, user: String, peer: Option<Peer>) -> Act {
     // The link in a message is a secret.
     let is_link = path.starts_with("/ack/");
     let shown = if is_link { "/ack/..." } else { path };
     let thing = path.strip_prefix("/v1/").and_then(|rest| rest.split('/').nth(1)).filter(|thing| !NO_THINGS.contains(thing));
     Act {
         at: history::moment(SystemTime::now()),
-        who: if is_link { "whoever has the link".into() } else { user(headers).to_owned() },
+        who: if is_link { "whoever has the link".into() } else { user },
         origin: peer.map_or_else(|| "somewhere".into(), |Peer(address)| address.to_canonical().to_string()),
         act: format!("{method} {shown}"),
         subject: if is_link { String::new() } else { thing.unwrap_or_default().to_owned() },
@@ -127,14 +127,12 @@ mod tests {
 
     #[test]
     fn who_what_and_from_where() {
-        let mut headers = HeaderMap::new();
-        headers.insert(super::super::USER_HEADER, "alice@ops".parse().expect("a value"));
         let peer = Some(Peer("::ffff:10.0.0.7".parse().expect("an address")));
-        let act = asked(&Method::PUT, "/v1/scaling/web/desired", Some("a=1"), &headers, peer);
+        let act = asked(&Method::PUT, "/v1/scaling/web/desired", Some("a=1"), "alice@ops".into(), peer);
         assert_eq!((&*act.who, &*act.origin, &*act.act, &*act.subject), ("alice@ops", "10.0.0.7", "PUT /v1/scaling/web/desired", "web"));
-        assert_eq!(asked(&Method::POST, "/v1/machines/actions", None, &headers, peer).subject, "");
-        assert_eq!(asked(&Method::POST, "/v1/reload", None, &headers, peer).subject, "");
-        let link = asked(&Method::POST, "/ack/s3cret", None, &headers, peer);
+        assert_eq!(asked(&Method::POST, "/v1/machines/actions", None, "alice@ops".into(), peer).subject, "");
+        assert_eq!(asked(&Method::POST, "/v1/reload", None, "alice@ops".into(), peer).subject, "");
+        let link = asked(&Method::POST, "/ack/s3cret", None, "alice@ops".into(), peer);
         assert!(!format!("{link:?}").contains("s3cret"), "{link:?}");
     }
 

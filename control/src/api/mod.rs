@@ -6,17 +6,19 @@
 //! - [`history`]: what was. [`preview`]: what an alarm would have done. [`audit`]: what is asked for becomes a record.
 //! - [`overview`]: everything at once, and as it changes. [`gzip`]: in fewer bytes.
 //! - [`page`]: the console. [`session`]: who asks.
-//! - [`guard`]: who may ask. [`metrics`]: the Prometheus text. [`openapi`]: the description.
+//! - [`guard`]: who may ask; [`access`]: tokens, roles and sessions; [`guesses`]: who guesses tokens. [`metrics`]: the Prometheus text. [`openapi`]: the description.
 //!
 //! What is deliberately not here: decisions. Every change is the node's. There is no TLS either: bind to loopback, or to a network you
 //! trust, with a token.
 
+mod access;
 mod audit;
 mod caller;
 mod change;
 mod extract;
 mod fleet;
 mod guard;
+mod guesses;
 mod gzip;
 mod history;
 mod machines;
@@ -36,11 +38,13 @@ pub(crate) mod view;
 mod vip;
 
 use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -54,10 +58,13 @@ use tokio::sync::{Semaphore, watch};
 use weir_config::EndpointAddress;
 
 pub(crate) use caller::USER_HEADER;
+pub(crate) use access::Access;
+pub(crate) use guard::read_token;
 pub(crate) use history::audit_verdict;
-pub(crate) use guard::{Token, read_token};
+pub(crate) use session::{hex, random};
 use problem::Problem;
 
+use crate::event::ApiEvent;
 use crate::node::Node;
 
 /// Connections at once; more wait in the accept queue. People, scrapers and controllers need a handful.
@@ -79,13 +86,16 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 /// Pause after a failed accept, which usually means that descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What is kept of a request's target in an event.
+const TARGET_CHARS_MAX: usize = 300;
+
 /// Largest request head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// What every request can reach.
 pub(crate) struct Api {
     node: Node,
-    token: Option<Token>,
+    gate: guard::Gate,
     hub: overview::Hub,
     /// Becomes true when the server ends; long polls watch it.
     stop: watch::Receiver<bool>,
@@ -107,11 +117,11 @@ impl Api {
 pub(crate) async fn serve(
     listener: TcpListener,
     node: Node,
-    token: Option<Token>,
+    access: Access,
     shutdown: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
     let (stopper, stop) = watch::channel(false);
-    let router = router(Arc::new(Api { node, token, hub: overview::Hub::new(), stop: stop.clone() }));
+    let router = router(Arc::new(Api { node, gate: guard::Gate::new(access), hub: overview::Hub::new(), stop: stop.clone() }));
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut shutdown = pin!(shutdown);
     loop {
@@ -169,7 +179,7 @@ fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/", get(page::page))
         .route("/console/{file}", get(page::asset))
-        .route("/v1/session", get(session::session))
+        .route("/v1/session", get(session::session).post(session::sign_in).delete(session::sign_out))
         .route("/v1/status", get(read::status))
         .route("/v1/overview", get(overview::overview))
         .route("/v1/overview/stream", get(overview::stream))
@@ -242,14 +252,22 @@ fn router(api: Arc<Api>) -> Router {
 /// What is the same for every request: who may ask, how long it may take, and the revision on the answer.
 async fn around(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
+    let peer = parts.extensions.get::<caller::Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
     // The link in a message is a permission of its own, for one incident.
     let is_link = parts.uri.path().starts_with("/ack/");
-    if !is_link && let Err(problem) = guard::admit(&parts, api.token.as_ref(), || api.node.info().name) {
-        return problem.into_response();
+    if !is_link {
+        match api.gate.admit(&parts, peer, Instant::now(), || api.node.info().name) {
+            Ok(who) => drop(parts.extensions.insert(who)),
+            Err(refused) => {
+                session::tell_wrong(&api, peer, refused.tries);
+                return refused.problem.into_response();
+            }
+        }
     }
+    let change = audited(&parts, is_link);
     let versioned = parts.uri.path().starts_with("/v1/");
     let timeout = if parts.uri.path() == "/v1/upgrade" { UPGRADE_TIMEOUT } else { ANSWER_TIMEOUT };
-    let change = audit::begin(&mut parts);
+    let act = audit::begin(&mut parts);
     let mut response = match tokio::time::timeout(timeout, next.run(Request::from_parts(parts, body))).await {
         Ok(response) => response,
         Err(_) => {
@@ -257,8 +275,11 @@ async fn around(State(api): State<Arc<Api>>, request: Request, next: Next) -> Re
             Problem::new(StatusCode::GATEWAY_TIMEOUT, detail).into_response()
         }
     };
-    if let Some(change) = change {
-        api.node.historian().act(change.end(&response)).await;
+    if let Some(act) = act {
+        api.node.historian().act(act.end(&response)).await;
+    }
+    if let Some((by, request)) = change {
+        api.node.record(ApiEvent::ApiChange { by, request, status: response.status().as_u16() });
     }
     if versioned && let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", api.node.info().revision)) {
         response.headers_mut().insert(header::ETAG, tag);
@@ -266,6 +287,18 @@ async fn around(State(api): State<Arc<Api>>, request: Request, next: Next) -> Re
     // Only the files of the console may be kept, and say so themselves.
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// Who asked for which change, for the events. Signing in and out says so itself.
+fn audited(parts: &Parts, is_link: bool) -> Option<(String, String)> {
+    let path = parts.uri.path();
+    if !guard::changes_something(&parts.method) || path == "/v1/session" {
+        return None;
+    }
+    // Its path is a secret that acknowledges.
+    let target = if is_link { "/ack/..." } else { parts.uri.path_and_query().map_or(path, |target| target.as_str()) };
+    let target: String = target.chars().take(TARGET_CHARS_MAX).collect();
+    Some((caller::caller(parts), format!("{} {target}", parts.method)))
 }
 
 /// An endpoint's name from a request.

@@ -301,6 +301,14 @@ pub(crate) struct SessionView {
     pub session: bool,
 }
 
+/// A token that a session is to stand for.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewSession {
+    /// The token.
+    pub token: String,
+}
+
 /// What somebody may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

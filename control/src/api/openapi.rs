@@ -11,7 +11,8 @@ use super::{change, fleet, history, machines, notify, overview, preview, read, r
         title = "weir",
         description = "What the `weir` load balancer shows and lets change while it runs. Answers under /v1 carry the configuration's revision as \
                        `ETag`; a change may carry it as `If-Match` and is then refused with 412 when something else was changed meanwhile. \
-                       Refusals are `application/problem+json` (RFC 9457). The token is needed when `[api] token_file` is set.",
+                       Refusals are `application/problem+json` (RFC 9457). A token is needed when the file has `[api] token_file` or `[api.token.NAME]`, whose role says what it may; \
+                       a browser signs in with it and has a session.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     paths(
@@ -30,6 +31,8 @@ use super::{change, fleet, history, machines, notify, overview, preview, read, r
         read::events,
         read::openapi,
         session::session,
+        session::sign_in,
+        session::sign_out,
         read::metrics,
         read::healthz,
         read::readyz,

@@ -14,12 +14,14 @@ pub(crate) struct Problem {
     pub status: StatusCode,
     /// What was wrong and what to do.
     pub detail: String,
+    /// When it is worth trying again.
+    pub retry_after_s: Option<u64>,
 }
 
 impl Problem {
     /// A refusal.
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
-        Problem { status, detail: detail.into() }
+        Problem { status, detail: detail.into(), retry_after_s: None }
     }
 }
 
@@ -48,6 +50,9 @@ impl IntoResponse for Problem {
         response.extensions_mut().insert(refusal);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"weir\""));
         }

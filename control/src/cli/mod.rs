@@ -17,6 +17,7 @@ mod replay;
 mod scaling;
 mod status;
 mod target;
+mod token;
 mod vip;
 mod vm;
 
@@ -78,6 +79,16 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration file, for editors
     Schema,
+    /// Make a token for the API and the console, and print what to write into the file
+    ///
+    /// The token is printed once and kept nowhere: the file has only its digest.
+    Token {
+        /// Whose it is, as the events will say
+        name: String,
+        /// What it may: read, operate or admin
+        #[arg(long, value_name = "ROLE", default_value = "operate", value_parser = ["read", "operate", "admin"])]
+        role: String,
+    },
     /// Show the node, its listeners, pools and virtual IPs
     Status {
         /// Show it again every two seconds
@@ -265,6 +276,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run { config } => return crate::run::run(config).report(),
         Command::Check { file, explain } => check::check(file, explain, &output),
         Command::Schema => output.json(&weir_config::json_schema()).map(|()| ExitCode::SUCCESS),
+        Command::Token { name, role } => token::token(name, role, &output).map(|()| ExitCode::SUCCESS),
         Command::Scaling(scaling::ScalingCommand::Replay(options)) => {
             replay::run(options, || client(&cli.global), &output).map(|()| ExitCode::SUCCESS)
         }
@@ -287,7 +299,7 @@ pub(crate) fn main() -> ExitCode {
 /// The commands that are requests.
 fn ask(client: &Client, command: &Command, output: &Output) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Run { .. } | Command::Check { .. } | Command::Schema => unreachable!("these need no node and were done before"),
+        Command::Run { .. } | Command::Check { .. } | Command::Schema | Command::Token { .. } => unreachable!("these need no node and were done before"),
         Command::Status { watch, what } => status::status(client, what.as_ref(), *watch, output)?,
         Command::Reload { dry_run } => change::reload(client, *dry_run, output)?,
         Command::Drain(drain) => return drain::drain(client, drain, output),

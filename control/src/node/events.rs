@@ -9,7 +9,7 @@ use tracing::{debug, error, info, warn};
 use weir_hypervisor::RoomEvent;
 use weir_lb::event::EventKind as NodeKind;
 
-use crate::event::{Event, EventKind, HistoryEvent, MachineEvent, NotifyEvent, RecoveryEvent, ScalingEvent, VipEvent};
+use crate::event::{ApiEvent, Event, EventKind, HistoryEvent, MachineEvent, NotifyEvent, RecoveryEvent, ScalingEvent, VipEvent};
 use crate::history::Historian;
 
 /// Events kept. At a few hundred bytes each that is a few megabytes at most.
@@ -116,6 +116,9 @@ fn write_to_log(kind: &EventKind) {
                 Some(error) => warn!(machine, host, by, "{verb}: failed: {error}"),
             }
         }
+        EventKind::Api(ApiEvent::ApiChange { by, request, status }) => info!(by, status, "{request}"),
+        EventKind::Api(ApiEvent::SignedIn { name, role, from }) => info!(name, role, from, "signed in"),
+        EventKind::Api(ApiEvent::TokenRefused { from, tries }) => warn!(from, tries, "a wrong token"),
         EventKind::Notify(NotifyEvent::ChannelFailed { channel, reason }) => error!(channel, "a channel fails: {reason}"),
         EventKind::Notify(NotifyEvent::ChannelRecovered { channel }) => info!(channel, "the channel delivers again"),
         EventKind::Notify(NotifyEvent::MessageDead { channel, key, reason }) => error!(channel, key, "a message was given up: {reason}"),

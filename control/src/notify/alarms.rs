@@ -68,6 +68,7 @@ pub(super) fn of_event(kind: &EventKind) -> Option<Input> {
         | EventKind::Notify(_)
         | EventKind::Recovery(_)
         | EventKind::History(_)
+        | EventKind::Api(_)
         | EventKind::Scaling(_)
         | EventKind::Machines(_)
         | EventKind::Acted(_) => None,
