@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::fleet::{BOOTS, Node, Site, settled, until};
-use crate::load::Load;
+use lab::load::Load;
 
 /// A way to fall ill, and the first attempt that can heal it.
 struct Fault {
