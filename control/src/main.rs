@@ -1,6 +1,6 @@
 //! The `weir` program: wires the data plane, the API, the command line and the logs. It decides nothing about traffic.
 //!
-//! - [`cli`]: the commands. All but `run`, `check` and `schema` are clients of the API.
+//! - [`cli`]: the commands. Most are clients of the API.
 //! - [`run`]: the life of the process: start, signals, drain, end. [`node`]: the one place where changes are made.
 //! - [`overlay`]: run-time changes over the file (pure). [`state`]: what is kept on disk. [`watch`]: the file changed.
 //! - [`upgrade`]: another program takes over the sockets. [`access_log`]: the thread that writes it.

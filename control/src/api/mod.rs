@@ -3,11 +3,12 @@
 //! - [`model`]: what is said, shared with the client. [`view`]: how it is made from the node's state (pure).
 //! - [`read`] and [`change`]: the requests; [`vip`]: those of virtual IPs; [`fleet`] and [`machines`]: those of hosts and machines;
 //!   [`scaling`]: of alarms and scaling; [`notify`]: of telling people. [`extract`]: reading them. [`caller`]: who asks. [`problem`]: refusing them.
-//! - [`guard`]: who may ask. [`metrics`]: the Prometheus text. [`openapi`]: the description.
+//! - [`guard`]: who may ask. [`metrics`]: the Prometheus text. [`openapi`]: the description. [`browse`]: the same for people.
 //!
 //! What is deliberately not here: decisions. Every change is the node's. There is no TLS either: bind to loopback, or to a network you
 //! trust, with a token.
 
+mod browse;
 mod caller;
 mod change;
 mod extract;
@@ -200,6 +201,8 @@ fn router(api: Arc<Api>) -> Router {
         .route("/v1/scaling/{pool}/refresh", post(scaling::refresh))
         .route("/v1/scaling/{pool}/protection", post(scaling::protect))
         .route("/v1/openapi.json", get(read::openapi))
+        .route("/v1/docs", get(browse::page))
+        .route("/v1/docs.css", get(browse::style))
         .route("/metrics", get(read::metrics))
         .route("/healthz", get(read::healthz))
         .route("/readyz", get(read::readyz))

@@ -1,6 +1,6 @@
 //! The command line. One definition makes the parser and the help.
 //!
-//! `run`, `check` and `schema` work on this machine; every other command is a client of the REST API.
+//! `run`, `check`, `schema`, `import`, `man` and `completions` work on this machine; every other command is a client of the REST API.
 //! Exit status: 0, 1 (refused or failed), 2 (wrong usage).
 
 mod alarm;
@@ -9,6 +9,8 @@ mod check;
 mod drain;
 mod events;
 mod explain;
+mod generate;
+mod import;
 mod notify;
 mod output;
 mod replay;
@@ -76,6 +78,8 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration file, for editors
     Schema,
+    /// Convert the configuration of HAProxy and keepalived, and say what could not be converted
+    Import(import::Import),
     /// Show the node, its listeners, pools and virtual IPs
     Status {
         /// Show it again every two seconds
@@ -130,6 +134,16 @@ enum Command {
         /// Begin with so many of the last events
         #[arg(long, short = 'n', value_name = "N", default_value_t = 50)]
         last: usize,
+    },
+    /// Write the manual pages of all commands into a folder
+    Man {
+        /// The folder
+        folder: PathBuf,
+    },
+    /// Print the completions of all commands for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
     },
     /// Start another binary, hand it the sockets, and let the old one finish its work
     Upgrade {
@@ -254,6 +268,9 @@ pub(crate) fn main() -> ExitCode {
         Command::Run { config } => return crate::run::run(config).report(),
         Command::Check { file, explain } => check::check(file, explain, &output),
         Command::Schema => output.json(&weir_config::json_schema()).map(|()| ExitCode::SUCCESS),
+        Command::Man { folder } => generate::man(folder, &output).map(|()| ExitCode::SUCCESS),
+        Command::Completions { shell } => generate::completions(*shell, &output).map(|()| ExitCode::SUCCESS),
+        Command::Import(options) => import::run(options, &output),
         Command::Scaling(scaling::ScalingCommand::Replay(options)) => replay::run(options, &output).map(|()| ExitCode::SUCCESS),
         command => client(&cli.global).and_then(|client| ask(&client, command, &output)),
     };
@@ -273,7 +290,12 @@ pub(crate) fn main() -> ExitCode {
 /// The commands that are requests.
 fn ask(client: &Client, command: &Command, output: &Output) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Run { .. } | Command::Check { .. } | Command::Schema => unreachable!("these need no node and were done before"),
+        Command::Run { .. }
+        | Command::Check { .. }
+        | Command::Schema
+        | Command::Import(_)
+        | Command::Man { .. }
+        | Command::Completions { .. } => unreachable!("these need no node and were done before"),
         Command::Status { watch, what } => status::status(client, what.as_ref(), *watch, output)?,
         Command::Reload { dry_run } => change::reload(client, *dry_run, output)?,
         Command::Drain(drain) => return drain::drain(client, drain, output),
@@ -321,6 +343,13 @@ mod tests {
             ("run", false),
             ("check weir.toml --json", true),
             ("schema", true),
+            ("import haproxy.cfg keepalived.conf --output weir.toml", true),
+            ("import a --format nginx", false),
+            ("import", false),
+            ("man /tmp/man", true),
+            ("man", false),
+            ("completions bash", true),
+            ("completions cmd.exe", false),
             ("status", true),
             ("status pool", true),
             ("status pool web --json", true),
