@@ -369,7 +369,8 @@ fn what_is_documented_is_there() {
     let checked_in: Value = serde_json::from_str(include_str!("../openapi.json")).expect("JSON");
     assert_eq!(document, checked_in);
     for (path, item) in document["paths"].as_object().expect("paths") {
-        if item["get"].is_object() {
+        // The stream goes on for minutes; it has a test of its own.
+        if item["get"].is_object() && path != "/v1/overview/stream" {
             let path =
                 path.replace("/v1/scaling/{pool}", "/v1/scaling/{scaled}").replace("{pool}", "spare").replace("{endpoint}", "127.0.0.1:9");
             // This node has neither virtual IPs, machines, alarms nor scaled pools, so nothing of that name is there; but the path is.
@@ -383,6 +384,78 @@ fn what_is_documented_is_there() {
             assert!(status == 200 || is_refusal || tells_nobody, "{nothing}: {status}");
         }
     }
+}
+
+/// The events of a stream with their data, line by line as they come.
+struct Stream(BufReader<TcpStream>);
+
+impl Stream {
+    fn open(node: &Node) -> Stream {
+        let mut stream = TcpStream::connect(&node.api).expect("the API accepts");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        stream.write_all(format!("GET /v1/overview/stream HTTP/1.1\r\nhost: {}\r\n\r\n", node.api).as_bytes()).expect("sent");
+        Stream(BufReader::new(stream))
+    }
+
+    fn next(&mut self) -> (String, Value) {
+        let mut event = String::new();
+        loop {
+            let mut line = String::new();
+            assert!(self.0.read_line(&mut line).expect("it goes on") > 0, "the stream ended");
+            if let Some(kind) = line.strip_prefix("event: ") {
+                event = kind.trim().to_owned();
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                return (event, serde_json::from_str(data).expect("JSON"));
+            }
+        }
+    }
+}
+
+#[test]
+fn everything_is_in_one_document_and_streamed_as_it_changes() {
+    let origin = origin();
+    let endpoint = origin.address.to_string();
+    let node = Node::start(origin.address, None);
+    let overview = node.get("/v1/overview");
+    assert_eq!((&overview["node"]["name"], &overview["listeners"]["web"]["pools"]), (&json!("lb-test"), &json!(["web"])));
+    assert_eq!(overview["pools"]["web"]["endpoints"][&endpoint]["state"], "ready");
+    let (_, head, _) = node.raw("GET", "/v1/overview", &[("accept-encoding", "gzip")], "");
+    assert!(head.contains("content-encoding: gzip") && head.contains("vary: accept-encoding"), "{head}");
+
+    let mut stream = Stream::open(&node);
+    let (event, state) = stream.next();
+    assert_eq!((event.as_str(), &state["pools"]["web"]["state"]), ("state", &json!("ok")));
+    node.run(&["drain", &endpoint, "--pool", "web", "--no-wait"], 0);
+    let changed = Instant::now();
+    let change = loop {
+        let (event, change) = stream.next();
+        assert_eq!(event, "change");
+        if change["pools"]["web"]["endpoints"][&endpoint]["state"] == "draining" {
+            break change;
+        }
+    };
+    assert!(changed.elapsed() < Duration::from_secs(2), "{:?}", changed.elapsed());
+    assert_eq!(change["pools"]["web"]["state"], "down");
+    assert_eq!((&change["problems"][0]["kind"], &change["problems"][0]["severity"]), (&json!("pool-down"), &json!("critical")));
+    assert!(change["pools"].get("spare").is_none_or(|spare| spare.get("balance").is_none()), "only what changed: {change}");
+    let (event, state) = Stream::open(&node).next();
+    assert_eq!((event.as_str(), &state["pools"]["web"]["state"]), ("state", &json!("down")), "whoever comes again gets it whole");
+}
+
+#[test]
+fn streams_are_bounded() {
+    let node = Node::start(origin().address, None);
+    let open: Vec<Stream> = (0..32).map(|_| Stream::open(&node)).map(|mut stream| (stream.next(), stream).1).collect();
+    let (status, _, body) = node.raw("GET", "/v1/overview/stream", &[], "");
+    assert_eq!(status, 503, "{body}");
+    assert_eq!(node.status("GET", "/v1/overview", ""), 200);
+    drop(open);
+    until("the places are free again", || {
+        let mut stream = TcpStream::connect(&node.api).expect("the API accepts");
+        stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+        stream.write_all(format!("HEAD /v1/overview/stream HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", node.api).as_bytes()).is_ok()
+            && answer(stream).starts_with("HTTP/1.1 200")
+    });
 }
 
 #[test]

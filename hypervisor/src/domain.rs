@@ -8,6 +8,9 @@ use crate::metadata::Metadata;
 use crate::names::{MachineId, MachineName};
 use crate::xml::Element;
 
+/// What QEMU's guest agent opens.
+const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";
+
 /// Everything that makes a clone's domain.
 #[derive(Clone, Debug)]
 pub struct Plan<'a> {
@@ -114,7 +117,8 @@ impl Plan<'_> {
     fn interface(&self, attachment: &Attachment) -> Element {
         let mut interface = Element::new("interface").child(Element::new("mac").with("address", self.mac));
         plug(&mut interface, attachment);
-        interface.child(Element::new("model").with("type", "virtio"))
+        // Nothing boots from the network: the firmware need not run the card's own program.
+        interface.child(Element::new("model").with("type", "virtio")).child(Element::new("rom").with("enabled", "no"))
     }
 
     fn anew(&self) -> Element {
@@ -144,9 +148,8 @@ impl Plan<'_> {
             .child(Element::new("driver").with("name", "qemu").with("type", "qcow2").with("discard", "unmap"))
             .child(Element::new("source").with("file", self.path(&self.name.disk())))
             .child(Element::new("target").with("dev", "vda").with("bus", "virtio"));
-        let agent = Element::new("channel")
-            .with("type", "unix")
-            .child(Element::new("target").with("type", "virtio").with("name", "org.qemu.guest_agent.0"));
+        let agent =
+            Element::new("channel").with("type", "unix").child(Element::new("target").with("type", "virtio").with("name", AGENT_CHANNEL));
         let mut devices = Element::new("devices").child(disk);
         if let Some(attachment) = &self.template.attachment {
             devices = devices.child(self.interface(attachment));
@@ -161,8 +164,15 @@ impl Plan<'_> {
                 attributes: vec![("model".into(), "random".into())],
                 children: vec![crate::xml::Node::Text("/dev/urandom".into())],
             }))
-            .child(Element::new("graphics").with("type", "vnc").with("port", -1).with("autoport", "yes").with("listen", "127.0.0.1"))
-            .child(Element::new("video").child(Element::new("model").with("type", "vga")));
+            // Said, or libvirt adds one; each is a device that QEMU makes, the firmware asks and the guest waits for.
+            .child(Element::new("controller").with("type", "usb").with("model", "none"));
+        let video = |model: &str| Element::new("video").child(Element::new("model").with("type", model));
+        let devices = match self.template.display {
+            true => devices
+                .child(Element::new("graphics").with("type", "vnc").with("port", -1).with("autoport", "yes").with("listen", "127.0.0.1"))
+                .child(video("vga")),
+            false => devices.child(video("none")),
+        };
         Element::new("domain")
             .text_child("name", self.name)
             .child(os)
@@ -245,6 +255,10 @@ pub struct Facts {
     pub disks: Vec<String>,
     /// The file of the first disk that is not a CD-ROM, and its target.
     pub main_disk: Option<(String, String)>,
+    /// It has a screen.
+    pub display: bool,
+    /// It has a channel over which a guest's agent can be spoken with.
+    pub agent_channel: bool,
     /// Bytes of memory.
     pub memory: u64,
     /// Virtual processors.
@@ -266,7 +280,11 @@ impl Facts {
         let source = |disk: &Element| disk.at(&["source"])?.attribute("file").or(disk.at(&["source"])?.attribute("dev")).map(str::to_owned);
         let main = disks().find(|disk| disk.attribute("device").unwrap_or("disk") == "disk");
         let target = |disk: &Element| disk.at(&["target"]).and_then(|target| target.attribute("dev")).unwrap_or("vda").to_owned();
+        let agent = |channel: &Element| channel.at(&["target"]).and_then(|target| target.attribute("name")) == Some(AGENT_CHANNEL);
+        let screen = |video: &Element| video.at(&["model"]).and_then(|model| model.attribute("type")) != Some("none");
         Facts {
+            display: devices.into_iter().flat_map(Element::elements).any(|child| child.name == "video" && screen(child)),
+            agent_channel: devices.into_iter().flat_map(Element::elements).any(|child| child.name == "channel" && agent(child)),
             mac: devices
                 .and_then(|devices| devices.at(&["interface", "mac"]))
                 .and_then(|mac| mac.attribute("address"))
@@ -327,7 +345,18 @@ mod tests {
             Some((Some("vdb"), Some("virtio")))
         );
         assert_eq!(read.at(&["os", "cmdline"]).map(Element::text).as_deref(), Some("a=<b>"));
+        assert_eq!((facts.display, facts.agent_channel), (false, true));
+        assert!(!domain.to_string().contains("graphics"), "{domain}");
         assert_eq!(read.at(&["devices", "serial", "log"]).and_then(|log| log.attribute("file")), Some("/pool/weir-web-1.console.log"));
+    }
+
+    #[test]
+    fn a_screen_is_there_when_it_is_asked_for() {
+        let template = template("image = \"/a\"\nmemory = \"256MiB\"\nbridge = \"br0\"\ndisplay = true");
+        let (name, id, metadata) = ("web-1".parse().expect("good"), MachineId("u-1".into()), example());
+        let domain = plan(&template, &name, &id, &metadata, None).domain();
+        assert!(Facts::of(&domain).display);
+        assert_eq!(domain.at(&["devices", "graphics"]).and_then(|graphics| graphics.attribute("listen")), Some("127.0.0.1"));
     }
 
     #[test]

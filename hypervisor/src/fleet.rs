@@ -488,7 +488,13 @@ impl Hypervisor for Fleet {
     fn screenshot(&self, machine: &str) -> Pending<(String, Vec<u8>)> {
         let (shared, machine) = (self.shared.clone(), machine.to_owned());
         Box::pin(async move {
-            let (host, found, _) = shared.find_ours(&machine)?;
+            let (host, found, metadata) = shared.find_ours(&machine)?;
+            if !found.definition.facts.display {
+                let template = &metadata.template;
+                return Err(HypervisorError::Conflict(format!(
+                    "{machine} has no screen; write display = true in [template.{template}] for the clones to come, or read its console"
+                )));
+            }
             match host.call_with(Request::Screenshot { uuid: found.id.0.to_string() }, Vec::new(), LOOK_MAX).await? {
                 (crate::protocol::Answer::Bytes(mime), picture) => Ok((mime, picture)),
                 (other, _) => Err(host.odd(&other)),

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use weir_config::{DomainType, HostName, VmHost};
 
 use crate::capacity::Room;
@@ -95,6 +96,12 @@ pub(crate) struct Found {
     pub(crate) address: Option<IpAddr>,
 }
 
+/// When to look again after the look that was due at `due` has ended: those that it took the time of are left out, not made up for.
+fn next_look(due: Instant, every: Duration, now: Instant) -> Instant {
+    let missed = now.saturating_duration_since(due).as_nanos() / every.as_nanos().max(1);
+    due + every.saturating_mul(u32::try_from(missed).unwrap_or(u32::MAX - 1) + 1)
+}
+
 impl Host {
     pub(crate) fn new(config: Arc<VmHost>, driver: Arc<dyn Driver>, events: Events) -> Host {
         let known = Known {
@@ -171,12 +178,13 @@ impl Host {
         self.failed("an odd answer", CallError::Down(format!("{answer:?}")))
     }
 
-    /// Looks at the host again and again.
+    /// Looks at the host again and again. The interval runs from beginning to beginning: a rate is worth as much as its moments are even.
     pub(crate) async fn watch(self: Arc<Self>) {
+        let mut due = Instant::now();
         loop {
             let _ = self.look().await;
-            let every = self.config().interval;
-            tokio::time::sleep(every).await;
+            due = next_look(due, self.config().interval, Instant::now());
+            tokio::time::sleep_until(due).await;
         }
     }
 
@@ -501,5 +509,24 @@ impl Host {
 
     pub(crate) fn own_points(&self) -> Vec<HostLoad> {
         self.known().ring.points()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_are_an_interval_apart_however_long_one_takes() {
+        let start = Instant::now();
+        let check = |ended_ms: u64, expected_ms: u64| {
+            let next = next_look(start, Duration::from_secs(1), start + Duration::from_millis(ended_ms));
+            assert_eq!(next - start, Duration::from_millis(expected_ms), "one that ended after {ended_ms} ms");
+        };
+        check(0, 1000);
+        check(300, 1000);
+        check(999, 1000);
+        check(1000, 2000);
+        check(2500, 3000);
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 use tracing::{info, warn};
-use weir_config::{AddressSource, CloneMode, HostName, StaticAddresses, Template, TemplateName};
+use weir_config::{AddressSource, CloneMode, HostName, StaticAddresses, Template, TemplateName, WarmMode};
 
 use crate::base::{self, Source};
 use crate::capacity::{Want, place};
@@ -28,7 +28,7 @@ use crate::metadata::{Metadata, Phase, Role};
 use crate::names::{MachineId, MachineName, random_mac};
 use crate::protocol::{Answer, FaultKind, PowerAct, Request};
 use crate::spec::{CloneSpec, Progress, RoomView, WaitFor, WarmUse};
-use crate::verbs::{power, set_clock};
+use crate::verbs::power;
 use crate::view::{MachineState, MachineView, unix_s};
 use crate::{detect, ready, remove, warm};
 
@@ -100,10 +100,18 @@ async fn go_on(
     progress: &Progress,
 ) -> Result<MachineView, HypervisorError> {
     let host = shared.host(&machine.host.as_str().into())?;
-    if machine.state == MachineState::Paused {
+    // A saved one is off until it goes on from what was saved; one that somebody switched off stays off.
+    let is_claimed = machine.metadata.as_ref().is_some_and(|metadata| metadata.claim.is_some());
+    let may_be_saved = machine.state == MachineState::Off && is_claimed && template.warm_mode == WarmMode::Saved;
+    if machine.state == MachineState::Paused || may_be_saved {
         progress.step(format!("resuming {} on {}", machine.name, host.name));
-        power(&host, &machine.id, PowerAct::Resume).await?;
-        set_clock(&host, &machine.id).await;
+        match power(&host, &machine.id, PowerAct::Resume).await {
+            Err(HypervisorError::Host { source: CallError::Fault(fault), .. }) if may_be_saved && fault.kind == FaultKind::State => {}
+            resumed => {
+                resumed?;
+                warm::tell_time(&host, &machine.name, &machine.id, template.warm_mode).await;
+            }
+        }
         host.look().await?;
     }
     if spec.wait == WaitFor::Ready {
@@ -356,18 +364,17 @@ impl Job<'_> {
             metadata,
         };
         let seed = self.seed(metadata)?;
-        let storage = || host.config().storage_pool.clone();
         progress.step(format!("defining {name} on {}", host.name));
         host.call(Request::Define { xml: plan.domain().to_string() }).await?;
         progress.step(format!("making the disk of {name}"));
-        self.disk().await?;
-        let xml = plain_volume(&name.seed(), seed.len() as u64, "0600").to_string();
-        self.create(name.seed(), xml, None, host.config().timeout).await?;
-        host.call_with(Request::Write { storage: storage(), volume: name.seed() }, seed, host.config().timeout).await?;
+        let seed_xml = plain_volume(&name.seed(), seed.len() as u64, "0600").to_string();
+        // Side by side; what one leaves when the other fails is undone with all the rest.
+        let (disk, written) = tokio::join!(self.disk(), self.create(name.seed(), seed_xml, None, &seed, host.config().timeout));
+        disk.and(written)?;
         progress.step(format!("starting {name}"));
         let power = Request::Power { uuid: id.0.to_string(), act: PowerAct::Start };
         host.call_within(power, host.config().timeout.max(remove::SLOW_STEP_MAX)).await?;
-        // A warm clone is ready when it waits.
+        // A warm clone is ready when it waits, frozen.
         if metadata.role == Role::Member {
             metadata.enter(Phase::Ready, SystemTime::now());
             write_metadata(host, id, metadata).await?;
@@ -375,15 +382,31 @@ impl Job<'_> {
         host.look().await?;
         // From now on the machine itself counts.
         let address = reservation.address;
-        drop(reservation.settle());
-        if wait == WaitFor::Ready {
-            ready::ready(host, template, name, id, self.mac, address, progress).await?;
+        let settled = reservation.settle();
+        if metadata.role == Role::Member {
+            drop(settled);
+            if wait == WaitFor::Ready {
+                ready::ready(host, template, name, id, self.mac, address, progress).await?;
+            }
+            return Ok(());
         }
+        // As long as it is `creating` its name stays taken: else whoever looks for leftovers would take it for one.
+        ready::ready(host, template, name, id, self.mac, address, progress).await?;
+        progress.step(format!("freezing {name}"));
+        warm::freeze(host, template, id, metadata).await?;
+        drop(settled);
         Ok(())
     }
 
-    /// Makes a volume that is this machine's alone. One of its name that no machine has was left behind, and goes.
-    async fn create(&self, volume: String, xml: String, content_of: Option<String>, limit: Duration) -> Result<(), HypervisorError> {
+    /// Makes a volume that is this machine's alone, with this content. One of its name that no machine has was left behind, and goes.
+    async fn create(
+        &self,
+        volume: String,
+        xml: String,
+        content_of: Option<String>,
+        content: &[u8],
+        limit: Duration,
+    ) -> Result<(), HypervisorError> {
         let Job { shared, host, id, .. } = self;
         let storage = host.config().storage_pool.clone();
         let (storage, volume) = (|| storage.clone(), || volume.clone());
@@ -394,7 +417,7 @@ impl Job<'_> {
             content_of: content_of.clone(),
             fresh: true,
         };
-        match host.call_within(request(), limit).await {
+        match host.call_with(request(), content.to_vec(), limit).await {
             Err(HypervisorError::Host { source: CallError::Fault(fault), .. }) if fault.kind == FaultKind::Exists => {}
             other => return other.map(|_| ()),
         }
@@ -407,7 +430,7 @@ impl Job<'_> {
         }
         warn!(volume = volume(), host = %host.name, "a volume that was left behind is replaced");
         host.call_within(Request::DeleteVolume { storage: storage(), volume: volume() }, remove::SLOW_STEP_MAX).await?;
-        host.call_within(request(), limit).await.map(|_| ())
+        host.call_with(request(), content.to_vec(), limit).await.map(|_| ())
     }
 
     async fn disk(&self) -> Result<(), HypervisorError> {
@@ -417,7 +440,7 @@ impl Job<'_> {
         match template.clone {
             CloneMode::Linked => {
                 let xml = disk_volume(&volume, capacity, Some((self.base_path, source.format))).to_string();
-                let made = self.create(volume, xml, None, host.config().timeout).await;
+                let made = self.create(volume, xml, None, &[], host.config().timeout).await;
                 if made.is_err() {
                     // Perhaps somebody removed the base; then the next clone looks again.
                     self.shared.forget_base(&host.name, &source.base);
@@ -426,7 +449,7 @@ impl Job<'_> {
             }
             CloneMode::Full => {
                 let xml = disk_volume(&volume, capacity, None).to_string();
-                self.create(volume, xml, Some(source.base.volume()), FULL_COPY_MAX).await?;
+                self.create(volume, xml, Some(source.base.volume()), &[], FULL_COPY_MAX).await?;
             }
         }
         Ok(())

@@ -41,6 +41,14 @@ struct Inner {
     changes: u64,
     down: Option<String>,
     ticks: u64,
+    /// What each call takes.
+    takes: Duration,
+    /// Looks at the counters so far.
+    samples: u64,
+    /// Guests have booted: they have addresses.
+    booted: bool,
+    /// Guests have an agent; then the time it was last told, by machine.
+    agents: Option<BTreeMap<String, i64>>,
 }
 
 #[derive(Clone, Debug)]
@@ -73,6 +81,10 @@ impl Default for Inner {
             changes: 0,
             down: None,
             ticks: 1,
+            takes: Duration::ZERO,
+            samples: 0,
+            booted: true,
+            agents: Some(BTreeMap::new()),
         }
     }
 }
@@ -105,6 +117,31 @@ impl MemoryHost {
     /// Does not answer while there is a reason.
     pub fn set_down(&self, why: Option<&str>) {
         self.inner().down = why.map(str::to_owned);
+    }
+
+    /// Each call takes so long.
+    pub fn set_takes(&self, time: Duration) {
+        self.inner().takes = time;
+    }
+
+    /// How often its counters were looked at.
+    pub fn samples(&self) -> u64 {
+        self.inner().samples
+    }
+
+    /// Guests that run have an address, or are still booting.
+    pub fn set_booted(&self, booted: bool) {
+        self.inner().booted = booted;
+    }
+
+    /// Guests have an agent from now on, or none.
+    pub fn set_agents(&self, agents: bool) {
+        self.inner().agents = agents.then(BTreeMap::new);
+    }
+
+    /// The time that a machine's agent was last told, in seconds since 1970.
+    pub fn told_time(&self, uuid: &str) -> Option<i64> {
+        self.inner().agents.as_ref()?.get(uuid).copied()
     }
 
     /// Defines a domain as somebody else would.
@@ -142,7 +179,12 @@ impl Driver for MemoryHost {
     fn call(&self, request: Request, payload: Vec<u8>, _deadline: Duration) -> Boxed<'_, Reply> {
         Box::pin(async move {
             // As in a real one, others get their turn while a call is under way.
-            tokio::task::yield_now().await;
+            let takes = self.inner().takes;
+            if takes.is_zero() {
+                tokio::task::yield_now().await;
+            } else {
+                tokio::time::sleep(takes).await;
+            }
             let mut inner = self.inner();
             if let Some(why) = &inner.down {
                 return Err(CallError::Down(why.clone()));
@@ -194,7 +236,10 @@ impl Inner {
         self.ticks += 1;
         let answer = match request {
             Request::Hello { .. } | Request::Open { .. } => Answer::Text("memory".into()),
-            Request::Sample => Answer::Sample(self.sample()),
+            Request::Sample => {
+                self.samples += 1;
+                Answer::Sample(self.sample())
+            }
             Request::Describe { uuids } => {
                 let found = uuids.iter().filter_map(|uuid| Some(describe(uuid, self.domains.get(uuid)?)));
                 Answer::Descriptions(found.collect())
@@ -220,7 +265,13 @@ impl Inner {
             Request::CreateVolume { volume, fresh: true, .. } if self.volumes.contains_key(&volume) => {
                 return fault(FaultKind::Exists, format!("storage volume '{volume}' exists already"));
             }
-            Request::CreateVolume { volume, xml, content_of, .. } => self.create_volume(&volume, &xml, content_of)?,
+            Request::CreateVolume { volume, xml, content_of, .. } => {
+                self.create_volume(&volume, &xml, content_of)?;
+                if !payload.is_empty() {
+                    self.write(&volume, 0, &payload)?;
+                }
+                Answer::Done
+            }
             Request::DeleteVolume { volume, .. } => {
                 self.volumes.remove(&volume);
                 Answer::Done
@@ -278,16 +329,21 @@ impl Inner {
                 Answer::Done
             }
             Request::Addresses { uuid, .. } => {
+                let booted = self.booted;
                 let domain = self.domain(&uuid)?;
-                let mac = Facts::of(&domain.xml).mac.filter(|_| domain.state == RUNNING);
+                let mac = Facts::of(&domain.xml).mac.filter(|_| booted && domain.state == RUNNING);
                 // The last two bytes of the MAC make the address.
                 let byte = |mac: &str, at: usize| u8::from_str_radix(&mac[at..at + 2], 16).unwrap_or(1);
                 let found = mac.map(|mac| InterfaceAddress { address: format!("10.77.{}.{}", byte(&mac, 12), byte(&mac, 15)), mac });
                 Answer::Addresses(found.into_iter().collect())
             }
-            Request::SetTime { uuid, .. } => {
-                self.domain(&uuid)?;
-                return fault(FaultKind::NoAgent, "there is no agent");
+            Request::SetTime { uuid, seconds, .. } => {
+                let runs = self.domain(&uuid)?.state == RUNNING;
+                match &mut self.agents {
+                    Some(agents) if runs => _ = agents.insert(uuid, seconds),
+                    _ => return fault(FaultKind::NoAgent, "there is no agent"),
+                }
+                Answer::Done
             }
             Request::Screenshot { uuid } => {
                 self.domain(&uuid)?;

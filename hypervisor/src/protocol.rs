@@ -20,7 +20,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 /// Both sides must speak the same one.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Longest JSON part. The XML of five thousand domains needs half of it.
 pub const JSON_BYTES_MAX: usize = 64 << 20;
@@ -118,8 +118,8 @@ pub enum Request {
         /// Path on the host.
         path: String,
     },
-    /// Makes a volume. One that is there already is a success, unless it must be new: then it is [`FaultKind::Exists`]. Answered with
-    /// [`Answer::Done`].
+    /// Makes a volume, and writes the payload into it if there is one. A volume that is there already is a success, unless it must be new: then
+    /// it is [`FaultKind::Exists`]. Answered with [`Answer::Done`].
     CreateVolume {
         /// Name of the storage pool.
         storage: String,

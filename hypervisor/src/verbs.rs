@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tracing::info;
-use weir_config::{HostName, TemplateName};
+use weir_config::{HostName, TemplateName, WarmMode};
 
 use crate::capacity::{Want, place};
 use crate::domain::{disk_volume, plain_volume};
@@ -18,6 +18,7 @@ use crate::protocol::{Answer, FaultKind, PowerAct, Request};
 use crate::remove::{self, SLOW_STEP_MAX};
 use crate::spec::{Progress, Verb};
 use crate::view::MachineState;
+use crate::warm;
 
 /// A guest that does not listen to its power button yet may listen to the next press.
 const PRESS_AGAIN: Duration = Duration::from_secs(5);
@@ -39,7 +40,7 @@ pub(crate) async fn act(shared: &Arc<Shared>, id: &MachineId, verb: Verb, progre
         Verb::Start => power(&host, id, PowerAct::Start).await,
         Verb::Resume => {
             power(&host, id, PowerAct::Resume).await?;
-            set_clock(&host, id).await;
+            warm::tell_time(&host, &found.name, id, WarmMode::Paused).await;
             Ok(())
         }
         Verb::Suspend => power(&host, id, PowerAct::Suspend).await,
@@ -109,12 +110,12 @@ pub(crate) async fn power(host: &Host, id: &MachineId, act: PowerAct) -> Result<
 }
 
 /// A guest that was frozen has the time of then. With an agent it is told; without one its hardware clock, which went on, is all it has.
-pub(crate) async fn set_clock(host: &Host, id: &MachineId) -> bool {
+pub(crate) async fn set_clock(host: &Host, id: &MachineId) -> Result<(), HypervisorError> {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     let nanoseconds = i32::try_from(now.subsec_nanos()).unwrap_or(0);
     let request = Request::SetTime { uuid: id.0.to_string(), seconds, nanoseconds };
-    host.call(request).await.is_ok()
+    host.call_within(request, host.config().timeout.max(SLOW_STEP_MAX)).await.map(|_| ())
 }
 
 fn state_of(host: &Host, id: &MachineId) -> Option<MachineState> {

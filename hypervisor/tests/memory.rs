@@ -337,6 +337,93 @@ fn warm_clones_wait_and_are_refilled() {
 }
 
 #[test]
+fn a_warm_clone_that_still_boots_is_no_leftover() {
+    run(async {
+        let world = World::new(1, "warm = 1\nboot_timeout = \"1h\"");
+        world.hosts[0].set_booted(false);
+        let fleet = world.fleet().await;
+        fleet.set_leader(true);
+        let running = || ours(&fleet).into_iter().find(|machine| machine.state == MachineState::Running);
+        until("one that boots", || running().is_some()).await;
+        let booting = running().expect("it was seen");
+        assert_eq!(booting.metadata.as_ref().map(|metadata| (metadata.role, metadata.phase)), Some((Role::Warm, Phase::Creating)));
+        assert_eq!(fleet.collect_garbage(false).await.expect("it answers"), [], "it is being made");
+        world.hosts[0].set_booted(true);
+        until("it to wait", || fleet.templates()[0].warm == 1).await;
+        assert_eq!(ours(&fleet)[0].id, booting.id, "it is the same one");
+        // One that nobody makes any more is one.
+        drop(fleet);
+        let world = World::new(1, "warm = 1\nboot_timeout = \"1h\"");
+        world.hosts[0].set_booted(false);
+        let fleet = world.fleet().await;
+        fleet.set_leader(true);
+        until("one that boots", || ours(&fleet).iter().any(|machine| machine.state == MachineState::Running)).await;
+        drop(fleet);
+        let fleet = world.fleet().await;
+        assert_eq!(fleet.collect_garbage(true).await.expect("it answers").len(), 1);
+    });
+}
+
+#[test]
+fn a_warm_clone_is_told_the_time_when_it_is_thawed() {
+    run(async {
+        for mode in ["paused", "saved"] {
+            let world = World::new(1, &format!("warm = 1\nwarm_mode = {mode:?}"));
+            world.hosts[0].set_agents(true);
+            let fleet = world.fleet().await;
+            fleet.set_leader(true);
+            until("one that waits", || fleet.templates()[0].warm == 1).await;
+            let waiting = ours(&fleet).remove(0);
+            let expected = if mode == "paused" { MachineState::Paused } else { MachineState::Off };
+            assert_eq!(waiting.state, expected, "{mode}");
+            // What it was told before it was frozen does not count.
+            world.hosts[0].set_agents(true);
+            let wish = CloneSpec { warm: WarmUse::Only, wait: WaitFor::Ready, ..spec("slot-1") };
+            let taken = fleet.clone_machine(wish, Progress::default()).await.expect("one waits");
+            assert_eq!((&taken.id, taken.state), (&waiting.id, MachineState::Running), "{mode}");
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970").as_secs() as i64;
+            let told = world.hosts[0].told_time(&taken.id.0).expect("it was told");
+            assert!((now - told).abs() <= 30, "{mode}: told {told}, it is {now}");
+        }
+    });
+}
+
+#[test]
+fn a_saved_clone_is_thawed_where_there_is_room_for_it() {
+    run(async {
+        let world = World::new(1, "warm = 1\nwarm_mode = \"saved\"");
+        // Room for one: the template's 512 MiB, and what is reserved for the host.
+        world.hosts[0].set_memory((512 + 512) << 20);
+        let fleet = world.fleet().await;
+        fleet.set_leader(true);
+        until("one that waits", || fleet.templates()[0].warm == 1).await;
+        fleet.set_leader(false);
+        fleet.clone_machine(spec("web-1"), Progress::default()).await.expect("a saved one takes no memory");
+        let wish = || CloneSpec { warm: WarmUse::Only, ..spec("slot-1") };
+        assert!(matches!(fleet.clone_machine(wish(), Progress::default()).await, Err(HypervisorError::NotFound(_))));
+        fleet.act("web-1", Verb::Delete, Progress::default()).await.expect("it is ours");
+        let taken = fleet.clone_machine(wish(), Progress::default()).await.expect("now there is room");
+        assert_eq!(taken.state, MachineState::Running);
+    });
+}
+
+#[test]
+fn the_interval_is_kept_however_long_a_look_takes() {
+    run(async {
+        let world = World::new(1, "");
+        let fleet = world.fleet().await;
+        // Looked at every 100 ms; each look takes 80.
+        world.hosts[0].set_takes(Duration::from_millis(80));
+        let before = world.hosts[0].samples();
+        let began = std::time::Instant::now();
+        until("twenty looks", || world.hosts[0].samples() >= before + 20).await;
+        let took = began.elapsed();
+        drop(fleet);
+        assert!(took < Duration::from_millis(20 * 160), "twenty looks in {took:?}");
+    });
+}
+
+#[test]
 fn a_host_that_falls_silent_is_unknown_and_comes_back() {
     run(async {
         let world = World::new(1, "");

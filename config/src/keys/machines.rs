@@ -115,6 +115,11 @@ pub(super) static TEMPLATE: Keys = Keys {
             "How a warm clone waits.",
         )
         .default("paused"),
+        Key::flag(
+            "display",
+            "false",
+            "A screen: what a screenshot shows, and VNC on the host's loopback. Without it a clone starts faster. Only with image.",
+        ),
         Key::flag("shared_storage", "false", "The storage pools of all hosts are the same place: bases are not copied, disks do not move."),
         Key { example: "[\"kvm-a\"]", ..Key::new("hosts", Kind::Texts, "The hosts where clones may run. Absent: all.") },
     ],

@@ -119,6 +119,8 @@ pub struct Template {
     pub warm: u32,
     /// `warm_mode`. Default paused.
     pub warm_mode: WarmMode,
+    /// `display`: clones of an image have a screen. Default false.
+    pub display: bool,
     /// `shared_storage`: the hosts' storage pools are one and the same place. Default false.
     pub shared_storage: bool,
     /// `hosts`: where clones may run; empty: everywhere.

@@ -122,7 +122,7 @@ pub(super) fn template(named: &Named<'_>) -> ParsedTemplate {
     let is_image = matches!(source, Some(TemplateSource::Image(_)));
     let is_master = matches!(source, Some(TemplateSource::Master(_)));
     if is_master {
-        table.refuse(&["checksum", "kernel", "initrd", "kernel_args"], "with a master, only with an image");
+        table.refuse(&["checksum", "kernel", "initrd", "kernel_args", "display"], "with a master, only with an image");
     }
     let attachment = attachment(table, named.name, is_image);
     let memory = table.size("memory");
@@ -152,6 +152,7 @@ pub(super) fn template(named: &Named<'_>) -> ParsedTemplate {
         clone: if table.choice("clone") == Some("full") { CloneMode::Full } else { CloneMode::Linked },
         warm: table.count_u32("warm").unwrap_or(0),
         warm_mode,
+        display: table.flag("display").unwrap_or(false),
         shared_storage: table.flag("shared_storage").unwrap_or(false),
         hosts: hosts.iter().map(|host| host.value.clone()).collect(),
     });

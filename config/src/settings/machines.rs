@@ -55,6 +55,7 @@ pub(crate) fn of_template(template: &Template) -> Vec<Setting> {
         clone,
         warm,
         warm_mode,
+        display,
         shared_storage,
         hosts,
     } = template;
@@ -94,6 +95,7 @@ pub(crate) fn of_template(template: &Template) -> Vec<Setting> {
         ("clone", clone.word().into()),
         ("warm", warm.to_string()),
         ("warm_mode", warm_mode.word().into()),
+        ("display", display.to_string()),
         ("shared_storage", shared_storage.to_string()),
         ("hosts", if hosts.is_empty() { "all".into() } else { list(hosts) }),
     ];

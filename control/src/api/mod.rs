@@ -3,6 +3,7 @@
 //! - [`model`]: what is said, shared with the client. [`view`]: how it is made from the node's state (pure).
 //! - [`read`] and [`change`]: the requests; [`vip`]: those of virtual IPs; [`fleet`] and [`machines`]: those of hosts and machines;
 //!   [`scaling`]: of alarms and scaling; [`notify`]: of telling people. [`extract`]: reading them. [`caller`]: who asks. [`problem`]: refusing them.
+//! - [`overview`]: everything at once, and as it changes. [`gzip`]: in fewer bytes.
 //! - [`guard`]: who may ask. [`metrics`]: the Prometheus text. [`openapi`]: the description. [`browse`]: the same for people.
 //!
 //! What is deliberately not here: decisions. Every change is the node's. There is no TLS either: bind to loopback, or to a network you
@@ -14,11 +15,13 @@ mod change;
 mod extract;
 mod fleet;
 mod guard;
+mod gzip;
 mod machines;
 mod metrics;
 pub(crate) mod model;
 mod notify;
 mod openapi;
+mod overview;
 mod problem;
 mod read;
 mod scaling;
@@ -75,6 +78,7 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 pub(crate) struct Api {
     node: Node,
     token: Option<Token>,
+    hub: overview::Hub,
     /// Becomes true when the server ends; long polls watch it.
     stop: watch::Receiver<bool>,
 }
@@ -99,7 +103,7 @@ pub(crate) async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
     let (stopper, stop) = watch::channel(false);
-    let router = router(Arc::new(Api { node, token, stop: stop.clone() }));
+    let router = router(Arc::new(Api { node, token, hub: overview::Hub::new(), stop: stop.clone() }));
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut shutdown = pin!(shutdown);
     loop {
@@ -156,6 +160,8 @@ async fn connection(stream: TcpStream, router: Router, mut stop: watch::Receiver
 fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/v1/status", get(read::status))
+        .route("/v1/overview", get(overview::overview))
+        .route("/v1/overview/stream", get(overview::stream))
         .route("/v1/listeners", get(read::listeners))
         .route("/v1/pools", get(read::pools))
         .route("/v1/pools/{pool}", get(read::pool))

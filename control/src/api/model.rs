@@ -2,6 +2,7 @@
 //!
 //! Times are Unix seconds, sizes bytes, latencies milliseconds. A field that does not apply is `null`, never absent.
 
+mod overview;
 mod scaling;
 mod vip;
 
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub(crate) use overview::*;
 pub(crate) use scaling::*;
 pub(crate) use vip::*;
 

@@ -5,7 +5,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
 use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use super::{change, fleet, machines, notify, read, scaling, vip};
+use super::{change, fleet, machines, notify, overview, read, scaling, vip};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -18,6 +18,8 @@ use super::{change, fleet, machines, notify, read, scaling, vip};
     ),
     paths(
         read::status,
+        overview::overview,
+        overview::stream,
         read::listeners,
         read::pools,
         read::pool,

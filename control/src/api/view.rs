@@ -28,7 +28,8 @@ pub(crate) fn status(info: &NodeInfo, drain: DrainProgress, status: &Status) -> 
     }
 }
 
-fn node(info: &NodeInfo, drain: DrainProgress) -> NodeView {
+/// The process.
+pub(crate) fn node(info: &NodeInfo, drain: DrainProgress) -> NodeView {
     NodeView {
         name: info.name.clone(),
         version: info.version.to_owned(),

@@ -15,6 +15,7 @@ use super::extract::Names;
 use super::model::*;
 use super::problem::Problem;
 use super::view::unix_seconds;
+use crate::node::Node;
 
 /// A moment of the monotonic clock on the wall.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +45,7 @@ fn ms(duration: Duration) -> f64 {
 /// The virtual IPs.
 #[utoipa::path(get, path = "/v1/vips", tag = "vips", responses((status = 200, body = [VipView])))]
 pub(crate) async fn vips(State(api): State<Arc<Api>>) -> Json<Vec<VipView>> {
-    Json(views(&api.node.config(), &api.node.vips().status(), Clock::read()))
+    Json(all(&api.node))
 }
 
 /// One virtual IP.
@@ -79,6 +80,11 @@ pub(crate) async fn release(State(api): State<Arc<Api>>, Names(name): Names<Stri
     let was_master = vips.status().iter().any(|router| *router.machine.config.name == *name && router.machine.state == StateKind::Master);
     vips.release(&name).map_err(|why| Problem::new(StatusCode::CONFLICT, why))?;
     Ok((StatusCode::ACCEPTED, Json(ReleasedView { vip: name, was_master })))
+}
+
+/// The virtual IPs as they are now.
+pub(super) fn all(node: &Node) -> Vec<VipView> {
+    views(&node.config(), &node.vips().status(), Clock::read())
 }
 
 fn no_vip(config: &Config, name: &str) -> Problem {

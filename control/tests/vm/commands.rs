@@ -6,7 +6,7 @@ use crate::rig::{Site, until};
 
 #[test]
 fn what_is_asked_of_machines_is_done_and_told() {
-    let site = Site::new(3_000_000, "");
+    let site = Site::new(3_000_000, "display = true\n");
     site.make_foreign("web-foreign");
     let weir = site.start(&[]);
     assert_eq!(site.ok(&["vm", "clone", "web", "--dry-run"]), "it would go to a\n");

@@ -16,14 +16,19 @@ use weir_hypervisor::protocol::{
 use weir_hypervisor::xml::Element;
 
 use crate::connection::Connection;
-use crate::convert::fault;
+use crate::convert::{fault, neighbours};
 use crate::sys;
 
 /// Bytes that go through a stream at a time: libvirt's own messages hold a little more.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// The storage pool over the kernel's files.
+/// Seconds that a guest's agent may take for an answer. Without a bound a guest that hangs would hang the call, and a call that hangs costs the
+/// connection to the host.
+const AGENT_ANSWER_S: i32 = 5;
+
+/// The storage pools over the kernel's files.
 const PRESSURE_POOL: &str = "weir-pressure";
+const NEIGHBOURS_POOL: &str = "weir-neighbours";
 
 type Outcome = Result<(Answer, Vec<u8>), Fault>;
 
@@ -60,7 +65,11 @@ pub(crate) fn carry_out(connection: &Connection, request: Request, payload: &[u8
             match (create_volume(connection, &storage, &xml, content_of), fresh) {
                 (Err(fault), false) if fault.kind == FaultKind::Exists && is_there(connection, &storage, &volume)? => Answer::Done,
                 (outcome, _) => outcome?,
+            };
+            if !payload.is_empty() {
+                write(connection, &connection.volume(&storage, &volume)?, payload)?;
             }
+            Answer::Done
         }
         Request::DeleteVolume { storage, volume } => {
             if let Some(volume) = gone_is_none(connection.volume(&storage, &volume))? {
@@ -85,11 +94,7 @@ pub(crate) fn carry_out(connection: &Connection, request: Request, payload: &[u8
             download(connection, &connection.volume(&storage, &volume)?, offset, length, |_| Ok(()))?
         }
         Request::Write { storage, volume } => {
-            let volume = connection.volume(&storage, &volume)?;
-            let stream = Stream::new(&connection.get()?, 0).map_err(fault)?;
-            volume.upload(&stream, 0, payload.len() as u64, 0).map_err(fault)?;
-            send(&stream, payload)?;
-            stream.finish().map_err(fault)?;
+            write(connection, &connection.volume(&storage, &volume)?, payload)?;
             Answer::Done
         }
         Request::Tail { storage, volume, bytes_max } => return tail(connection, &storage, &volume, bytes_max),
@@ -111,9 +116,11 @@ pub(crate) fn carry_out(connection: &Connection, request: Request, payload: &[u8
             domain.set_metadata(kind, Some(&xml), Some(&prefix), Some(&namespace), flags).map_err(fault)?;
             Answer::Done
         }
-        Request::Addresses { uuid, source } => addresses(&connection.domain(&uuid)?, source)?,
+        Request::Addresses { uuid, source } => addresses(connection, &connection.domain(&uuid)?, source)?,
         Request::SetTime { uuid, seconds, nanoseconds } => {
-            connection.domain(&uuid)?.set_time(seconds, nanoseconds, 0).map_err(fault)?;
+            let domain = connection.domain(&uuid)?;
+            sys::bound_agent(&domain, AGENT_ANSWER_S)?;
+            domain.set_time(seconds, nanoseconds, 0).map_err(fault)?;
             Answer::Done
         }
         Request::Screenshot { uuid } => {
@@ -191,15 +198,21 @@ fn storage_info(connection: &Connection, storage: &str) -> Result<Answer, Fault>
     Ok(Answer::Storage(StorageInfo { path, capacity: info.capacity, available: info.available }))
 }
 
-/// libvirt has no call for it. But it reads any folder as a storage pool, also on a host far away; this one is transient and holds nothing.
 fn pressure(connection: &Connection) -> Result<Answer, Fault> {
+    let read = |name: &str| kernel_file(connection, PRESSURE_POOL, "/proc/pressure", name);
+    Ok(Answer::Pressure { cpu: read("cpu")?, memory: read("memory")?, io: read("io")? })
+}
+
+/// A file of the host's kernel, for which libvirt has no call. But it reads any folder as a storage pool, also on a host far away; this one is
+/// transient and holds nothing.
+fn kernel_file(connection: &Connection, pool: &str, folder: &str, name: &str) -> Result<String, Fault> {
     let connect = connection.get()?;
-    let find = || gone_is_none(connect.lookup_storage_pool_by_name(PRESSURE_POOL).map_err(fault));
+    let find = || gone_is_none(connect.lookup_storage_pool_by_name(pool).map_err(fault));
     let pool = match find()? {
         Some(pool) => pool,
         None => {
-            let target = Element::new("target").text_child("path", "/proc/pressure");
-            let xml = Element::new("pool").with("type", "dir").text_child("name", PRESSURE_POOL).child(target);
+            let target = Element::new("target").text_child("path", folder);
+            let xml = Element::new("pool").with("type", "dir").text_child("name", pool).child(target);
             match connect.create_storage_pool_xml(&xml.to_string(), 0).map_err(fault) {
                 Ok(pool) => pool,
                 // Another node may have been faster.
@@ -207,17 +220,14 @@ fn pressure(connection: &Connection) -> Result<Answer, Fault> {
             }
         }
     };
-    let read = |name: &str| {
-        let volume = pool.lookup_storage_vol_by_name(name).map_err(fault)?;
-        let mut bytes = Vec::new();
-        // The kernel says that these files are empty; no length means to their end.
-        download(connection, &volume, 0, 0, |piece| {
-            bytes.extend_from_slice(piece);
-            bounded(&bytes)
-        })?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    Ok(Answer::Pressure { cpu: read("cpu")?, memory: read("memory")?, io: read("io")? })
+    let volume = pool.lookup_storage_vol_by_name(name).map_err(fault)?;
+    let mut bytes = Vec::new();
+    // The kernel says that these files are empty; no length means to their end.
+    download(connection, &volume, 0, 0, |piece| {
+        bytes.extend_from_slice(piece);
+        bounded(&bytes)
+    })?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn parsed(xml: &str) -> Result<Element, Fault> {
@@ -250,6 +260,14 @@ fn create_volume(connection: &Connection, storage: &str, xml: &str, content_of: 
         None => StorageVol::create_xml(&pool, xml, 0),
     };
     made.map_err(fault).map(|_| Answer::Done)
+}
+
+/// From the volume's beginning.
+fn write(connection: &Connection, volume: &StorageVol, payload: &[u8]) -> Result<(), Fault> {
+    let stream = Stream::new(&connection.get()?, 0).map_err(fault)?;
+    volume.upload(&stream, 0, payload.len() as u64, 0).map_err(fault)?;
+    send(&stream, payload)?;
+    stream.finish().map_err(fault)
 }
 
 fn send(stream: &Stream, mut bytes: &[u8]) -> Result<(), Fault> {
@@ -375,13 +393,19 @@ fn power(domain: &Domain, act: PowerAct) -> Result<Answer, Fault> {
     .map(|()| Answer::Done)
 }
 
-fn addresses(domain: &Domain, source: AddressFrom) -> Result<Answer, Fault> {
-    let source = match source {
+fn addresses(connection: &Connection, domain: &Domain, source: AddressFrom) -> Result<Answer, Fault> {
+    let from = match source {
         AddressFrom::Lease => virt_sys::VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_LEASE,
         AddressFrom::Agent => virt_sys::VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT,
         AddressFrom::Arp => virt_sys::VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP,
     };
-    let interfaces = domain.interface_addresses(source, 0).map_err(fault)?;
+    let interfaces = match domain.interface_addresses(from, 0).map_err(fault) {
+        // libvirt up to 9.1 takes the kernel's answer for too short from Linux 6.9 on, which says more about each neighbour.
+        Err(fault) if source == AddressFrom::Arp && fault.message.contains("wrong nlmsg len") => {
+            return Ok(Answer::Addresses(neighbours(&kernel_file(connection, NEIGHBOURS_POOL, "/proc/net", "arp")?)));
+        }
+        other => other?,
+    };
     let found = interfaces.into_iter().filter_map(|interface| Some((interface.hwaddr?.to_ascii_lowercase(), interface.addrs)));
     let found = found.flat_map(|(mac, addresses)| {
         addresses.into_iter().map(move |address| InterfaceAddress { mac: mac.clone(), address: address.addr })

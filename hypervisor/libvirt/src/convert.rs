@@ -1,7 +1,7 @@
 //! libvirt's errors and counters as the protocol has them.
 
 use virt::error::{Error, ErrorNumber};
-use weir_hypervisor::protocol::{Fault, FaultKind, RawDisk, RawDomain, RawNet};
+use weir_hypervisor::protocol::{Fault, FaultKind, InterfaceAddress, RawDisk, RawDomain, RawNet};
 
 /// What a caller would treat differently, and libvirt's words.
 pub(crate) fn fault(error: Error) -> Fault {
@@ -101,9 +101,33 @@ fn put_device(disk: &mut RawDisk, net: &mut RawNet, field: &str, count: u64) {
     *sum = sum.saturating_add(count);
 }
 
+/// The table of `/proc/net/arp`, IPv4 alone: address, type, flags, MAC, mask and device in columns, under a line of headings. Only entries
+/// that were answered are somebody's.
+pub(crate) fn neighbours(table: &str) -> Vec<InterfaceAddress> {
+    const COMPLETE: u32 = 0x2;
+    let entry = |line: &str| {
+        let mut columns = line.split_ascii_whitespace();
+        let (address, _kind, flags, mac) = (columns.next()?, columns.next()?, columns.next()?, columns.next()?);
+        let flags = u32::from_str_radix(flags.strip_prefix("0x")?, 16).ok()?;
+        (flags & COMPLETE != 0).then(|| InterfaceAddress { mac: mac.to_ascii_lowercase(), address: address.to_owned() })
+    };
+    table.lines().filter_map(entry).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn neighbours_that_answered_are_read() {
+        let table = "IP address       HW type     Flags       HW address            Mask     Device\n\
+                     10.67.0.9        0x1         0x2         52:54:00:AA:bb:01     *        weirbr0\n\
+                     10.67.0.10       0x1         0x0         00:00:00:00:00:00     *        weirbr0\n\
+                     10.67.0.11       0x1         0x6         52:54:00:aa:bb:02     *        weirbr0\nodd\n";
+        let found = neighbours(table).into_iter().map(|entry| (entry.mac, entry.address)).collect::<Vec<_>>();
+        let expected = [("52:54:00:aa:bb:01", "10.67.0.9"), ("52:54:00:aa:bb:02", "10.67.0.11")];
+        assert_eq!(found, expected.map(|(mac, address)| (mac.to_owned(), address.to_owned())));
+    }
 
     #[test]
     fn parameters_find_their_place() {

@@ -144,6 +144,15 @@ fn memory_stats(connect: &Connect) -> Vec<(String, u64)> {
     stats.iter().map(|stat| (unsafe { CStr::from_ptr(stat.field.as_ptr()) }.to_string_lossy().into_owned(), stat.value)).collect()
 }
 
+/// From now on libvirt waits so many seconds for an answer of this guest's agent, and not for ever.
+pub(crate) fn bound_agent(domain: &Domain, seconds: c_int) -> Result<(), Fault> {
+    // SAFETY: the handle is valid.
+    match unsafe { virt_sys::virDomainAgentSetResponseTimeout(domain.as_ptr(), seconds, 0) } {
+        0 => Ok(()),
+        _ => Err(fault(Error::last_error())),
+    }
+}
+
 /// Begins to copy what a disk's base holds into the disk.
 pub(crate) fn pull(domain: &Domain, disk: &str) -> Result<(), Fault> {
     let disk = c_string(disk)?;

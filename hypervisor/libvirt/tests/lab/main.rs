@@ -8,6 +8,7 @@ mod crash;
 mod life;
 mod placed;
 mod trouble;
+mod warm;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

@@ -10,13 +10,12 @@ use crate::{Site, clone, domains, run, v4, volumes};
 const SOON: Duration = Duration::from_secs(10);
 
 #[test]
-fn a_guest_is_found_by_agent_lease_and_what_it_was_given() {
-    // Not by ARP: libvirt 9.0 cannot read the table of newer kernels; it is tested without guests.
+fn a_guest_is_found_by_agent_lease_neighbours_and_what_it_was_given() {
     run(async {
         let site = Site::new(1);
         let (first, last) = (site.lab.addresses().free(0), site.lab.addresses().free(1));
         let given = format!("[template.web.static]\nfirst = \"{first}\"\nlast = \"{last}\"\nprefix = 22\n");
-        for more in ["address = \"agent\"", "address = \"lease\"", &given] {
+        for more in ["address = \"agent\"", "address = \"lease\"", "address = \"arp\"", &given] {
             let fleet = site.fleet(&site.config(more)).await;
             let machine = clone(&fleet, "web-1").await;
             assert_eq!(http_get(v4(&machine), "/", SOON).expect("it serves").1.trim(), "web-1", "{more}");

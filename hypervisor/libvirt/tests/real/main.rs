@@ -90,7 +90,7 @@ fn the_contract_holds_with_qemu() {
 fn clones_share_a_base_and_no_byte_of_it_changes() {
     let daemon = Daemon::start();
     run(async {
-        let fleet = fleet(&real(&daemon, ""));
+        let fleet = fleet(&real(&daemon, "display = true"));
         assert!(fleet.settled(Duration::from_secs(20)).await, "{:?}", fleet.hosts());
         let began = Instant::now();
         fleet.clone_machine(spec("web-1"), Progress::default()).await.unwrap_or_else(|error| panic!("{}", error.chain()));
@@ -127,6 +127,8 @@ fn a_full_clone_needs_no_base() {
         let made = fleet.clone_machine(spec("web-1"), Progress::default()).await.unwrap_or_else(|error| panic!("{}", error.chain()));
         let metadata = made.metadata.expect("ours");
         assert_eq!(metadata.base, None);
+        let refused = fleet.screenshot("web-1").await.expect_err("it has none");
+        assert!(refused.to_string().contains("write display = true in [template.web]"), "{refused}");
         fleet.remove_base(&metadata.origin).await.unwrap_or_else(|error| panic!("{}", error.chain()));
         fleet.act("web-1", Verb::Reset, Progress::default()).await.unwrap_or_else(|error| panic!("{}", error.chain()));
         fleet.act("web-1", Verb::Delete, Progress::default()).await.unwrap_or_else(|error| panic!("{}", error.chain()));
