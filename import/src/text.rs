@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use weir_config::format_duration;
+use weir_config::{Pattern, format_duration};
 
 /// The longest name of a table.
 const NAME_CHARS_MAX: usize = 64;
@@ -91,6 +91,15 @@ pub(crate) fn escaped(literal: &str) -> String {
     out
 }
 
+/// A regular expression as weir takes it: where classes or cases of letters are asked for, those of ASCII. `None`: it takes none of it.
+pub(crate) fn regex(text: &str) -> Option<String> {
+    let ascii = match text.strip_prefix("(?i)") {
+        Some(rest) => format!("(?i-u){rest}"),
+        None => format!("(?-u){text}"),
+    };
+    [text.to_owned(), ascii].into_iter().find(|text| Pattern::new(text).is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,6 +123,20 @@ mod tests {
         let mut names = Names::default();
         let fresh = ["web", "web", "a:b", "", "web-2"].map(|name| names.fresh(name));
         assert_eq!(fresh, ["web", "web-2", "a-b", "unnamed", "web-2-2"]);
+    }
+
+    #[test]
+    fn regular_expressions() {
+        for (text, taken) in [
+            ("/a.*", Some("/a.*")),
+            (r"/\d+", Some(r"(?-u)/\d+")),
+            ("(?i)/a", Some("(?i-u)/a")),
+            ("(?=a)", None),
+            (r"(a)\1", None),
+            ("a)", None),
+        ] {
+            assert_eq!(regex(text).as_deref(), taken, "{text}");
+        }
     }
 
     #[test]

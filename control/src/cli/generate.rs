@@ -23,9 +23,8 @@ pub(super) fn man(folder: &Path, output: &Output) -> anyhow::Result<()> {
 /// The page of a command, then those of the commands below it; their number.
 fn pages(command: &Command, name: &str, folder: &Path) -> anyhow::Result<usize> {
     let path = folder.join(format!("{name}.1"));
-    let titled = command.clone().name(name.to_owned());
     let mut page = Vec::new();
-    Man::new(titled).manual("weir").render(&mut page)?;
+    Man::new(command.clone()).manual("weir").render(&mut page)?;
     fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
     let below = command.get_subcommands().filter(|below| below.get_name() != "help" && !below.is_hide_set());
     below.map(|below| pages(below, &format!("{name}-{}", below.get_name()), folder)).sum::<anyhow::Result<usize>>().map(|sum| sum + 1)

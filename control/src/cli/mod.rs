@@ -88,6 +88,12 @@ enum Command {
         #[command(subcommand)]
         what: Option<StatusOf>,
     },
+    /// Show the node in the terminal, live; drain endpoints by a key
+    Top {
+        /// How often to look
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = weir_config::parse_duration)]
+        interval: Duration,
+    },
     /// Read the configuration file again and make it take effect, whole or not at all
     Reload {
         /// Only show what would change
@@ -272,7 +278,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Completions { shell } => generate::completions(*shell, &output).map(|()| ExitCode::SUCCESS),
         Command::Import(options) => import::run(options, &output),
         Command::Scaling(scaling::ScalingCommand::Replay(options)) => replay::run(options, &output).map(|()| ExitCode::SUCCESS),
-        command => client(&cli.global).and_then(|client| ask(&client, command, &output)),
+        command => client(&cli.global).and_then(|client| ask(client, command, &output)),
     };
     match result {
         Ok(code) => code,
@@ -288,14 +294,19 @@ pub(crate) fn main() -> ExitCode {
 }
 
 /// The commands that are requests.
-fn ask(client: &Client, command: &Command, output: &Output) -> anyhow::Result<ExitCode> {
+fn ask(client: Client, command: &Command, output: &Output) -> anyhow::Result<ExitCode> {
+    if let Command::Top { interval } = command {
+        return crate::top::run(client, *interval).map(|()| ExitCode::SUCCESS);
+    }
+    let client = &client;
     match command {
         Command::Run { .. }
         | Command::Check { .. }
         | Command::Schema
         | Command::Import(_)
         | Command::Man { .. }
-        | Command::Completions { .. } => unreachable!("these need no node and were done before"),
+        | Command::Completions { .. }
+        | Command::Top { .. } => unreachable!("these were done before"),
         Command::Status { watch, what } => status::status(client, what.as_ref(), *watch, output)?,
         Command::Reload { dry_run } => change::reload(client, *dry_run, output)?,
         Command::Drain(drain) => return drain::drain(client, drain, output),
@@ -363,6 +374,8 @@ mod tests {
             ("vip release", false),
             ("vip", false),
             ("status nonsense", false),
+            ("top --interval 250ms --api http://127.0.0.1:1", true),
+            ("top --interval soon", false),
             ("reload --dry-run", true),
             ("drain 10.0.0.1:80", true),
             ("drain 10.0.0.1:80 --pool web --timeout 5m --maintenance --no-wait", true),

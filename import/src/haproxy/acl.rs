@@ -2,10 +2,8 @@
 
 use std::net::IpAddr;
 
-use weir_config::Pattern;
-
 use crate::condition::{Condition, Field, PathWant, Want};
-use crate::text::escaped;
+use crate::text::{self, escaped};
 
 /// Values of one ACL. People keep more in files, which are not read here.
 const VALUES_MAX: usize = 500;
@@ -345,8 +343,7 @@ fn regex(asked: &Asked<'_>) -> Result<String, String> {
         _ if after => regex.push_str(".*"),
         _ => {}
     }
-    Pattern::new(&regex).map_err(|_| format!("{regex:?} is not a regular expression that weir takes (no look-around, no references)"))?;
-    Ok(regex)
+    text::regex(&regex).ok_or_else(|| format!("{regex:?} is not a regular expression that weir takes (no look-around, no references)"))
 }
 
 #[cfg(test)]
@@ -374,20 +371,21 @@ mod tests {
             ("path_beg /api /v1/", paths(&[PathWant::Prefix("/api".into()), PathWant::Prefix("/v1/".into())])),
             ("path /login", paths(&[PathWant::Exact("/login".into())])),
             ("path_end .jpg .png", regex(r".*(?:\.jpg|\.png)")),
-            ("path_end -i .jpg", regex(r"(?i).*\.jpg")),
+            ("path_end -i .jpg", regex(r"(?i-u).*\.jpg")),
             ("path_reg ^/user/[0-9]+$", regex("/user/[0-9]+")),
             ("path_reg ^/a|^/b", regex(".*(?:^/a|^/b).*").clone()),
+            (r"path_reg ^/\d+$", regex(r"(?-u)/\d+")),
             ("path_dir admin", regex("(?:.*/)?admin(?:/.*)?")),
             ("path -m sub wp-", regex(r".*wp\-.*")),
             ("hdr(host) -i Example.com:8080", hosts(&["example.com"], None)),
             ("req.hdr(Host),lower,field(1,:) a.b", hosts(&["a.b"], None)),
             ("hdr_end(host) -i .example.com", hosts(&["*.example.com"], None)),
             ("hdr_dom(host) -i example.com", hosts(&["*.example.com", "example.com"], wider)),
-            ("hdr_beg(host) www.", fields("header", "host", Want::Regex(r"(?i)www\..*".into()))),
+            ("hdr_beg(host) www.", fields("header", "host", Want::Regex(r"(?i-u)www\..*".into()))),
             ("hdr(x-beta) 1", fields("header", "x-beta", Want::Value("1".into()))),
             ("hdr(x-beta) -m found", fields("header", "x-beta", Want::Present)),
             ("hdr_cnt(x) eq 0", fields("header", "x", Want::Absent)),
-            ("hdr_sub(user-agent) -i bot crawl", fields("header", "user-agent", Want::Regex("(?i).*(?:bot|crawl).*".into()))),
+            ("hdr_sub(user-agent) -i bot crawl", fields("header", "user-agent", Want::Regex("(?i-u).*(?:bot|crawl).*".into()))),
             ("cook(group) b", fields("cookie", "group", Want::Value("b".into()))),
             ("url_param(debug) -m found", fields("query", "debug", Want::Present)),
             ("ssl_fc", Test::Tls),

@@ -4,7 +4,7 @@ use super::words::Statement;
 use crate::draft::{Block, Draft};
 use crate::note::Place;
 use crate::rules::Action;
-use crate::text::text;
+use crate::text::{self, text};
 
 /// Fields that frame a message: weir writes them itself.
 const FRAMING: [&str; 8] = ["connection", "content-length", "expect", "host", "keep-alive", "te", "transfer-encoding", "upgrade"];
@@ -107,12 +107,12 @@ pub(super) fn read(statement: &Statement, place: Place) -> Done<'_> {
             ("", _) => Done::Unknown("it has no regular expression".into()),
             (_, None) => Done::Unknown("its replacement is computed".into()),
             // The whole path is compared there.
-            (from, Some(to)) => edit(Kind::Path(format!("^(?:{})$", from.trim_start_matches('^').trim_end_matches('$')), to), statement.from(4)),
+            (from, Some(to)) => rewritten(&format!("^(?:{})$", from.trim_start_matches('^').trim_end_matches('$')), to, statement.from(4), place),
         },
         ("http-request", "set-path") => match template(statement.word(2)) {
             Some(to) => edit(Kind::Path("^.*$".into(), to), statement.from(3)),
             None => regsub(statement.word(2))
-                .map_or_else(|| Done::Unknown("the new path is computed".into()), |(from, to)| edit(Kind::Path(from, to), statement.from(3))),
+                .map_or_else(|| Done::Unknown("the new path is computed".into()), |(from, to)| rewritten(&from, to, statement.from(3), place)),
         },
         ("rspadd", _) => match statement.word(1).split_once(':') {
             Some((name, value)) => edit(Kind::AddResponse(name.into(), value.trim().into()), statement.from(2)),
@@ -130,6 +130,14 @@ pub(super) fn read(statement: &Statement, place: Place) -> Done<'_> {
         ("http-request", "auth") => Done::Unknown("weir asks nobody for a password".into()),
         ("http-request", "replace-uri") => Done::Unknown("write it as http-request replace-path: weir rewrites the path alone".into()),
         (word, action) => Done::Unknown(format!("weir has no counterpart of {word} {action:?}")),
+    }
+}
+
+/// The path is changed, if weir takes the regular expression.
+fn rewritten<'a>(from: &str, to: String, rest: &'a [String], place: Place) -> Done<'a> {
+    match text::regex(from) {
+        Some(from) => Done::Edits(Edit { kind: Kind::Path(from, to), place }, rest),
+        None => Done::Unknown(format!("{from:?} is not a regular expression that weir takes (no look-around, no references)")),
     }
 }
 

@@ -8,7 +8,7 @@ use super::section::Section;
 use super::words::Statement;
 use crate::draft::Block;
 use crate::note::Notes;
-use crate::text::{escaped, text, time};
+use crate::text::{self, escaped, text, time};
 
 /// When servers are probed.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -155,7 +155,10 @@ fn expect(table: &mut Block, statement: &Statement, notes: &mut Notes) {
             None => notes.not_converted(statement.line, &statement.shown(), "write expect as a list of statuses and ranges"),
         },
         [kind, value] if kind == "string" => table.set("body", text(&escaped(value)), place),
-        [kind, value] if kind == "rstring" => table.set("body", text(value), place),
+        [kind, value] if kind == "rstring" => match text::regex(value) {
+            Some(regex) => table.set("body", text(&regex), place),
+            None => notes.not_converted(statement.line, &statement.shown(), "weir's regular expressions have no look-around and no references"),
+        },
         _ => notes.not_converted(statement.line, &statement.shown(), "an answer is judged by its status and its body"),
     }
 }
