@@ -1,4 +1,4 @@
-//! The client of the REST API that every command but `run`, `check` and `schema` is.
+//! The client of the REST API that most commands are.
 
 use std::time::Duration;
 

@@ -6,7 +6,8 @@
 //!                 └─ an upgrade handed over ─────┘ (another process serves meanwhile)
 //! ```
 //!
-//! SIGHUP reloads, SIGUSR1 opens the access log again. The main thread runs signals, API and file watch; traffic has its own threads.
+//! SIGHUP reloads, SIGUSR1 opens the access log again, SIGUSR2 upgrades. The main thread runs signals, API and file watch; traffic has its own
+//! threads.
 
 use std::io::{self, IsTerminal};
 use std::net::TcpListener;
@@ -247,6 +248,7 @@ fn warn_about_descriptors(limit: Option<u64>, config: &Config) {
 struct Signals {
     hangup: Signal,
     reopen: Signal,
+    upgrade: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -256,6 +258,7 @@ impl Signals {
         Ok(Signals {
             hangup: signal(SignalKind::hangup())?,
             reopen: signal(SignalKind::user_defined1())?,
+            upgrade: signal(SignalKind::user_defined2())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
@@ -278,6 +281,7 @@ async fn live(node: &Node, mut signals: Signals) {
         tokio::select! {
             _ = signals.hangup.recv() => reload_wanted.notify_one(),
             _ = signals.reopen.recv() => node.reopen_access_log(),
+            _ = signals.upgrade.recv() => drop(tokio::spawn(upgrade_to_what_is_installed(node.clone()))),
             _ = signals.terminate.recv() => break,
             _ = signals.interrupt.recv() => break,
             _ = stages.wait_for(|stage| *stage != Stage::Serving) => break,
@@ -299,6 +303,13 @@ async fn live(node: &Node, mut signals: Signals) {
         let _ = tokio::time::timeout(API_END_MAX, api).await;
     }
     info!("ended");
+}
+
+/// For a package's scripts, which know neither the API's address nor its token. The program is that of the path this one was started from.
+async fn upgrade_to_what_is_installed(node: Node) {
+    if let Err(error) = node.upgrade(None).await {
+        warn!("the upgrade that SIGUSR2 asked for failed, and this process goes on: {error}");
+    }
 }
 
 /// Signals that come while a reload runs are one more reload, not many.

@@ -16,10 +16,11 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("weir-notify", &["weir-config"]),
     ("weir-recovery", &["weir-config"]),
     ("weir-history", &["weir-config"]),
+    ("weir-import", &["weir-config"]),
     // Some of its tests are made of a lab.
     (
         "weir-control",
-        &["weir-autoscaler", "weir-history", "weir-hypervisor", "weir-lb", "weir-notify", "weir-recovery", "weir-vrrp", "weir-config", "weir-lab"],
+        &["weir-autoscaler", "weir-history", "weir-hypervisor", "weir-import", "weir-lb", "weir-notify", "weir-recovery", "weir-vrrp", "weir-config", "weir-lab"],
     ),
     ("weir-benches", &["weir-control", "weir-lb", "weir-hypervisor", "weir-lab", "weir-config"]),
     ("weir-hypervisor", &["weir-config"]),
@@ -45,6 +46,8 @@ const KEPT_OUT: &[(&str, &[&str])] = &[
     ("weir-history", &["tokio", "axum", "clap", "ureq", "utoipa", "anyhow", "serde_json"]),
     // Telling people knows no API and no command line.
     ("weir-notify", &["axum", "clap", "ureq", "utoipa", "anyhow", "weir-lb"]),
+    // Other people's files as ours: text alone.
+    ("weir-import", &["tokio", "rustix", "axum", "clap", "ureq", "tracing", "anyhow"]),
     // The virtual router has a thread of its own; nothing that could hold it up.
     ("weir-vrrp", &["tokio", "axum", "clap", "ureq", "utoipa", "miette", "anyhow"]),
 ];
@@ -53,6 +56,7 @@ const KEPT_OUT: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &[
     "autoscaler/src/lib.rs",
     "config/src/lib.rs",
+    "import/src/lib.rs",
     "hypervisor/src/capacity.rs",
     "hypervisor/src/domain.rs",
     "hypervisor/src/metadata.rs",

@@ -6,13 +6,14 @@
 //! - [`history`]: what was. [`preview`]: what an alarm would have done. [`audit`]: what is asked for becomes a record.
 //! - [`overview`]: everything at once, and as it changes. [`gzip`]: in fewer bytes.
 //! - [`page`]: the console. [`session`]: who asks.
-//! - [`guard`]: who may ask; [`access`]: tokens, roles and sessions; [`guesses`]: who guesses tokens. [`metrics`]: the Prometheus text. [`openapi`]: the description.
+//! - [`guard`]: who may ask; [`access`]: tokens, roles and sessions; [`guesses`]: who guesses tokens. [`metrics`]: the Prometheus text. [`openapi`]: the description. [`browse`]: the same for people.
 //!
 //! What is deliberately not here: decisions. Every change is the node's. There is no TLS either: bind to loopback, or to a network you
 //! trust, with a token.
 
 mod access;
 mod audit;
+mod browse;
 mod caller;
 mod change;
 mod extract;
@@ -239,6 +240,8 @@ fn router(api: Arc<Api>) -> Router {
         .route("/v1/scaling/{pool}/refresh", post(scaling::refresh))
         .route("/v1/scaling/{pool}/protection", post(scaling::protect))
         .route("/v1/openapi.json", get(read::openapi))
+        .route("/v1/docs", get(browse::page))
+        .route("/v1/docs.css", get(browse::style))
         .route("/metrics", get(read::metrics))
         .route("/healthz", get(read::healthz))
         .route("/readyz", get(read::readyz))

@@ -1,6 +1,8 @@
 //! The description of the API, generated from the code.
 
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
 use super::{change, fleet, history, machines, notify, overview, preview, read, recovery, scaling, session, vip};
@@ -84,7 +86,7 @@ use super::{change, fleet, history, machines, notify, overview, preview, read, r
         notify::story,
         notify::acknowledge,
     ),
-    modifiers(&Bearer),
+    modifiers(&Bearer, &Refusals),
 )]
 struct Document;
 
@@ -96,6 +98,36 @@ impl Modify for Bearer {
         let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
         openapi.components.get_or_insert_default().add_security_scheme("token", scheme);
         openapi.security = Some(vec![SecurityRequirement::default(), SecurityRequirement::new("token", Vec::<String>::new())]);
+    }
+}
+
+/// Describes the refusals that every operation of a kind has alike, where it does not describe them itself.
+struct Refusals;
+
+impl Modify for Refusals {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        for item in openapi.paths.paths.values_mut() {
+            let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+            operations.into_iter().flatten().for_each(refusals);
+        }
+    }
+}
+
+fn refusals(operation: &mut Operation) {
+    let takes_body = operation.request_body.is_some();
+    let takes_words = takes_body || operation.parameters.as_ref().is_some_and(|parameters| !parameters.is_empty());
+    let all = [
+        (takes_words, "400", "A path, query, header or body that cannot be read"),
+        (true, "401", "The token is missing or wrong"),
+        (true, "403", "A page of another site, or a Host that is not this node's"),
+        (takes_body, "413", "The body is too large"),
+        (takes_body, "415", "The body is not JSON"),
+        (takes_words, "422", "A wrong value"),
+    ];
+    for (_, status, description) in all.into_iter().filter(|(applies, ..)| *applies) {
+        let problem = ContentBuilder::new().schema(Some(Ref::from_schema_name("ProblemView"))).build();
+        let refusal = ResponseBuilder::new().description(description).content("application/problem+json", problem).build();
+        operation.responses.responses.entry(status.to_owned()).or_insert_with(|| refusal.into());
     }
 }
 

@@ -1,6 +1,6 @@
 //! The command line. One definition makes the parser and the help.
 //!
-//! `run`, `check` and `schema` work on this machine; every other command is a client of the REST API.
+//! `run`, `check`, `schema`, `import`, `man` and `completions` work on this machine; every other command is a client of the REST API.
 //! Exit status: 0, 1 (refused or failed), 2 (wrong usage).
 
 mod alarm;
@@ -9,6 +9,8 @@ mod check;
 mod drain;
 mod events;
 mod explain;
+mod generate;
+mod import;
 mod history;
 mod notify;
 mod output;
@@ -89,6 +91,8 @@ enum Command {
         #[arg(long, value_name = "ROLE", default_value = "operate", value_parser = ["read", "operate", "admin"])]
         role: String,
     },
+    /// Convert the configuration of HAProxy and keepalived, and say what could not be converted
+    Import(import::Import),
     /// Show the node, its listeners, pools and virtual IPs
     Status {
         /// Show it again every two seconds
@@ -96,6 +100,12 @@ enum Command {
         watch: bool,
         #[command(subcommand)]
         what: Option<StatusOf>,
+    },
+    /// Show the node in the terminal, live; drain endpoints by a key
+    Top {
+        /// How often to look
+        #[arg(long, value_name = "TIME", default_value = "1s", value_parser = weir_config::parse_duration)]
+        interval: Duration,
     },
     /// Read the configuration file again and make it take effect, whole or not at all
     Reload {
@@ -152,6 +162,16 @@ enum Command {
         /// Begin with so many of the last events
         #[arg(long, short = 'n', value_name = "N", default_value_t = 50)]
         last: usize,
+    },
+    /// Write the manual pages of all commands into a folder
+    Man {
+        /// The folder
+        folder: PathBuf,
+    },
+    /// Print the completions of all commands for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
     },
     /// Start another binary, hand it the sockets, and let the old one finish its work
     Upgrade {
@@ -276,12 +296,15 @@ pub(crate) fn main() -> ExitCode {
         Command::Run { config } => return crate::run::run(config).report(),
         Command::Check { file, explain } => check::check(file, explain, &output),
         Command::Schema => output.json(&weir_config::json_schema()).map(|()| ExitCode::SUCCESS),
+        Command::Man { folder } => generate::man(folder, &output).map(|()| ExitCode::SUCCESS),
+        Command::Completions { shell } => generate::completions(*shell, &output).map(|()| ExitCode::SUCCESS),
+        Command::Import(options) => import::run(options, &output),
         Command::Token { name, role } => token::token(name, role, &output).map(|()| ExitCode::SUCCESS),
         Command::Scaling(scaling::ScalingCommand::Replay(options)) => {
             replay::run(options, || client(&cli.global), &output).map(|()| ExitCode::SUCCESS)
         }
         Command::Audit(history::AuditCommand::Verify { noted, file: Some(file) }) => history::verify_file(file, *noted, &output),
-        command => client(&cli.global).and_then(|client| ask(&client, command, &output)),
+        command => client(&cli.global).and_then(|client| ask(client, command, &output)),
     };
     match result {
         Ok(code) => code,
@@ -297,9 +320,20 @@ pub(crate) fn main() -> ExitCode {
 }
 
 /// The commands that are requests.
-fn ask(client: &Client, command: &Command, output: &Output) -> anyhow::Result<ExitCode> {
+fn ask(client: Client, command: &Command, output: &Output) -> anyhow::Result<ExitCode> {
+    if let Command::Top { interval } = command {
+        return crate::top::run(client, *interval).map(|()| ExitCode::SUCCESS);
+    }
+    let client = &client;
     match command {
-        Command::Run { .. } | Command::Check { .. } | Command::Schema | Command::Token { .. } => unreachable!("these need no node and were done before"),
+        Command::Run { .. }
+        | Command::Check { .. }
+        | Command::Schema
+        | Command::Token { .. }
+        | Command::Import(_)
+        | Command::Man { .. }
+        | Command::Completions { .. }
+        | Command::Top { .. } => unreachable!("these were done before"),
         Command::Status { watch, what } => status::status(client, what.as_ref(), *watch, output)?,
         Command::Reload { dry_run } => change::reload(client, *dry_run, output)?,
         Command::Drain(drain) => return drain::drain(client, drain, output),
@@ -350,6 +384,13 @@ mod tests {
             ("run", false),
             ("check weir.toml --json", true),
             ("schema", true),
+            ("import haproxy.cfg keepalived.conf --output weir.toml", true),
+            ("import a --format nginx", false),
+            ("import", false),
+            ("man /tmp/man", true),
+            ("man", false),
+            ("completions bash", true),
+            ("completions cmd.exe", false),
             ("status", true),
             ("status pool", true),
             ("status pool web --json", true),
@@ -363,6 +404,8 @@ mod tests {
             ("vip release", false),
             ("vip", false),
             ("status nonsense", false),
+            ("top --interval 250ms --api http://127.0.0.1:1", true),
+            ("top --interval soon", false),
             ("reload --dry-run", true),
             ("drain 10.0.0.1:80", true),
             ("drain 10.0.0.1:80 --pool web --timeout 5m --maintenance --no-wait", true),

@@ -25,5 +25,6 @@ mod routing;
 mod stop;
 mod tcp;
 mod tls;
+mod top;
 mod traffic;
 mod udp;

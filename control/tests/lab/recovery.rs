@@ -5,10 +5,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use lab::Load;
 use serde_json::Value;
 
 use crate::fleet::{BOOTS, Node, Site, settled, until};
-use lab::load::Load;
+
 
 /// A way to fall ill, and the first attempt that can heal it.
 struct Fault {
