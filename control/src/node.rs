@@ -358,6 +358,8 @@ impl Node {
     /// Healing.
     pub(crate) fn recoverer(&self) -> &Recoverer {
         &self.inner.recoverer
+    }
+
     /// What is measured.
     pub(crate) fn meter(&self) -> &Meter {
         &self.inner.meter

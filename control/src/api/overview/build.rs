@@ -110,7 +110,8 @@ fn listeners(sources: &Sources) -> BTreeMap<String, ListenerOverview> {
 fn pools_of(listener: &Listener) -> Vec<String> {
     let routes = match &listener.protocol {
         Protocol::Http(http) => http.routes.as_slice(),
-        Protocol::Tcp | Protocol::Udp => &[],
+        Protocol::Tcp(routes) => routes.as_slice(),
+        Protocol::Udp => &[],
     };
     let mut seen = BTreeSet::new();
     let all = listener.pool.iter().chain(routes.iter().flat_map(weir_config::Route::pools));
