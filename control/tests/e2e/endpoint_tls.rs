@@ -68,8 +68,9 @@ impl Tls {
              scgi_temp_path {at}/e;\n  ssl_session_cache shared:x:1m;\n{servers}}}\n"
         );
         std::fs::write(folder.join("nginx.conf"), text).expect("nginx's configuration");
-        let child = Command::new("nginx").arg("-p").arg(&folder).arg("-c").arg(folder.join("nginx.conf"));
-        Tls(child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starting nginx"))
+        let mut nginx = Command::new("nginx");
+        nginx.arg("-p").arg(&folder).arg("-c").arg(folder.join("nginx.conf"));
+        Tls(nginx.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starting nginx"))
     }
 }
 
