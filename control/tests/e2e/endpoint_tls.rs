@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
 
-use crate::origin::{Origin, standard};
+use crate::origin::{Nginx, Origin, standard};
 use crate::rig::{LONG, SOON, Site, Weir, http_site, pool, wait_until};
 use crate::wire::{self, Response};
 
@@ -326,9 +326,9 @@ fn sessions_of_tcp_listeners_go_under_tls_too() {
 #[test]
 fn what_speaks_no_tls_is_told_apart() {
     let site = Site::new();
-    let origin = Origin::behaving(&site, "a", standard());
+    let nginx = Nginx::start(&site, "plain");
     let listen = site.address();
-    let weir = Weir::start(&site, &site_text("web", listen, origin.address, "verify = false\n"));
+    let weir = Weir::start(&site, &site_text("web", listen, nginx.address, "verify = false\n"));
     assert_eq!(get(listen, "/").status, 502);
-    assert!(weir.log().contains("does it speak TLS") || weir.log().contains("it does not speak TLS"), "{}", weir.log());
+    assert!(weir.log().contains("it does not speak TLS: correct its port, or remove [pool.web.tls]"), "{}", weir.log());
 }
