@@ -230,8 +230,8 @@ async fn call_everything(address: SocketAddr, trailer: bool) -> Result<(), Statu
     Ok(())
 }
 
-fn python_calls(address: SocketAddr) {
-    let output = Command::new(PYTHON).arg(script()).args(["call", &address.to_string()]).stdin(Stdio::null()).output();
+fn python_calls(how: &str, address: SocketAddr) {
+    let output = Command::new(PYTHON).arg(script()).args([how, &address.to_string()]).stdin(Stdio::null()).output();
     let output = output.expect("starting python");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && out.trim() == "ok", "{out}{err}");
@@ -254,7 +254,8 @@ fn every_kind_of_call_passes_between_every_kind_of_peer() {
     for (address, trailer) in [(to_tonic, false), (to_python, true)] {
         runtime.block_on(call_everything(address, trailer)).unwrap_or_else(|status| panic!("{address}: {status}"));
     }
-    python_calls(to_python);
+    python_calls("call", to_python);
+    python_calls("call-other", to_tonic);
 }
 
 #[test]
