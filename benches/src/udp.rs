@@ -54,7 +54,7 @@ pub(crate) fn run(target: &Target, window: &Window) -> Result<Outcome> {
     let mut poller = Poller::new()?;
     let mut flows = Vec::new();
     for at in 0..target.connections {
-        let socket = UdpSocket::bind((target.target.ip().is_ipv4().then_some("127.0.0.1").unwrap_or("::1"), 0))?;
+        let socket = UdpSocket::bind((if target.target.is_ipv4() { "127.0.0.1" } else { "::1" }, 0))?;
         socket.connect(target.target)?;
         socket.set_nonblocking(true)?;
         poller.add(&socket, at as u64, EventFlags::IN)?;

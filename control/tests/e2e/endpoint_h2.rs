@@ -291,7 +291,7 @@ fn what_is_idle_for_too_long_is_closed() {
     files(&site, b"");
     let (listen, endpoint) = (site.address(), site.address());
     let _peer = Nghttpd::start(&site, endpoint, None);
-    let weir = Weir::start(&site, &site_text(listen, endpoint, "[pool.web.timeouts]\nkeep_alive = \"500ms\"\n"));
+    let _weir = Weir::start(&site, &site_text(listen, endpoint, "[pool.web.timeouts]\nkeep_alive = \"500ms\"\n"));
     assert_eq!(wire::get(listen, "/who").expect("an answer").status, 200);
     // Idle for longer than it is kept.
     let open = || {

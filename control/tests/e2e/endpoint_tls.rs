@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
 
-use crate::origin::{Origin, standard};
+use crate::origin::{Nginx, Origin, standard};
 use crate::rig::{LONG, SOON, Site, Weir, http_site, pool, wait_until};
 use crate::wire::{self, Response};
 
@@ -68,8 +68,9 @@ impl Tls {
              scgi_temp_path {at}/e;\n  ssl_session_cache shared:x:1m;\n{servers}}}\n"
         );
         std::fs::write(folder.join("nginx.conf"), text).expect("nginx's configuration");
-        let child = Command::new("nginx").arg("-p").arg(&folder).arg("-c").arg(folder.join("nginx.conf"));
-        Tls(child.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starting nginx"))
+        let mut nginx = Command::new("nginx");
+        nginx.arg("-p").arg(&folder).arg("-c").arg(folder.join("nginx.conf"));
+        Tls(nginx.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starting nginx"))
     }
 }
 
@@ -325,9 +326,9 @@ fn sessions_of_tcp_listeners_go_under_tls_too() {
 #[test]
 fn what_speaks_no_tls_is_told_apart() {
     let site = Site::new();
-    let origin = Origin::behaving(&site, "a", standard());
+    let nginx = Nginx::start(&site, "plain");
     let listen = site.address();
-    let weir = Weir::start(&site, &site_text("web", listen, origin.address, "verify = false\n"));
+    let weir = Weir::start(&site, &site_text("web", listen, nginx.address, "verify = false\n"));
     assert_eq!(get(listen, "/").status, 502);
-    assert!(weir.log().contains("does it speak TLS") || weir.log().contains("it does not speak TLS"), "{}", weir.log());
+    assert!(weir.log().contains("it does not speak TLS: correct its port, or remove [pool.web.tls]"), "{}", weir.log());
 }

@@ -25,7 +25,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status, Streaming};
 use tower::service_fn;
 
-use crate::rig::{LONG, SOON, Site, Weir, http_site, wait_until};
+use crate::rig::{LONG, Site, Weir, http_site, wait_until};
 
 /// Debian's, which has the module that `scripts/test` installs.
 const PYTHON: &str = "/usr/bin/python3";
@@ -143,22 +143,27 @@ impl Service<HttpRequest<Body>> for Echo {
     }
 }
 
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+}
+
 /// A server of either kind.
 enum Peer {
-    Tonic(Runtime),
+    Tonic,
     Python(Child),
 }
 
 impl Peer {
     fn tonic(address: SocketAddr) -> Peer {
-        let runtime = Runtime::new().expect("a runtime");
-        runtime.spawn(tonic::transport::Server::builder().add_service(Echo).serve(address));
-        Peer::Tonic(runtime)
+        // It serves as long as the tests run.
+        std::thread::spawn(move || runtime().block_on(tonic::transport::Server::builder().add_service(Echo).serve(address)));
+        Peer::Tonic
     }
 
     fn python(address: SocketAddr) -> Peer {
-        let child = Command::new(PYTHON).arg(script()).args(["serve", &address.to_string()]);
-        Peer::Python(child.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("starting python"))
+        let mut python = Command::new(PYTHON);
+        python.arg(script()).args(["serve", &address.to_string()]);
+        Peer::Python(python.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("starting python"))
     }
 }
 
@@ -187,7 +192,7 @@ async fn call_everything(address: SocketAddr, trailer: bool) -> Result<(), Statu
     client = ready(client).await;
     let answer: Response<Vec<u8>> = client.unary(Request::new(b"x".to_vec()), path("/test.Echo/Unary"), Raw).await?;
     assert_eq!(answer.get_ref(), b"unary x");
-    assert_eq!(answer.metadata().get(if trailer { "x-trailer" } else { "x-head" }).is_some(), true);
+    assert!(answer.metadata().get(if trailer { "x-trailer" } else { "x-head" }).is_some());
     client = ready(client).await;
     let large = vec![b'y'; 1_000_000];
     let answer: Response<Vec<u8>> = client.unary(Request::new(large.clone()), path("/test.Echo/Unary"), Raw).await?;
@@ -225,8 +230,8 @@ async fn call_everything(address: SocketAddr, trailer: bool) -> Result<(), Statu
     Ok(())
 }
 
-fn python_calls(address: SocketAddr) {
-    let output = Command::new(PYTHON).arg(script()).args(["call", &address.to_string()]).stdin(Stdio::null()).output();
+fn python_calls(how: &str, address: SocketAddr) {
+    let output = Command::new(PYTHON).arg(script()).args([how, &address.to_string()]).stdin(Stdio::null()).output();
     let output = output.expect("starting python");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && out.trim() == "ok", "{out}{err}");
@@ -245,11 +250,12 @@ fn every_kind_of_call_passes_between_every_kind_of_peer() {
     for address in [of_tonic, of_python] {
         wait_until("a server to listen", LONG, || std::net::TcpStream::connect(address).is_ok());
     }
-    let runtime = Runtime::new().expect("a runtime");
+    let runtime = runtime();
     for (address, trailer) in [(to_tonic, false), (to_python, true)] {
         runtime.block_on(call_everything(address, trailer)).unwrap_or_else(|status| panic!("{address}: {status}"));
     }
-    python_calls(to_python);
+    python_calls("call", to_python);
+    python_calls("call-other", to_tonic);
 }
 
 #[test]
@@ -281,5 +287,4 @@ fn health_is_asked_in_grpc() {
             wait_until(&format!("{name}: {reason}"), LONG, || status()["health"] == "unhealthy" && told());
         }
     }
-    let _ = SOON;
 }

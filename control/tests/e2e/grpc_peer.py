@@ -2,6 +2,7 @@
 
     grpc_peer.py serve ADDRESS      serves until it is killed
     grpc_peer.py call ADDRESS       calls everything, prints "ok" or what was wrong
+    grpc_peer.py call-other ADDRESS the same of a server that sends no trailers of its own
 """
 
 import sys
@@ -72,13 +73,13 @@ def expect(what, found, wanted):
         sys.exit(f"{what}: {found!r}, wanted {wanted!r}")
 
 
-def call(address):
+def call(address, trailer="behind"):
     # Not by way of a proxy of the environment.
     with grpc.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),)) as channel:
         path = lambda name: f"/{SERVICE}/{name}"
         answer, done = channel.unary_unary(path("Unary")).with_call(b"x", timeout=20)
         expect("unary", answer, b"unary x")
-        expect("trailers", dict(done.trailing_metadata()).get("x-trailer"), "behind")
+        expect("trailers", dict(done.trailing_metadata()).get("x-trailer"), trailer)
         large = b"y" * 1_000_000
         expect("large", channel.unary_unary(path("Unary"))(large, timeout=20), b"unary " + large)
         answers = list(channel.unary_stream(path("ServerStream"))(b"500", timeout=20))
@@ -116,4 +117,4 @@ def call(address):
 
 
 if __name__ == "__main__":
-    {"serve": serve, "call": call}[sys.argv[1]](sys.argv[2])
+    {"serve": serve, "call": call, "call-other": lambda address: call(address, None)}[sys.argv[1]](sys.argv[2])
