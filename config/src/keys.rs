@@ -281,6 +281,11 @@ static POOL: Keys = Keys {
             "Endpoints are told who the client is by the PROXY protocol, at the beginning of each connection, which then serves one request or session; health checks announce themselves. Not for the pool of a udp listener. Absent: endpoints see our address.",
         ),
         Key::new(
+            "session",
+            Kind::Table(&edge::SESSION),
+            "Clients stay on the endpoint that they had before. Without this table each request and session is balanced by itself.",
+        ),
+        Key::new(
             "scaling",
             Kind::Table(&scaling::SCALING),
             "Machines that are cloned into the pool as the load rises. Without this table there are none.",
@@ -307,7 +312,7 @@ static HASH: Keys = Keys {
         Key::text(
             "key",
             "\"source\"",
-            "source (the client's address), header:NAME or cookie:NAME. The pool of a tcp or udp listener can only use source.",
+            "source (the client's address), header:NAME, cookie:NAME, query:NAME or path. The pool of a tcp or udp listener can only use source.",
         )
         .required(),
         Key::count(

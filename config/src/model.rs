@@ -331,6 +331,8 @@ pub struct Pool {
     pub scaling: Option<Arc<Scaling>>,
     /// `proxy_protocol`; absent: endpoints see our address.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// `[pool.NAME.session]`; absent: each request and session is balanced by itself.
+    pub session: Option<Box<Session>>,
 }
 
 /// One address of a pool.
@@ -446,6 +448,10 @@ pub enum HashKey {
     Header(String),
     /// `key = "cookie:NAME"`: that cookie's value; requests without it are picked at random.
     Cookie(String),
+    /// `key = "query:NAME"`: that query parameter's value, as sent; requests without it are picked at random.
+    Query(String),
+    /// `key = "path"`: the path, without the query.
+    Path,
 }
 
 /// What happens below `min_healthy`.

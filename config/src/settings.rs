@@ -2,6 +2,7 @@
 //!
 //! The structures are taken apart field by field, so that a new field cannot be forgotten here.
 
+mod edge;
 mod machines;
 mod scaling;
 mod tls;
@@ -16,6 +17,7 @@ use crate::model::{
 };
 use crate::units::{format_duration, format_size};
 
+pub(crate) use edge::of_session;
 pub(crate) use machines::{of_host, of_template};
 pub(crate) use scaling::{of_alarm, of_metric, of_scaling};
 pub(crate) use tls::of_listener_tls;
@@ -103,7 +105,7 @@ pub(crate) fn of_http(limits: &HttpLimits, headers: &ForwardHeaders) -> Vec<Sett
     ]
 }
 
-/// Apart from endpoints, health, ejection and scaling.
+/// Apart from endpoints, health, ejection, session and scaling.
 pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
     let Pool {
         name: _,
@@ -118,6 +120,7 @@ pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
         ejection: _,
         scaling: _,
         proxy_protocol,
+        session: _,
     } = pool;
     let PoolTimeouts { connect, first_byte, idle, keep_alive, total } = timeouts;
     let PoolLimits { connections_per_endpoint, queue_max, queue_timeout, retries_max, idle_connections_max } = limits;
@@ -187,6 +190,6 @@ fn or_none(number: Option<NonZeroU32>) -> String {
     number.map_or(NONE.into(), |number| number.to_string())
 }
 
-fn or_none_time(duration: Option<Duration>) -> String {
+pub(crate) fn or_none_time(duration: Option<Duration>) -> String {
     duration.map_or(NONE.into(), format_duration)
 }

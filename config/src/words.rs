@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use crate::model::{
-    AccessLogFormat, AdminState, AmbiguousPaths, Balance, BelowMinHealthy, HashKey, Probe, Protocol, ProxyVersion, TrackSubject,
-    VipChecksum, VipMode, VrrpVersion,
-};
+use crate::model::{AccessLogFormat, AdminState, AmbiguousPaths, Balance, BelowMinHealthy, CookieSecure, HashKey, Probe, Protocol, ProxyVersion, SameSite, SessionGone, SessionMemory, TrackSubject, VipChecksum, VipMode, VrrpVersion};
 
 impl AdminState {
     /// All states.
@@ -45,6 +42,48 @@ impl BelowMinHealthy {
         match self {
             BelowMinHealthy::FailOpen => "fail-open",
             BelowMinHealthy::FailClosed => "fail-closed",
+        }
+    }
+}
+
+impl SessionMemory {
+    /// `cookie` or `source`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            SessionMemory::Cookie(_) => "cookie",
+            SessionMemory::Source { .. } => "source",
+        }
+    }
+}
+
+impl CookieSecure {
+    /// `auto`, `always` or `never`.
+    pub fn word(self) -> &'static str {
+        match self {
+            CookieSecure::Auto => "auto",
+            CookieSecure::Always => "always",
+            CookieSecure::Never => "never",
+        }
+    }
+}
+
+impl SameSite {
+    /// `strict`, `lax` or `none`.
+    pub fn word(self) -> &'static str {
+        match self {
+            SameSite::Strict => "strict",
+            SameSite::Lax => "lax",
+            SameSite::None => "none",
+        }
+    }
+}
+
+impl SessionGone {
+    /// `rebalance` or `fail`.
+    pub fn word(self) -> &'static str {
+        match self {
+            SessionGone::Rebalance => "rebalance",
+            SessionGone::Fail => "fail",
         }
     }
 }
@@ -126,6 +165,8 @@ impl fmt::Display for HashKey {
             HashKey::Source => f.write_str("source"),
             HashKey::Header(name) => write!(f, "header:{name}"),
             HashKey::Cookie(name) => write!(f, "cookie:{name}"),
+            HashKey::Query(name) => write!(f, "query:{name}"),
+            HashKey::Path => f.write_str("path"),
         }
     }
 }

@@ -343,6 +343,7 @@ mod tests {
             ejection: None,
             scaling: None,
             proxy_protocol: None,
+            session: None,
         };
         Config {
             node: Node {

@@ -52,6 +52,8 @@ pub enum Cause {
     Denied,
     /// A trusted proxy did not announce its client as the PROXY protocol has it. The connection is closed without an answer.
     Announcement,
+    /// The endpoint of the client's session is not there, and the pool says that no other will do (503).
+    SessionGone,
 }
 
 /// Who is to blame for an end.
@@ -69,7 +71,7 @@ pub enum Fault {
 
 impl Cause {
     /// How many there are.
-    pub const COUNT: usize = 24;
+    pub const COUNT: usize = 25;
 
     /// All of them, in order.
     pub const ALL: [Cause; Cause::COUNT] = [
@@ -97,6 +99,7 @@ impl Cause {
         Cause::RateLimited,
         Cause::Denied,
         Cause::Announcement,
+        Cause::SessionGone,
     ];
 
     /// The word used in logs and metrics.
@@ -126,6 +129,7 @@ impl Cause {
             Cause::RateLimited => "rate-limited",
             Cause::Denied => "denied",
             Cause::Announcement => "bad-announcement",
+            Cause::SessionGone => "session-gone",
         }
     }
 
@@ -141,7 +145,7 @@ impl Cause {
             Cause::RateLimited => 429,
             Cause::Denied => 403,
             Cause::EndpointClosed | Cause::ReusedClosed | Cause::BadResponse => 502,
-            Cause::NoEndpoint | Cause::QueueFull | Cause::ConnectFailed | Cause::Drained | Cause::Overload => 503,
+            Cause::NoEndpoint | Cause::QueueFull | Cause::ConnectFailed | Cause::Drained | Cause::Overload | Cause::SessionGone => 503,
             Cause::ConnectTimeout | Cause::FirstByteTimeout | Cause::EndpointIdle | Cause::TotalTimeout | Cause::TunnelIdle => 504,
         }
     }
@@ -167,7 +171,7 @@ impl Cause {
             | Cause::FirstByteTimeout
             | Cause::EndpointIdle
             | Cause::TotalTimeout => Fault::Endpoint,
-            Cause::NoRoute | Cause::NoEndpoint | Cause::QueueFull | Cause::Drained | Cause::Overload => Fault::Us,
+            Cause::NoRoute | Cause::NoEndpoint | Cause::QueueFull | Cause::Drained | Cause::Overload | Cause::SessionGone => Fault::Us,
         }
     }
 }

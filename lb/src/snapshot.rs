@@ -8,6 +8,7 @@ use weir_config::{Listener, ListenerName, Pool};
 use crate::balance::Selector;
 use crate::limit::Limiter;
 use crate::route::RouteTable;
+use crate::session::Sessions;
 use crate::stats::{ListenerStats, PoolStats};
 
 /// Listeners, routes, pools, endpoints and selectors together. Built aside, swapped once, loaded once per request.
@@ -63,4 +64,6 @@ pub struct PoolSnapshot {
     pub stats: Arc<PoolStats>,
     /// Requests that wait for an endpoint of this pool now; kept over reloads.
     pub waiting: Arc<AtomicU32>,
+    /// Its sessions, if it has some.
+    pub sessions: Option<Box<Sessions>>,
 }

@@ -40,6 +40,7 @@ fn pool(name: &str, endpoints: Vec<EndpointAddress>) -> Pool {
         ejection: Some(Ejection { time: 200 * MS, ..Ejection::default() }),
         scaling: None,
         proxy_protocol: None,
+        session: None,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::model::{
     AdminState, Balance, BelowMinHealthy, Ejection, Endpoint, EndpointAddress, HashKey, HashPolicy, Pool, PoolLimits, PoolTimeouts,
     ProxyVersion, Weight,
 };
-use crate::parse::edge::proxy_version;
+use crate::parse::edge::{proxy_version, session};
 use crate::parse::health;
 use crate::parse::scaling::{ScalingMentions, scaling};
 use crate::reader::{Field, Named, Placed, Table};
@@ -27,6 +27,8 @@ pub(crate) struct ParsedPool {
     pub(crate) scaling: ScalingMentions,
     /// How it announces clients, with its place.
     pub(crate) proxy_protocol: Option<Placed<ProxyVersion>>,
+    /// By what it remembers clients, with its place.
+    pub(crate) session: Option<Placed<&'static str>>,
 }
 
 pub(super) fn pool(named: &Named<'_>) -> ParsedPool {
@@ -49,9 +51,11 @@ pub(super) fn pool(named: &Named<'_>) -> ParsedPool {
         ejection: ejection(table),
         scaling: table.table("scaling").and_then(|table| scaling(&table, &mut mentions)).map(Arc::new),
         proxy_protocol: proxy_version(table),
+        session: table.table("session").and_then(|table| session(&table)).map(Box::new),
     };
+    let session = pool.session.as_ref().map(|session| table.placed("session", session.memory.word()));
     let proxy_protocol = pool.proxy_protocol.map(|version| table.placed("proxy_protocol", version));
-    ParsedPool { pool, hash_key, scaling: mentions, proxy_protocol }
+    ParsedPool { pool, hash_key, scaling: mentions, proxy_protocol, session }
 }
 
 fn endpoints(table: &Table<'_>) -> Vec<Endpoint> {
@@ -142,7 +146,10 @@ fn parse_hash_key(text: &str) -> Result<HashKey, String> {
         // Header names are compared without case (RFC 9110 section 5.1), cookie names are not.
         Some(("header", name)) => named("header", name).map(|name| HashKey::Header(name.to_ascii_lowercase())),
         Some(("cookie", name)) => named("cookie", name).map(HashKey::Cookie),
-        _ => Err(format!("{text:?} cannot be hashed; write \"source\", \"header:NAME\" or \"cookie:NAME\"")),
+        Some(("query", "")) => Err("a query parameter has a name; for example \"query:user\"".into()),
+        Some(("query", name)) => Ok(HashKey::Query(name.to_owned())),
+        None if text == "path" => Ok(HashKey::Path),
+        _ => Err(format!("{text:?} cannot be hashed; write \"source\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\" or \"path\"")),
     }
 }
 

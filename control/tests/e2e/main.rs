@@ -19,6 +19,7 @@ mod h2;
 mod passthrough;
 mod refused;
 mod routing;
+mod sessions;
 mod stop;
 mod tcp;
 mod tls;

@@ -25,6 +25,7 @@ use crate::health::monitor::{Monitor, Output, Target};
 use crate::health::verdict::{Health, Outcome, Verdict};
 use crate::limit::Limiter;
 use crate::route::RouteTable;
+use crate::session::Keys;
 use crate::snapshot::{ListenerSnapshot, Snapshot};
 use crate::stats::{ListenerStats, PoolStats};
 use crate::status::{ListenerStatus, Status};
@@ -85,6 +86,7 @@ pub(super) struct Core {
     monitor: Monitor,
     ejections: Ejections,
     names: Names,
+    session_keys: BTreeMap<PoolName, Arc<Keys>>,
 
     /// Pools to bake.
     dirty: BTreeSet<u32>,
@@ -115,12 +117,25 @@ impl Core {
             monitor: Monitor::new(now, PROBES_MAX_DEFAULT),
             ejections: Ejections::default(),
             names: Names::default(),
+            session_keys: BTreeMap::new(),
             dirty: BTreeSet::new(),
             changed: false,
             applied: false,
             ramping: BTreeSet::new(),
             ramp_due: None,
             effects: VecDeque::new(),
+        }
+    }
+
+    /// What signs cookies from now on.
+    pub(super) fn set_session_keys(&mut self, keys: BTreeMap<PoolName, Arc<Keys>>) {
+        self.session_keys = keys;
+        for (name, slot) in &self.pool_by_name {
+            if let Some(entry) = self.pools[*slot as usize].as_mut()
+                && entry.remember(self.session_keys.get(name))
+            {
+                self.dirty.insert(*slot);
+            }
         }
     }
 
@@ -172,6 +187,7 @@ impl Core {
             healthy: 0,
             below: None,
             ramping: false,
+            memory: None,
         });
         self.pool_by_name.insert(pool.name.clone(), slot);
         slot
@@ -204,6 +220,7 @@ impl Core {
     fn update_pool(&mut self, slot: u32, pool: &Arc<Pool>, first: bool, now: Instant) {
         let entry = self.pools[slot as usize].as_mut().expect("callers pass a slot in use");
         let old_config = std::mem::replace(&mut entry.config, Arc::clone(pool));
+        entry.remember(self.session_keys.get(&pool.name));
         let mut old_members = entry.take_members();
         let mut members = Vec::with_capacity(pool.endpoints.len());
         for (index, endpoint) in pool.endpoints.iter().enumerate() {

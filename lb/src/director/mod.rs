@@ -18,7 +18,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,12 +29,13 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::{self, JoinError, JoinSet};
-use weir_config::Config;
+use weir_config::{Config, PoolName};
 
 use self::core::{Core, Effect, Job};
 use crate::event::{Event, EventKind};
 use crate::health::probe::{Subject, probe};
 use crate::health::verdict::Outcome;
+use crate::session::Keys;
 use crate::snapshot::Snapshot;
 use crate::status::Status;
 
@@ -86,6 +87,8 @@ pub struct SavedVerdict {
 /// What a handle asks of the thread. Each is answered after the swap that follows it.
 enum Command {
     Apply(Arc<Config>, sync::SyncSender<u64>),
+    /// Not answered: what comes next is.
+    SessionKeys(BTreeMap<PoolName, Arc<Keys>>),
     Status(sync::SyncSender<Status>),
     SavedVerdicts(sync::SyncSender<Vec<SavedVerdict>>),
 }
@@ -129,6 +132,12 @@ impl Director {
     /// has changed at all, nothing is swapped. Blocks for the few milliseconds that this takes.
     pub fn apply(&self, config: Arc<Config>) -> u64 {
         self.ask(|answer| Command::Apply(config, answer))
+    }
+
+    /// What signs the cookies of sessions, from the next snapshot on. Pools without keys have no sessions by cookie.
+    pub fn set_session_keys(&self, keys: BTreeMap<PoolName, Arc<Keys>>) {
+        // The thread ends only with the last handle, and this is one.
+        let _ = self.commands.send(Command::SessionKeys(keys));
     }
 
     /// What the workers read.
@@ -270,6 +279,7 @@ impl Shell {
                 self.core.apply(&config, Instant::now());
                 Answer::Applied(to)
             }
+            Command::SessionKeys(keys) => return self.core.set_session_keys(keys),
             Command::Status(to) => Answer::Status(to),
             Command::SavedVerdicts(to) => Answer::SavedVerdicts(to),
         });

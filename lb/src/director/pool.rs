@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use weir_config::{AdminState, Balance, BelowMinHealthy, Endpoint, EndpointAddress, HealthCheck, Host, Pool, Probe};
+use weir_config::{AdminState, Balance, BelowMinHealthy, Endpoint, EndpointAddress, HealthCheck, Host, Pool, Probe, SessionMemory};
 
 use crate::balance::{self, Candidate, Selector};
 use crate::endpoint::EndpointState;
@@ -27,6 +27,7 @@ use crate::health::StableHash;
 use crate::health::ejection::Ejections;
 use crate::health::monitor::Monitor;
 use crate::health::verdict::Health;
+use crate::session::{EndpointId, Keys, Memory, Sessions, Sources};
 use crate::snapshot::PoolSnapshot;
 use crate::stats::PoolStats;
 use crate::status::{EndpointStatus, PoolStatus};
@@ -123,9 +124,33 @@ pub(super) struct PoolEntry {
     pub(super) below: Option<bool>,
     /// An endpoint is in its slow start.
     pub(super) ramping: bool,
+    /// How its clients are known again, if they are.
+    pub(super) memory: Option<Memory>,
 }
 
 impl PoolEntry {
+    /// Brings the memory into line with settings and keys. A table stays as long as its settings do. Whether something changed.
+    pub(super) fn remember(&mut self, keys: Option<&Arc<Keys>>) -> bool {
+        let wanted = match (self.config.session.as_ref().map(|session| &session.memory), &self.memory) {
+            (None, _) => None,
+            (Some(SessionMemory::Cookie(_)), _) => keys.map(|keys| Memory::Cookie(Arc::clone(keys))),
+            (Some(SessionMemory::Source { expiry, clients_max }), Some(Memory::Source(table))) if table.has(*expiry, clients_max.get()) => {
+                Some(Memory::Source(Arc::clone(table)))
+            }
+            (Some(SessionMemory::Source { expiry, clients_max }), _) => {
+                Some(Memory::Source(Arc::new(Sources::new(*expiry, clients_max.get()))))
+            }
+        };
+        let same = match (&self.memory, &wanted) {
+            (None, None) => true,
+            (Some(Memory::Cookie(old)), Some(Memory::Cookie(new))) => old == new,
+            (Some(Memory::Source(old)), Some(Memory::Source(new))) => Arc::ptr_eq(old, new),
+            _ => false,
+        };
+        self.memory = wanted;
+        !same
+    }
+
     /// What the workers are to see, and the event if the pool crossed its floor.
     pub(super) fn bake(&mut self, monitor: &Monitor, ejections: &Ejections, now: Instant) -> (Arc<PoolSnapshot>, Option<EventKind>) {
         let config = Arc::clone(&self.config);
@@ -169,6 +194,12 @@ impl PoolEntry {
             }
         }
         let event = self.cross_floor(below, undecided);
+        let sessions = config.session.as_ref().zip(self.memory.as_ref()).map(|(session, memory)| {
+            let mut picked = 0..;
+            let is_picked = |member: &Member| member.available && member.resolved.is_some();
+            let seat = |member: &Member| (EndpointId::of(&member.config.address), if is_picked(member) { picked.next() } else { None });
+            Box::new(Sessions::new(&config.name, session, memory, &self.members.iter().map(seat).collect::<Vec<_>>()))
+        });
         let snapshot = PoolSnapshot {
             slot: self.slot,
             selector: Selector::new(&config.balance, candidates, config.limits.connections_per_endpoint),
@@ -176,6 +207,7 @@ impl PoolEntry {
             healthy: self.healthy,
             stats: Arc::clone(&self.stats),
             waiting: Arc::clone(&self.waiting),
+            sessions,
         };
         (Arc::new(snapshot), event)
     }

@@ -54,6 +54,7 @@ fn pool(name: &str, hosts: &[&str]) -> Pool {
         ejection: Some(Ejection::default()),
         scaling: None,
         proxy_protocol: None,
+        session: None,
     }
 }
 

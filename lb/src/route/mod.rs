@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use weir_config::{AmbiguousPaths, PathError, PoolName, Route, RouteAction, normal_path};
 
+pub(crate) use condition::parameters;
 pub use explain::{Explained, Explanation, Question, explain};
 
 use index::Index;

@@ -17,7 +17,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use weir_config::{Balance, HashKey, HttpListener, Pool, Protocol, Route};
+use weir_config::{Balance, HashKey, HttpListener, Pool, PoolName, Protocol, Route};
 
 use crate::balance::hash_key;
 use crate::cause::{Cause, Fault};
@@ -28,6 +28,8 @@ use crate::http1::reply::{self, Reply};
 use crate::http1::request::{self, Method, Request};
 use crate::http1::response::{self, Asked, Framing, Response};
 use crate::http1::{Body, Bounds, HeadError, Scanner};
+use crate::route::parameters;
+use crate::session::{Known, Sessions};
 use crate::snapshot::ListenerSnapshot;
 use crate::stats;
 
@@ -35,14 +37,14 @@ use super::buffer::{Buf, Head, LARGE, SMALL};
 use super::http::Connection;
 use super::io::{self, Broken};
 use super::peer::Peer;
-use super::pick::{self, Place, Tried};
+use super::pick::{self, Place, Tried, Wish};
 use super::routing::Routed;
 use super::stream::Stream;
 use super::timer::Timer;
 use super::trace::Trace;
 use super::tunnel::{self, Moved};
 use super::upstream;
-use super::worker::Worker;
+use super::worker::{self, Worker};
 
 /// A body that begins in the same read as the head and is at most this long goes out in the same write without a second slice.
 const INLINE_BODY: usize = 4 * 1024;
@@ -79,6 +81,8 @@ pub(super) struct Exchange<'a> {
     pub(super) client: Cell<SocketAddr>,
     /// Our end of the client's connection, where an endpoint is told.
     local: Cell<Option<SocketAddr>>,
+    /// What its session says.
+    known: Cell<Known>,
     /// End of `total`, in the worker's milliseconds.
     total_ms: Cell<u64>,
     pub(super) trace: Trace,
@@ -151,6 +155,7 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
         peer,
         client: Cell::new(peer.address),
         local: Cell::new(None),
+        known: Cell::default(),
         total_ms: Cell::new(u64::MAX),
         trace: Trace::new(S::HTTP2),
         begun: Cell::new(false),
@@ -379,7 +384,7 @@ impl Exchange<'_> {
         to_client: &S,
     ) -> Done {
         let head_bytes = &input.filled()[..request.head_len];
-        let mut key = None;
+        let mut wish = Wish::default();
         let mut tried = Tried::default();
         let mut retries = 0;
         let mut fresh = false;
@@ -389,7 +394,11 @@ impl Exchange<'_> {
                 && self.trace.first_attempt()
             {
                 stats::add(&pool.stats.shard(self.worker.id).requests, 1);
-                key = key_of(&pool.config, head_bytes, self.client.get());
+                wish.key = key_of(&pool.config, request, input.filled(), self.client.get());
+                if let Some(sessions) = &pool.sessions {
+                    wish.known = self.known(&pool.config.name, sessions, head_bytes);
+                    self.known.set(wish.known);
+                }
                 if pool.config.proxy_protocol.is_some() {
                     self.local.set(from_client.local());
                 }
@@ -397,7 +406,7 @@ impl Exchange<'_> {
                     self.total_ms.set(self.worker.timers.recent_ms() + total.as_millis() as u64);
                 }
             }
-            let place = match pick::take(self.worker, self.timer, pool_slot, key, &tried, self.total_ms.get()).await {
+            let place = match pick::take(self.worker, self.timer, pool_slot, wish, &tried, self.total_ms.get()).await {
                 Ok(place) => place,
                 Err(Cause::NoEndpoint) => return Done::Failed(self.or_total(Cause::NoEndpoint)),
                 Err(cause) => return Done::Failed(cause),
@@ -455,6 +464,27 @@ impl Exchange<'_> {
             retries += 1;
             stats::add(&place.pool().stats.shard(self.worker.id).retries, 1);
             tried.push(place.generation(), place.index);
+        }
+    }
+
+    /// What the client's session says of where it was.
+    fn known(&self, pool: &PoolName, sessions: &Sessions, head: &[u8]) -> Known {
+        match sessions.cookie_name() {
+            // The first that was signed here counts; others of the name may be anybody's.
+            Some(name) => {
+                request::cookies(head, name).map(|value| sessions.by_cookie(pool, value)).find(|known| known.id.is_some()).unwrap_or_default()
+            }
+            None => sessions.by_source(self.client.get().ip(), worker::uptime().as_millis() as u64),
+        }
+    }
+
+    /// Remembers which endpoint the client has now, or tells it in the response's head.
+    fn settle<S: Stream>(&self, sessions: &Sessions, place: &Place, to_client: &S, head: &mut Vec<u8>) {
+        let (is_https, now_ms) = (to_client.scheme() == "https", worker::uptime().as_millis() as u64);
+        if let Some(line) = sessions.settle(place.index, self.known.get(), is_https, self.client.get().ip(), now_ms) {
+            head.truncate(head.len() - 2);
+            head.extend_from_slice(line);
+            head.extend_from_slice(b"\r\n");
         }
     }
 
@@ -656,6 +686,9 @@ impl Exchange<'_> {
             && !changes.response.is_empty()
         {
             edit(&mut out.bytes, &changes.response);
+        }
+        if let Some(sessions) = &place.pool().sessions {
+            self.settle(sessions, place, to_client, &mut out.bytes);
         }
         self.trace.responded(response.status, place, &self.worker.timers);
         buf.consume(response.head_len);
@@ -921,12 +954,15 @@ impl Drop for InFlight<'_> {
     }
 }
 
-fn key_of(pool: &Pool, head: &[u8], peer: SocketAddr) -> Option<u64> {
+fn key_of(pool: &Pool, request: &Request, buf: &[u8], peer: SocketAddr) -> Option<u64> {
     let Balance::Maglev(policy) = &pool.balance else { return None };
+    let head = &buf[..request.head_len];
     match &policy.key {
         HashKey::Source => Some(source_key(peer)),
         HashKey::Header(name) => request::field(head, name).map(hash_key),
         HashKey::Cookie(name) => request::cookie(head, name).map(hash_key),
+        HashKey::Query(name) => parameters(request.target.of_buf(buf), name.as_bytes()).next().map(hash_key),
+        HashKey::Path => Some(hash_key(request.path.of_buf(buf))),
     }
 }
 
@@ -966,6 +1002,7 @@ fn explain(cause: Cause) -> &'static str {
         Cause::FirstByteTimeout => "the endpoint did not answer in time",
         Cause::EndpointIdle => "the endpoint stopped in the middle",
         Cause::TotalTimeout => "the exchange took longer than allowed",
+        Cause::SessionGone => "the endpoint of this session is not available",
         Cause::Overload => "this node is out of a resource such as file descriptors",
         _ => "the request could not be served",
     }

@@ -19,6 +19,7 @@ mod pick;
 mod plane;
 mod pulse;
 mod routing;
+mod session_keys;
 mod stream;
 mod tcp;
 mod timer;
@@ -31,3 +32,4 @@ mod worker;
 
 pub use plane::{ApplyError, DataPlane, DrainProgress, ListeningSocket, LogSink, Options};
 pub use pulse::{Vitality, Watch};
+pub use session_keys::KeyFileError;

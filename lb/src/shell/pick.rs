@@ -13,6 +13,7 @@ use crate::balance::Candidate;
 use crate::cause::Cause;
 use crate::endpoint::EndpointState;
 use crate::histogram::Histogram;
+use crate::session::Known;
 use crate::snapshot::{PoolSnapshot, Snapshot};
 use crate::stats;
 
@@ -44,6 +45,15 @@ impl Tried {
     fn of(&self, generation: u64) -> &[u32] {
         if self.generation == generation { &self.indexes[..self.len] } else { &[] }
     }
+}
+
+/// What a request would like to get.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Wish {
+    /// The hash of its key, for pools that hash.
+    pub(super) key: Option<u64>,
+    /// Where its client was, for pools with sessions.
+    pub(super) known: Known,
 }
 
 /// The requests of a worker that wait for an endpoint, first come first served.
@@ -200,9 +210,22 @@ pub(super) fn pool(snapshot: &Snapshot, slot: u32) -> Option<&PoolSnapshot> {
     snapshot.pools.get(slot as usize)?.as_deref()
 }
 
-fn try_take(worker: &Rc<Worker>, snapshot: &Rc<Seen>, slot: u32, key: Option<u64>, tried: &Tried) -> Option<Place> {
+fn try_take(worker: &Rc<Worker>, snapshot: &Rc<Seen>, slot: u32, wish: Wish, tried: &Tried) -> Option<Place> {
     let pool = pool(snapshot, slot)?;
     let limit = pool.config.limits.connections_per_endpoint.map_or(u32::MAX, std::num::NonZeroU32::get);
+    let Wish { key, known } = wish;
+    if let Some(id) = known.id {
+        let seat = pool.sessions.as_ref().and_then(|sessions| sessions.index_of(id));
+        if let Some(index) = seat.filter(|index| !tried.of(snapshot.generation).contains(index)) {
+            let Candidate { state, address, .. } = &pool.selector.candidates()[index as usize];
+            if step_in(&state.in_flight, limit) {
+                return Some(Place { worker: Rc::clone(worker), snapshot: Rc::clone(snapshot), pool: slot, index, address: *address });
+            }
+        }
+        if known.strict {
+            return None;
+        }
+    }
     let mut lost = *tried;
     for _ in 0..ATTEMPTS_MAX {
         let now_ns = worker.timers.recent_us() * 1000;
@@ -233,30 +256,34 @@ pub(super) async fn take(
     worker: &Rc<Worker>,
     timer: &Timer,
     slot: u32,
-    key: Option<u64>,
+    wish: Wish,
     tried: &Tried,
     until_ms: u64,
 ) -> Result<Place, Cause> {
     let snapshot = worker.snapshot();
     let Some(pool_now) = pool(&snapshot, slot) else { return Err(Cause::NoEndpoint) };
-    if worker.waiters.is_empty(slot) {
-        if let Some(place) = try_take(worker, &snapshot, slot, key, tried) {
+    // Who wants one endpoint and no other is not in the way of those that wait for any.
+    if worker.waiters.is_empty(slot) || wish.known.strict {
+        if let Some(place) = try_take(worker, &snapshot, slot, wish, tried) {
             return Ok(place);
         }
         if tried.len > 0
-            && let Some(place) = try_take(worker, &snapshot, slot, key, &Tried::default())
+            && let Some(place) = try_take(worker, &snapshot, slot, wish, &Tried::default())
         {
             return Ok(place);
         }
+        if wish.known.strict {
+            return Err(Cause::SessionGone);
+        }
     }
-    Box::pin(wait(worker, timer, slot, key, pool_now, until_ms)).await
+    Box::pin(wait(worker, timer, slot, wish, pool_now, until_ms)).await
 }
 
 async fn wait(
     worker: &Rc<Worker>,
     timer: &Timer,
     slot: u32,
-    key: Option<u64>,
+    wish: Wish,
     pool_now: &PoolSnapshot,
     until_ms: u64,
 ) -> Result<Place, Cause> {
@@ -274,7 +301,7 @@ async fn wait(
     fence(Ordering::SeqCst);
     loop {
         let snapshot = worker.snapshot();
-        if is_turn && let Some(place) = try_take(worker, &snapshot, slot, key, &Tried::default()) {
+        if is_turn && let Some(place) = try_take(worker, &snapshot, slot, wish, &Tried::default()) {
             return Ok(place);
         }
         let woken = poll_fn(|cx| {

@@ -1,8 +1,7 @@
 //! Routing a request, and answering those that no pool gets.
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use weir_config::{FixedAnswer, LimitKey, PathPattern, RateLimit, Redirect, Rewrite, Route, RouteAction};
 
@@ -17,6 +16,7 @@ use super::buffer::Buf;
 use super::exchange::Exchange;
 use super::io;
 use super::stream::Stream;
+use super::worker;
 
 /// What becomes of a request.
 pub(super) enum Routed<'a> {
@@ -85,8 +85,7 @@ impl<'a> Exchange<'a> {
 
     /// Asks every limit that concerns the request. One that was asked before another refused has counted it.
     pub(super) fn admit(&self, limiters: &[Limiter], head: &[u8]) -> Result<(), Duration> {
-        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-        let now_ns = START.elapsed().as_nanos() as u64;
+        let now_ns = worker::uptime().as_nanos() as u64;
         let name = self.route.get().and_then(|route| route.name.as_deref());
         let concerned = |limit: &RateLimit| limit.route.as_deref().is_none_or(|route| Some(route) == name);
         for (limit, limiter) in self.http.rate_limits.iter().zip(limiters).filter(|(limit, _)| concerned(limit)) {

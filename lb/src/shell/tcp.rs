@@ -25,13 +25,13 @@ use super::exchange::{InFlight, connect_cause, source_key};
 use super::http::DRAIN_KEEP_ALIVE;
 use super::io::{self, Broken};
 use super::peer::Peer;
-use super::pick::{self, Place, Tried};
+use super::pick::{self, Place, Tried, Wish};
 use super::stream::Stream;
 use super::timer::Timer;
 use super::trace::Trace;
 use super::tunnel::{self, Moved};
 use super::upstream;
-use super::worker::{Open, Worker};
+use super::worker::{self, Open, Worker};
 
 pub(super) async fn serve(stream: TcpStream, peer: Peer, listener: Arc<ListenerSnapshot>, open: Open) {
     let worker = Rc::clone(&open.worker);
@@ -121,17 +121,20 @@ async fn reach(
     let slot = slot.ok_or(Cause::NoRoute)?;
     trace.pool(slot);
     let mut tried = Tried::default();
-    let mut key = None;
+    let mut wish = Wish::default();
     let mut retries = 0;
     loop {
         if trace.first_attempt() {
             let snapshot = worker.snapshot();
             if let Some(pool) = pick::pool(&snapshot, slot) {
                 stats::add(&pool.stats.shard(worker.id).requests, 1);
-                key = matches!(pool.config.balance, Balance::Maglev(_)).then(|| source_key(peer.address));
+                wish.key = matches!(pool.config.balance, Balance::Maglev(_)).then(|| source_key(peer.address));
+                if let Some(sessions) = &pool.sessions {
+                    wish.known = sessions.by_source(peer.address.ip(), worker::uptime().as_millis() as u64);
+                }
             }
         }
-        let place = pick::take(worker, timer, slot, key, &tried, u64::MAX).await?;
+        let place = pick::take(worker, timer, slot, wish, &tried, u64::MAX).await?;
         trace.place(&place, &worker.timers);
         place.state().requests_total.fetch_add(1, Ordering::Relaxed);
         place.state().connects_total.fetch_add(1, Ordering::Relaxed);
@@ -148,6 +151,9 @@ async fn reach(
         match connected {
             Ok(endpoint) => {
                 place.latency_shard().record(trace.connect_us());
+                if let Some(sessions) = &place.pool().sessions {
+                    sessions.settle(place.index, wish.known, false, peer.address.ip(), worker::uptime().as_millis() as u64);
+                }
                 return Ok((place, endpoint));
             }
             Err(cause) => {
