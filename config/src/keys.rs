@@ -6,6 +6,7 @@ mod alarm;
 mod edge;
 mod limit;
 mod machines;
+mod resilience;
 mod route;
 mod scaling;
 mod tls;
@@ -280,6 +281,13 @@ static POOL: Keys = Keys {
             &[word("v1", "as a line"), word("v2", "binary, with what a proxy in front told besides")],
             "Endpoints are told who the client is by the PROXY protocol, at the beginning of each connection, which then serves one request or session; health checks announce themselves. Not for the pool of a udp listener. Absent: endpoints see our address.",
         ),
+        Key::new("retry", Kind::Table(&resilience::RETRY), "What is tried again, besides how often (limits.retries_max)."),
+        Key::new("breaker", Kind::Table(&resilience::BREAKER), "Bounds on the whole pool; beyond one the answer is 503 at once."),
+        Key::new(
+            "adaptive",
+            Kind::Table(&resilience::ADAPTIVE),
+            "A bound on requests at once that follows the pool's latency; beyond it the answer is 503. Without this table there is none.",
+        ),
         Key::new(
             "session",
             Kind::Table(&edge::SESSION),
@@ -418,6 +426,14 @@ static EJECTION: Keys = Keys {
             "Connect failures, resets, garbage, timeouts and answers 502, 503 and 504 in a row.",
         )
         .default("5"),
+        Key::count("consecutive_errors", 1, 10_000, "10", "Such failures, or any 5xx answers, in a row.")
+            .zero("other 5xx do not count")
+            .default("0"),
+        Key::new(
+            "success_rate",
+            Kind::Table(&resilience::SUCCESS_RATE),
+            "Endpoints that answer worse than the others are left out too. Without this table they are not compared.",
+        ),
         Key::time("time", "\"10s\"", "The first ejection; the n-th in a row lasts n times as long.").default("10s"),
         Key::time("time_max", "\"300s\"", "The longest ejection. At least time; absent: 300s, or time if that is more."),
         Key::count(

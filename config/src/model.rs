@@ -333,6 +333,12 @@ pub struct Pool {
     pub proxy_protocol: Option<ProxyVersion>,
     /// `[pool.NAME.session]`; absent: each request and session is balanced by itself.
     pub session: Option<Box<Session>>,
+    /// `[pool.NAME.retry]`
+    pub retry: RetryPolicy,
+    /// `[pool.NAME.breaker]`; absent: no bounds besides `limits`.
+    pub breaker: Option<Breaker>,
+    /// `[pool.NAME.adaptive]`; absent: off.
+    pub adaptive: Option<Adaptive>,
 }
 
 /// One address of a pool.
@@ -587,6 +593,10 @@ impl PartialEq for Probe {
 pub struct Ejection {
     /// `consecutive_failures`: connect failures, resets, garbage, timeouts and 5xx gateway answers (502, 503, 504) in a row. Default 5.
     pub consecutive_failures: NonZeroU32,
+    /// `consecutive_errors`: such failures, or any 5xx answers, in a row; `None` (written 0): other 5xx do not count. Default none.
+    pub consecutive_errors: Option<NonZeroU32>,
+    /// `[pool.NAME.ejection.success_rate]`; absent: endpoints are not compared.
+    pub success_rate: Option<SuccessRate>,
     /// `time`: the first ejection; the n-th in a row lasts n times as long. Default 10 s.
     pub time: Duration,
     /// `time_max`. Default 300 s, or `time` if that is more; never below `time`.
@@ -599,6 +609,8 @@ impl Default for Ejection {
     fn default() -> Self {
         Ejection {
             consecutive_failures: NonZeroU32::new(5).expect("5 is not zero"),
+            consecutive_errors: None,
+            success_rate: None,
             time: Duration::from_secs(10),
             time_max: Duration::from_secs(300),
             share_max_percent: 50,

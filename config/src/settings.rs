@@ -17,7 +17,7 @@ use crate::model::{
 };
 use crate::units::{format_duration, format_size};
 
-pub(crate) use edge::of_session;
+pub(crate) use edge::{of_adaptive, of_breaker, of_session};
 pub(crate) use machines::{of_host, of_template};
 pub(crate) use scaling::{of_alarm, of_metric, of_scaling};
 pub(crate) use tls::of_listener_tls;
@@ -105,7 +105,7 @@ pub(crate) fn of_http(limits: &HttpLimits, headers: &ForwardHeaders) -> Vec<Sett
     ]
 }
 
-/// Apart from endpoints, health, ejection, session and scaling.
+/// Apart from endpoints, health, ejection, session, breaker, adaptive and scaling.
 pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
     let Pool {
         name: _,
@@ -121,6 +121,9 @@ pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
         scaling: _,
         proxy_protocol,
         session: _,
+        retry,
+        breaker: _,
+        adaptive: _,
     } = pool;
     let PoolTimeouts { connect, first_byte, idle, keep_alive, total } = timeouts;
     let PoolLimits { connections_per_endpoint, queue_max, queue_timeout, retries_max, idle_connections_max } = limits;
@@ -141,6 +144,7 @@ pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
         ("limits.retries_max", retries_max.to_string()),
         ("limits.idle_connections_max", idle_connections_max.to_string()),
     ];
+    settings.extend(edge::of_retry(retry));
     if let Balance::Maglev(HashPolicy { key, load_bound_percent }) = balance {
         settings.push(("hash.key", key.to_string()));
         settings.push(("hash.load_bound", load_bound_percent.map_or(NONE.into(), |percent| format!("{percent} %"))));
@@ -177,16 +181,19 @@ pub(crate) fn of_health(check: &HealthCheck) -> Vec<Setting> {
 }
 
 pub(crate) fn of_ejection(ejection: &Ejection) -> Vec<Setting> {
-    let Ejection { consecutive_failures, time, time_max, share_max_percent } = ejection;
-    vec![
+    let Ejection { consecutive_failures, consecutive_errors, success_rate, time, time_max, share_max_percent } = ejection;
+    let mut settings = vec![
         ("ejection.consecutive_failures", consecutive_failures.to_string()),
         ("ejection.time", format_duration(*time)),
         ("ejection.time_max", format_duration(*time_max)),
         ("ejection.share_max", format!("{share_max_percent} %")),
-    ]
+        ("ejection.consecutive_errors", or_none(*consecutive_errors)),
+    ];
+    settings.extend(edge::of_success_rate(success_rate.as_ref()));
+    settings
 }
 
-fn or_none(number: Option<NonZeroU32>) -> String {
+pub(crate) fn or_none(number: Option<NonZeroU32>) -> String {
     number.map_or(NONE.into(), |number| number.to_string())
 }
 

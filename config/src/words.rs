@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::model::{AccessLogFormat, AdminState, AmbiguousPaths, Balance, BelowMinHealthy, CookieSecure, HashKey, Probe, Protocol, ProxyVersion, SameSite, SessionGone, SessionMemory, TrackSubject, VipChecksum, VipMode, VrrpVersion};
+use crate::model::{AccessLogFormat, AdminState, AmbiguousPaths, Balance, BelowMinHealthy, CookieSecure, HashKey, Probe, Protocol, ProxyVersion, RetryOn, SameSite, SessionGone, SessionMemory, TrackSubject, VipChecksum, VipMode, VrrpVersion};
 
 impl AdminState {
     /// All states.
@@ -84,6 +84,18 @@ impl SessionGone {
         match self {
             SessionGone::Rebalance => "rebalance",
             SessionGone::Fail => "fail",
+        }
+    }
+}
+
+impl fmt::Display for RetryOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RetryOn::ConnectFailed => f.write_str("connect-failed"),
+            RetryOn::Closed => f.write_str("closed"),
+            RetryOn::BadResponse => f.write_str("bad-response"),
+            RetryOn::Timeout => f.write_str("timeout"),
+            RetryOn::Status(status) => write!(f, "{status}"),
         }
     }
 }

@@ -344,6 +344,9 @@ mod tests {
             scaling: None,
             proxy_protocol: None,
             session: None,
+            retry: weir_config::RetryPolicy::default(),
+            breaker: None,
+            adaptive: None,
         };
         Config {
             node: Node {

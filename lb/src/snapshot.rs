@@ -7,6 +7,8 @@ use weir_config::{Listener, ListenerName, Pool};
 
 use crate::balance::Selector;
 use crate::limit::Limiter;
+use crate::resilience::budget::RetryBudget;
+use crate::resilience::gate::Gate;
 use crate::route::RouteTable;
 use crate::session::Sessions;
 use crate::stats::{ListenerStats, PoolStats};
@@ -64,6 +66,10 @@ pub struct PoolSnapshot {
     pub stats: Arc<PoolStats>,
     /// Requests that wait for an endpoint of this pool now; kept over reloads.
     pub waiting: Arc<AtomicU32>,
+    /// What it takes at once, if that is bounded.
+    pub gate: Option<Arc<Gate>>,
+    /// What may be sent again; kept over reloads.
+    pub budget: Arc<RetryBudget>,
     /// Its sessions, if it has some.
     pub sessions: Option<Box<Sessions>>,
 }

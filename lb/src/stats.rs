@@ -97,6 +97,8 @@ pub struct PoolShard {
     pub failures: AtomicU64,
     /// Further attempts.
     pub retries: AtomicU64,
+    /// Further attempts that were not made, as the budget or the breaker did not allow them.
+    pub retries_refused: AtomicU64,
     /// Requests that had to wait for an endpoint.
     pub queued: AtomicU64,
     /// Pooled connections used again.

@@ -41,6 +41,9 @@ fn pool(name: &str, endpoints: Vec<EndpointAddress>) -> Pool {
         scaling: None,
         proxy_protocol: None,
         session: None,
+        retry: weir_config::RetryPolicy::default(),
+        breaker: None,
+        adaptive: None,
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) static ROUTE: Keys = Keys {
         Key::new("split", Kind::Tables(&SPLIT), "Pools of which chance picks one by weight: [{ pool = \"a\", weight = 95 }, ...]."),
         Key::new("redirect", Kind::Table(&REDIRECT), "The client is sent elsewhere."),
         Key::new("answer", Kind::Table(&ANSWER), "The client is answered by us."),
+        Key::count("priority", 0, 9, "8", "Of requests that wait for an endpoint, those of a higher priority go first; in a full queue they take the place of lower ones.")
+            .default("5"),
         Key::text("rewrite_prefix", "\"/\"", "The endpoint gets this in place of the route's path."),
         Key::new("rewrite_regex", Kind::Table(&REWRITE), "The endpoint gets another path."),
         Key::new("request", Kind::Table(&EDITS), "What is changed on the request's header fields."),

@@ -27,6 +27,8 @@ pub struct Route {
     pub sources: Vec<Network>,
     /// `sni`: any of these is what the client named in its TLS handshake.
     pub server_names: Vec<HostPattern>,
+    /// `priority`: of requests that wait for an endpoint, those of a higher one go first. Default 5, 0 to 9.
+    pub priority: u8,
     /// `pool`, `split`, `redirect` or `answer`.
     pub action: RouteAction,
     /// `request`, `response` and `rewrite_*`; `None`: nothing is changed.
@@ -204,6 +206,9 @@ pub struct FixedAnswer {
 }
 
 impl Route {
+    /// The priority of a request that no route gives another.
+    pub const PRIORITY: u8 = 5;
+
     /// The pools that it may lead to.
     pub fn pools(&self) -> impl Iterator<Item = &PoolName> {
         let (one, many) = match &self.action {
@@ -287,7 +292,7 @@ impl fmt::Display for RouteAction {
 /// As `host/path, more conditions to pool`.
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Route { name, hosts, path, methods, headers, cookies, query, sources, server_names, action, changes } = self;
+        let Route { name, hosts, path, methods, headers, cookies, query, sources, server_names, priority, action, changes } = self;
         fn list<T: fmt::Display>(items: &[T], between: &str) -> String {
             items.iter().map(T::to_string).collect::<Vec<_>>().join(between)
         }
@@ -312,6 +317,9 @@ impl fmt::Display for Route {
             write!(f, ", {what} {words}")?;
         }
         write!(f, " to {action}")?;
+        if *priority != Route::PRIORITY {
+            write!(f, ", priority {priority}")?;
+        }
         changes.as_ref().map_or(Ok(()), |changes| write!(f, "{changes}"))
     }
 }

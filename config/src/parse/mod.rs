@@ -9,6 +9,7 @@ mod listener;
 mod machines;
 mod node;
 mod pool;
+mod resilience;
 mod route;
 mod scaling;
 mod syntax;

@@ -12,6 +12,7 @@ use crate::model::{
     ProxyVersion, Weight,
 };
 use crate::parse::edge::{proxy_version, session};
+use crate::parse::resilience::{adaptive, breaker, retry, success_rate};
 use crate::parse::health;
 use crate::parse::scaling::{ScalingMentions, scaling};
 use crate::reader::{Field, Named, Placed, Table};
@@ -51,6 +52,9 @@ pub(super) fn pool(named: &Named<'_>) -> ParsedPool {
         ejection: ejection(table),
         scaling: table.table("scaling").and_then(|table| scaling(&table, &mut mentions)).map(Arc::new),
         proxy_protocol: proxy_version(table),
+        retry: retry(&table.table_or_empty("retry")),
+        breaker: table.table("breaker").map(|table| breaker(&table)),
+        adaptive: table.table("adaptive").map(|table| adaptive(&table)),
         session: table.table("session").and_then(|table| session(&table)).map(Box::new),
     };
     let session = pool.session.as_ref().map(|session| table.placed("session", session.memory.word()));
@@ -195,6 +199,8 @@ fn ejection(table: &Table<'_>) -> Option<Ejection> {
     }
     Some(Ejection {
         consecutive_failures: table.count_non_zero("consecutive_failures").unwrap_or(NonZeroU32::MIN),
+        consecutive_errors: table.count_non_zero("consecutive_errors"),
+        success_rate: table.table("success_rate").map(|table| success_rate(&table)),
         time,
         time_max,
         share_max_percent: table.count_u32("share_max").unwrap_or(default.share_max_percent),

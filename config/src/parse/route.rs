@@ -33,7 +33,8 @@ pub(super) fn routes(table: &Table<'_>, pools: &mut Vec<Placed<PoolName>>) -> Ve
             check_covered(&table, &route, &seen);
             seen.push(Seen { route: route.clone(), table: table.clone() });
             let changes = changes(&table, route.path.as_ref());
-            routes.extend(action.map(|action| Route { action, changes, ..route }));
+            let priority = table.count_u32("priority").map_or(Route::PRIORITY, |priority| priority as u8);
+            routes.extend(action.map(|action| Route { action, changes, priority, ..route }));
         }
     }
     let everything = seen.iter().find(|seen| covers(&seen.route, &blank()));
@@ -85,6 +86,7 @@ fn blank() -> Route {
         query: Vec::new(),
         sources: Vec::new(),
         server_names: Vec::new(),
+        priority: Route::PRIORITY,
         action: RouteAction::Pool(PoolName::from("")),
         changes: None,
     }

@@ -27,6 +27,9 @@ use crate::health::StableHash;
 use crate::health::ejection::Ejections;
 use crate::health::monitor::Monitor;
 use crate::health::verdict::Health;
+use crate::resilience::budget::RetryBudget;
+use crate::resilience::gate::Gate;
+use crate::resilience::outlier::Rate;
 use crate::session::{EndpointId, Keys, Memory, Sessions, Sources};
 use crate::snapshot::PoolSnapshot;
 use crate::stats::PoolStats;
@@ -62,6 +65,8 @@ pub(super) struct Member {
     pub(super) since: Instant,
     /// May be picked, when last baked.
     pub(super) available: bool,
+    /// Requests and failures when it was last compared with the others.
+    pub(super) compared: (u64, u64),
 }
 
 impl Member {
@@ -70,11 +75,20 @@ impl Member {
             Host::Ip(ip) => Some(SocketAddr::new(ip, config.address.port)),
             Host::Name(_) => None,
         };
-        Member { state, config, resolved, lookup_error: None, ramp, percent: 100, up: false, since: now, available: false }
+        Member { state, config, resolved, lookup_error: None, ramp, percent: 100, up: false, since: now, available: false, compared: (0, 0) }
     }
 
     pub(super) fn slot(&self) -> u32 {
         self.state.slot
+    }
+
+    /// What it did since the last time.
+    pub(super) fn rate(&mut self) -> Rate {
+        let requests = self.state.requests_total.load(Ordering::Relaxed);
+        let failed = self.state.errors_total.load(Ordering::Relaxed);
+        let (requests_before, failed_before) = std::mem::replace(&mut self.compared, (requests, failed));
+        let rate = |now: u64, before: u64| now.saturating_sub(before);
+        Rate { key: self.slot(), requests: rate(requests, requests_before), failed: rate(failed, failed_before) }
     }
 
     /// Tells the workers to drop their idle connections.
@@ -126,6 +140,10 @@ pub(super) struct PoolEntry {
     pub(super) ramping: bool,
     /// How its clients are known again, if they are.
     pub(super) memory: Option<Memory>,
+    pub(super) gate: Option<Arc<Gate>>,
+    pub(super) budget: Arc<RetryBudget>,
+    /// When its endpoints are compared, if they are.
+    pub(super) look_due: Option<Instant>,
 }
 
 impl PoolEntry {
@@ -207,6 +225,8 @@ impl PoolEntry {
             healthy: self.healthy,
             stats: Arc::clone(&self.stats),
             waiting: Arc::clone(&self.waiting),
+            gate: self.gate.clone(),
+            budget: Arc::clone(&self.budget),
             sessions,
         };
         (Arc::new(snapshot), event)

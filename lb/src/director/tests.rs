@@ -55,6 +55,9 @@ fn pool(name: &str, hosts: &[&str]) -> Pool {
         scaling: None,
         proxy_protocol: None,
         session: None,
+        retry: weir_config::RetryPolicy::default(),
+        breaker: None,
+        adaptive: None,
     }
 }
 

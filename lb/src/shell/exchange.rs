@@ -6,7 +6,7 @@
 //!                        └─────────── try again ◄──────────────────┘ while nothing was sent to the client
 //! ```
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -17,7 +17,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use weir_config::{Balance, HashKey, HttpListener, Pool, PoolName, Protocol, Route};
+use weir_config::{Balance, HashKey, HttpListener, Pool, PoolName, Protocol, RetryOn, Route};
 
 use crate::balance::hash_key;
 use crate::cause::{Cause, Fault};
@@ -28,9 +28,10 @@ use crate::http1::reply::{self, Reply};
 use crate::http1::request::{self, Method, Request};
 use crate::http1::response::{self, Asked, Framing, Response};
 use crate::http1::{Body, Bounds, HeadError, Scanner};
+use crate::resilience::gate::{RetryPass, Shut};
 use crate::route::parameters;
 use crate::session::{Known, Sessions};
-use crate::snapshot::ListenerSnapshot;
+use crate::snapshot::{ListenerSnapshot, PoolSnapshot};
 use crate::stats;
 
 use super::buffer::{Buf, Head, LARGE, SMALL};
@@ -83,6 +84,14 @@ pub(super) struct Exchange<'a> {
     local: Cell<Option<SocketAddr>>,
     /// What its session says.
     known: Cell<Known>,
+    /// End of the attempt's own time, in the worker's milliseconds.
+    try_ms: Cell<u64>,
+    /// Further attempts made.
+    retries: Cell<u32>,
+    /// An answer may still be exchanged for that of another attempt: the method allows it, and the body is in memory.
+    repeatable: Cell<bool>,
+    /// Counts the further attempt that is under way.
+    retry_pass: RefCell<Option<RetryPass>>,
     /// End of `total`, in the worker's milliseconds.
     total_ms: Cell<u64>,
     pub(super) trace: Trace,
@@ -114,11 +123,13 @@ struct Failure {
     cause: Cause,
     /// The endpoint cannot have processed the request.
     unprocessed: bool,
+    /// Another attempt was granted already, in place of the answer.
+    granted: bool,
 }
 
 impl From<Cause> for Failure {
     fn from(cause: Cause) -> Failure {
-        Failure { cause, unprocessed: false }
+        Failure { cause, unprocessed: false, granted: false }
     }
 }
 
@@ -156,6 +167,10 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
         client: Cell::new(peer.address),
         local: Cell::new(None),
         known: Cell::default(),
+        try_ms: Cell::new(u64::MAX),
+        retries: Cell::new(0),
+        repeatable: Cell::new(false),
+        retry_pass: RefCell::default(),
         total_ms: Cell::new(u64::MAX),
         trace: Trace::new(S::HTTP2),
         begun: Cell::new(false),
@@ -386,8 +401,9 @@ impl Exchange<'_> {
         let head_bytes = &input.filled()[..request.head_len];
         let mut wish = Wish::default();
         let mut tried = Tried::default();
-        let mut retries = 0;
         let mut fresh = false;
+        let mut pass = None;
+        self.repeatable.set(request.method.is_idempotent());
         loop {
             let snapshot = self.worker.snapshot();
             if let Some(pool) = pick::pool(&snapshot, pool_slot)
@@ -398,6 +414,16 @@ impl Exchange<'_> {
                 if let Some(sessions) = &pool.sessions {
                     wish.known = self.known(&pool.config.name, sessions, head_bytes);
                     self.known.set(wish.known);
+                }
+                if let Some(route) = self.route.get() {
+                    wish.priority = route.priority;
+                }
+                if let Some(gate) = &pool.gate {
+                    match gate.enter() {
+                        Ok(entered) => pass = Some(entered),
+                        Err(Shut::Breaker) => return Done::Failed(Cause::CircuitOpen),
+                        Err(Shut::Adaptive) => return Done::Failed(Cause::Shed),
+                    }
                 }
                 if pool.config.proxy_protocol.is_some() {
                     self.local.set(from_client.local());
@@ -412,6 +438,9 @@ impl Exchange<'_> {
                 Err(cause) => return Done::Failed(cause),
             };
             self.trace.place(&place, &self.worker.timers);
+            if let Some(per_try) = place.pool().config.retry.per_try {
+                self.try_ms.set(self.worker.timers.recent_ms() + per_try.as_millis() as u64);
+            }
             let endpoint = match self.connection(&place, fresh, request.method).await {
                 Ok(endpoint) => endpoint,
                 Err(failure) => {
@@ -419,14 +448,11 @@ impl Exchange<'_> {
                         place.failed();
                         stats::add(&place.pool().stats.shard(self.worker.id).failures, 1);
                     }
-                    if retries >= place.pool().config.limits.retries_max
-                        || failure.cause == Cause::TotalTimeout
-                        || failure.cause == Cause::Overload
-                    {
+                    let wanted = matches!(failure.cause, Cause::ConnectFailed | Cause::ConnectTimeout)
+                        && place.pool().config.retry.on.contains(&RetryOn::ConnectFailed);
+                    if !wanted || !self.may_retry(&place) {
                         return Done::Failed(failure.cause);
                     }
-                    retries += 1;
-                    stats::add(&place.pool().stats.shard(self.worker.id).retries, 1);
                     tried.push(place.generation(), place.index);
                     continue;
                 }
@@ -437,19 +463,30 @@ impl Exchange<'_> {
                     if reusable && self.uploaded.get() {
                         self.keep(&place, endpoint, keep_alive_s);
                     }
+                    if let Some(pass) = &pass {
+                        pass.answered(self.trace.first_byte_us(), worker::uptime().as_micros() as u64);
+                    }
                     return Done::Complete { close };
                 }
                 Ok(Responded::Switched(first)) => return Done::Switched(place, endpoint, first),
                 Err(failure) => failure,
             };
+            if failure.granted {
+                tried.push(place.generation(), place.index);
+                continue;
+            }
             if self.blames_endpoint(failure.cause) {
                 place.failed();
                 stats::add(&place.pool().stats.shard(self.worker.id).failures, 1);
             }
-            let repeatable = match failure.cause {
-                Cause::ReusedClosed | Cause::EndpointClosed => failure.unprocessed || request.method.is_idempotent(),
+            let on = |what: RetryOn| place.pool().config.retry.on.contains(&what);
+            let wanted = match failure.cause {
+                Cause::ReusedClosed | Cause::EndpointClosed => on(RetryOn::Closed),
+                Cause::BadResponse => on(RetryOn::BadResponse),
+                Cause::FirstByteTimeout => on(RetryOn::Timeout),
                 _ => false,
             };
+            let repeatable = wanted && (failure.unprocessed || request.method.is_idempotent());
             if self.begun.get() || !repeatable || !upload.replayable {
                 return Done::Failed(failure.cause);
             }
@@ -458,12 +495,50 @@ impl Exchange<'_> {
                 fresh = true;
                 continue;
             }
-            if retries >= place.pool().config.limits.retries_max {
+            if !self.may_retry(&place) {
                 return Done::Failed(failure.cause);
             }
-            retries += 1;
-            stats::add(&place.pool().stats.shard(self.worker.id).retries, 1);
             tried.push(place.generation(), place.index);
+        }
+    }
+
+    /// Whether the pool allows one more attempt, which then is counted.
+    fn may_retry(&self, place: &Place) -> bool {
+        let pool = place.pool();
+        let shard = pool.stats.shard(self.worker.id);
+        if self.retries.get() >= pool.config.limits.retries_max {
+            return false;
+        }
+        if !pick::budget_allows(pool) || !self.enter_retry(pool) {
+            stats::add(&shard.retries_refused, 1);
+            return false;
+        }
+        self.retries.set(self.retries.get() + 1);
+        stats::add(&shard.retries, 1);
+        true
+    }
+
+    fn enter_retry(&self, pool: &PoolSnapshot) -> bool {
+        let Some(gate) = &pool.gate else { return true };
+        // The one before is over.
+        self.retry_pass.take();
+        let pass = gate.enter_retry();
+        let is_in = pass.is_some();
+        self.retry_pass.replace(pass);
+        is_in
+    }
+
+    /// Whether an answer of this status is not passed on, as another attempt was granted in its place.
+    fn is_retried(&self, status: u16, place: &Place) -> bool {
+        let repeatable = self.repeatable.get() && self.uploaded.get();
+        repeatable && place.pool().config.retry.on.contains(&RetryOn::Status(status)) && self.may_retry(place)
+    }
+
+    /// A wait, as far as the attempt's own time reaches.
+    fn within_try(&self, wait: Duration) -> Duration {
+        match self.try_ms.get() {
+            u64::MAX => wait,
+            end_ms => wait.min(Duration::from_millis(end_ms.saturating_sub(self.worker.timers.recent_ms()))),
         }
     }
 
@@ -502,15 +577,20 @@ impl Exchange<'_> {
             }
         }
         place.state().connects_total.fetch_add(1, Ordering::Relaxed);
+        if let Some(gate) = &place.pool().gate
+            && pick::connections(place.pool()) > u64::from(gate.connections_max())
+        {
+            return Err(Failure { cause: Cause::CircuitOpen, unprocessed: true, granted: false });
+        }
         self.trace.connecting(&self.worker.timers);
-        self.arm(place.pool().config.timeouts.connect);
+        self.arm(self.within_try(place.pool().config.timeouts.connect));
         let preamble = announced.map(|version| self.peer.preamble(version, self.local.get()));
         let mut connect = Box::pin(upstream::connect(place.address, preamble.as_deref()));
         let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {
             Poll::Ready(Ok(stream)) => Poll::Ready(Ok(stream)),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(Failure { cause: connect_cause(&error), unprocessed: true })),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Failure { cause: connect_cause(&error), unprocessed: true, granted: false })),
             Poll::Pending => {
-                self.timer.poll_expired(cx).map(|()| Err(Failure { cause: self.or_total(Cause::ConnectTimeout), unprocessed: true }))
+                self.timer.poll_expired(cx).map(|()| Err(Failure { cause: self.or_total(Cause::ConnectTimeout), unprocessed: true, granted: false }))
             }
         })
         .await;
@@ -548,7 +628,7 @@ impl Exchange<'_> {
     ) -> Result<Responded, Failure> {
         let (from_endpoint, to_endpoint) = (endpoint, endpoint);
         let pool = &place.pool().config;
-        self.arm(pool.timeouts.first_byte);
+        self.arm(self.within_try(pool.timeouts.first_byte));
         let prefix = &input.filled()[sent.prefix.clone()];
         let mut written = 0;
         if let Err(broken) = io::write_counting(to_endpoint, self.timer, &sent.head.bytes, prefix, &mut written).await {
@@ -557,14 +637,14 @@ impl Exchange<'_> {
                 // An answer may be there already, but a request that was not taken whole is safer sent again.
                 Broken::Failed => self.closed_cause(),
             };
-            return Err(Failure { cause, unprocessed: written == 0 });
+            return Err(Failure { cause, unprocessed: written == 0, granted: false });
         }
         if !upload.kept.is_empty() {
             self.write(to_endpoint, &upload.kept, &[], pool.timeouts.idle).await.map_err(|broken| match broken {
                 Broken::Timeout => self.or_total(Cause::EndpointIdle),
                 Broken::Failed => self.closed_cause(),
             })?;
-            self.arm(pool.timeouts.first_byte);
+            self.arm(self.within_try(pool.timeouts.first_byte));
         }
         if self.uploaded.get() {
             return self.respond(place, request, sent.close, from_endpoint, to_client).await;
@@ -619,6 +699,7 @@ impl Exchange<'_> {
                 upload.kept.extend_from_slice(piece);
             } else {
                 upload.replayable = false;
+                self.repeatable.set(false);
                 upload.kept = Vec::new();
             }
             self.worker.timers.now_us();
@@ -630,7 +711,7 @@ impl Exchange<'_> {
         }
         self.uploaded.set(true);
         self.trace.uploaded(&self.worker.timers);
-        self.arm(pool.timeouts.first_byte);
+        self.arm(self.within_try(pool.timeouts.first_byte));
         Ok(())
     }
 
@@ -664,6 +745,12 @@ impl Exchange<'_> {
                 Failure::from(Cause::BadResponse)
             })?;
             if !response.is_interim() {
+                if response.status >= 400 && self.is_retried(response.status, place) {
+                    if response.status >= 500 {
+                        place.answered_badly(response.status);
+                    }
+                    return Err(Failure { cause: Cause::BadResponse, unprocessed: false, granted: true });
+                }
                 break response;
             }
             interims += 1;
@@ -676,7 +763,7 @@ impl Exchange<'_> {
                 // Whole, and not the answer: that may still be another endpoint's, or our own.
                 self.begun.set(false);
                 if self.uploaded.get() {
-                    self.arm(place.pool().config.timeouts.first_byte);
+                    self.arm(self.within_try(place.pool().config.timeouts.first_byte));
                 }
             }
             out.bytes.clear();
@@ -1002,6 +1089,8 @@ fn explain(cause: Cause) -> &'static str {
         Cause::FirstByteTimeout => "the endpoint did not answer in time",
         Cause::EndpointIdle => "the endpoint stopped in the middle",
         Cause::TotalTimeout => "the exchange took longer than allowed",
+        Cause::CircuitOpen => "the pool has as many requests as it may have",
+        Cause::Shed => "the pool answers slowly and takes no more requests for now",
         Cause::SessionGone => "the endpoint of this session is not available",
         Cause::Overload => "this node is out of a resource such as file descriptors",
         _ => "the request could not be served",
