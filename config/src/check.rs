@@ -70,7 +70,10 @@ fn check_udp(root: &Table<'_>, raw: &str, pool: &ParsedPool, used: &Placed<PoolN
 fn check_session(root: &Table<'_>, raw: &str, pool: &ParsedPool, used: &Placed<PoolName>) {
     let Some(Placed { value: word, span, path }) = &pool.session else { return };
     let (message, help) = match (raw, *word) {
-        ("udp", _) => ("flows of datagrams have no sessions, they stay on their endpoint by themselves", "use balance = \"maglev\" for clients that come back"),
+        ("udp", _) => (
+            "flows of datagrams have no sessions, they stay on their endpoint by themselves",
+            "use balance = \"maglev\" for clients that come back",
+        ),
         (_, "cookie") => ("a tcp listener sees no cookies", "write `type = \"source\"`"),
         _ => return,
     };

@@ -2,7 +2,10 @@
 
 use std::fmt;
 
-use crate::model::{AccessLogFormat, AdminState, AmbiguousPaths, Balance, BelowMinHealthy, CookieSecure, HashKey, Probe, Protocol, ProxyVersion, RetryOn, SameSite, SessionGone, SessionMemory, TrackSubject, VipChecksum, VipMode, VrrpVersion};
+use crate::model::{
+    AccessLogFormat, AdminState, AmbiguousPaths, Balance, BelowMinHealthy, CookieSecure, HashKey, Probe, Protocol, ProxyVersion, RetryOn,
+    SameSite, SessionGone, SessionMemory, TrackSubject, VipChecksum, VipMode, VrrpVersion,
+};
 
 impl AdminState {
     /// All states.

@@ -153,7 +153,14 @@ impl Cause {
             Cause::RateLimited => 429,
             Cause::Denied => 403,
             Cause::EndpointClosed | Cause::ReusedClosed | Cause::BadResponse => 502,
-            Cause::NoEndpoint | Cause::QueueFull | Cause::ConnectFailed | Cause::Drained | Cause::Overload | Cause::SessionGone | Cause::CircuitOpen | Cause::Shed => 503,
+            Cause::NoEndpoint
+            | Cause::QueueFull
+            | Cause::ConnectFailed
+            | Cause::Drained
+            | Cause::Overload
+            | Cause::SessionGone
+            | Cause::CircuitOpen
+            | Cause::Shed => 503,
             Cause::ConnectTimeout | Cause::FirstByteTimeout | Cause::EndpointIdle | Cause::TotalTimeout | Cause::TunnelIdle => 504,
         }
     }
@@ -179,7 +186,14 @@ impl Cause {
             | Cause::FirstByteTimeout
             | Cause::EndpointIdle
             | Cause::TotalTimeout => Fault::Endpoint,
-            Cause::NoRoute | Cause::NoEndpoint | Cause::QueueFull | Cause::Drained | Cause::Overload | Cause::SessionGone | Cause::CircuitOpen | Cause::Shed => Fault::Us,
+            Cause::NoRoute
+            | Cause::NoEndpoint
+            | Cause::QueueFull
+            | Cause::Drained
+            | Cause::Overload
+            | Cause::SessionGone
+            | Cause::CircuitOpen
+            | Cause::Shed => Fault::Us,
         }
     }
 }

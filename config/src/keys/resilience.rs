@@ -29,9 +29,13 @@ pub(super) static BREAKER: Keys = Keys {
     place: "[pool.NAME.breaker]",
     about: "Bounds on the whole pool; beyond one the answer is 503 at once. What waits is bounded by limits.queue_max.",
     keys: &[
-        Key::count("requests_max", 1, U32_MAX, "5000", "Requests and sessions at once, waiting ones included.").zero("no bound").default("0"),
+        Key::count("requests_max", 1, U32_MAX, "5000", "Requests and sessions at once, waiting ones included.")
+            .zero("no bound")
+            .default("0"),
         Key::count("connections_max", 1, U32_MAX, "2000", "Connections to endpoints, idle ones included.").zero("no bound").default("0"),
-        Key::count("retries_max", 1, U32_MAX, "50", "Retries under way at once; beyond it nothing is tried again.").zero("no bound").default("0"),
+        Key::count("retries_max", 1, U32_MAX, "50", "Retries under way at once; beyond it nothing is tried again.")
+            .zero("no bound")
+            .default("0"),
     ],
 };
 

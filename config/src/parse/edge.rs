@@ -38,7 +38,11 @@ pub(super) fn session(table: &Table<'_>) -> Option<Session> {
 fn cookie(table: &Table<'_>) -> Option<SessionCookie> {
     let name = table.field("name").map(|field| {
         let text = field.text()?;
-        let checked = if is_token(text) { Ok(text.to_owned()) } else { Err(format!("{text:?} is not the name of a cookie; for example \"weir-session\"")) };
+        let checked = if is_token(text) {
+            Ok(text.to_owned())
+        } else {
+            Err(format!("{text:?} is not the name of a cookie; for example \"weir-session\""))
+        };
         field.checked(checked)
     });
     let path = table.field("path").map(|field| {
@@ -59,11 +63,16 @@ fn cookie(table: &Table<'_>) -> Option<SessionCookie> {
     };
     if same_site == SameSite::None && secure == CookieSecure::Never {
         let problem = table.problem("same_site", "browsers refuse a cookie of SameSite=None that is not secure");
-        table.report(problem.note(table.span_of("secure"), "it is never secure by this").help("write `secure = \"auto\"`, or another `same_site`"));
+        table.report(
+            problem.note(table.span_of("secure"), "it is never secure by this").help("write `secure = \"auto\"`, or another `same_site`"),
+        );
     }
     if !table.has("key_file") {
-        let problem = crate::error::Problem::new(table.span(), table.path(), "a session by cookie needs `key_file`, to sign the cookie with");
-        table.report(problem.help("add `key_file = \"/etc/weir/session.keys\"`; `openssl rand -hex 32` prints a line for it").needs_whole_file());
+        let problem =
+            crate::error::Problem::new(table.span(), table.path(), "a session by cookie needs `key_file`, to sign the cookie with");
+        table.report(
+            problem.help("add `key_file = \"/etc/weir/session.keys\"`; `openssl rand -hex 32` prints a line for it").needs_whole_file(),
+        );
     }
     let key_file = absolute_path(table, "key_file");
     Some(SessionCookie {

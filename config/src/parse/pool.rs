@@ -12,8 +12,8 @@ use crate::model::{
     ProxyVersion, Weight,
 };
 use crate::parse::edge::{proxy_version, session};
-use crate::parse::resilience::{adaptive, breaker, retry, success_rate};
 use crate::parse::health;
+use crate::parse::resilience::{adaptive, breaker, retry, success_rate};
 use crate::parse::scaling::{ScalingMentions, scaling};
 use crate::reader::{Field, Named, Placed, Table};
 

@@ -12,11 +12,7 @@ pub(super) fn retry(table: &Table<'_>) -> RetryPolicy {
         None => default.on,
         Some(field) => field.one_or_many().iter().filter_map(|item: &Field<'_>| item.checked(parse_on(item.text()?))).collect(),
     };
-    RetryPolicy {
-        on,
-        budget_percent: table.count_non_zero("budget"),
-        per_try: table.time("per_try").filter(|time| !time.is_zero()),
-    }
+    RetryPolicy { on, budget_percent: table.count_non_zero("budget"), per_try: table.time("per_try").filter(|time| !time.is_zero()) }
 }
 
 fn parse_on(text: &str) -> Result<RetryOn, String> {
@@ -56,7 +52,11 @@ pub(super) fn adaptive(table: &Table<'_>) -> Adaptive {
 pub(super) fn success_rate(table: &Table<'_>) -> SuccessRate {
     let deviations = table.number("deviations").unwrap_or(1.9);
     if !(0.1..=10.0).contains(&deviations) {
-        table.report(table.problem("deviations", "a standard deviation times this bounds nothing").help("write a number from 0.1 to 10, such as 1.9"));
+        table.report(
+            table
+                .problem("deviations", "a standard deviation times this bounds nothing")
+                .help("write a number from 0.1 to 10, such as 1.9"),
+        );
     }
     SuccessRate {
         deviations,

@@ -18,10 +18,9 @@ pub(crate) fn of_session(session: &Session) -> Vec<Setting> {
             ("session.secure", secure.word().into()),
             ("session.same_site", same_site.word().into()),
         ]),
-        SessionMemory::Source { expiry, clients_max } => settings.extend([
-            ("session.expiry", format_duration(*expiry)),
-            ("session.clients_max", clients_max.to_string()),
-        ]),
+        SessionMemory::Source { expiry, clients_max } => {
+            settings.extend([("session.expiry", format_duration(*expiry)), ("session.clients_max", clients_max.to_string())])
+        }
     }
     settings
 }
@@ -46,11 +45,7 @@ pub(crate) fn of_breaker(breaker: &Breaker) -> Vec<Setting> {
 
 pub(crate) fn of_adaptive(adaptive: &Adaptive) -> Vec<Setting> {
     let Adaptive { least, most, tolerance_percent } = adaptive;
-    vec![
-        ("adaptive.min", least.to_string()),
-        ("adaptive.max", most.to_string()),
-        ("adaptive.tolerance", format!("{tolerance_percent} %")),
-    ]
+    vec![("adaptive.min", least.to_string()), ("adaptive.max", most.to_string()), ("adaptive.tolerance", format!("{tolerance_percent} %"))]
 }
 
 /// One line for all of it: it is on or off.

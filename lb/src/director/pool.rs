@@ -75,7 +75,18 @@ impl Member {
             Host::Ip(ip) => Some(SocketAddr::new(ip, config.address.port)),
             Host::Name(_) => None,
         };
-        Member { state, config, resolved, lookup_error: None, ramp, percent: 100, up: false, since: now, available: false, compared: (0, 0) }
+        Member {
+            state,
+            config,
+            resolved,
+            lookup_error: None,
+            ramp,
+            percent: 100,
+            up: false,
+            since: now,
+            available: false,
+            compared: (0, 0),
+        }
     }
 
     pub(super) fn slot(&self) -> u32 {

@@ -37,7 +37,10 @@ pub fn find(rates: &[Rate], settings: &SuccessRate) -> Vec<(u32, String)> {
     busy.iter()
         .map(|rate| {
             let (own, mean, bound) = (percent(rate.success()), percent(mean), percent(bound));
-            (rate.key, format!("{own:.1} % of {} answers were good, of the pool's {mean:.1} %; at least {bound:.1} % are wanted", rate.requests))
+            (
+                rate.key,
+                format!("{own:.1} % of {} answers were good, of the pool's {mean:.1} %; at least {bound:.1} % are wanted", rate.requests),
+            )
         })
         .collect()
 }

@@ -30,7 +30,12 @@ impl Sources {
     /// An empty one.
     pub fn new(expiry: Duration, clients_max: u32) -> Sources {
         let most = (clients_max as usize).div_ceil(SHARDS);
-        Sources { expiry_ms: expiry.as_millis() as u64, most, hasher: RandomState::new(), shards: std::array::from_fn(|_| Mutex::default()) }
+        Sources {
+            expiry_ms: expiry.as_millis() as u64,
+            most,
+            hasher: RandomState::new(),
+            shards: std::array::from_fn(|_| Mutex::default()),
+        }
     }
 
     /// Whether it is one with these settings.

@@ -546,9 +546,10 @@ impl Exchange<'_> {
     fn known(&self, pool: &PoolName, sessions: &Sessions, head: &[u8]) -> Known {
         match sessions.cookie_name() {
             // The first that was signed here counts; others of the name may be anybody's.
-            Some(name) => {
-                request::cookies(head, name).map(|value| sessions.by_cookie(pool, value)).find(|known| known.id.is_some()).unwrap_or_default()
-            }
+            Some(name) => request::cookies(head, name)
+                .map(|value| sessions.by_cookie(pool, value))
+                .find(|known| known.id.is_some())
+                .unwrap_or_default(),
             None => sessions.by_source(self.client.get().ip(), worker::uptime().as_millis() as u64),
         }
     }
@@ -589,9 +590,10 @@ impl Exchange<'_> {
         let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {
             Poll::Ready(Ok(stream)) => Poll::Ready(Ok(stream)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(Failure { cause: connect_cause(&error), unprocessed: true, granted: false })),
-            Poll::Pending => {
-                self.timer.poll_expired(cx).map(|()| Err(Failure { cause: self.or_total(Cause::ConnectTimeout), unprocessed: true, granted: false }))
-            }
+            Poll::Pending => self
+                .timer
+                .poll_expired(cx)
+                .map(|()| Err(Failure { cause: self.or_total(Cause::ConnectTimeout), unprocessed: true, granted: false })),
         })
         .await;
         self.trace.connected(false, &self.worker.timers);

@@ -314,14 +314,7 @@ pub(super) fn step_in(in_flight: &AtomicU32, limit: u32) -> bool {
 /// An endpoint of the pool, waiting for one up to the pool's queue timeout.
 ///
 /// `tried` are passed over, unless nothing else is left: a pool of one is tried again. Nobody waits past `until_ms` of the worker's clock.
-pub(super) async fn take(
-    worker: &Rc<Worker>,
-    timer: &Timer,
-    slot: u32,
-    wish: Wish,
-    tried: &Tried,
-    until_ms: u64,
-) -> Result<Place, Cause> {
+pub(super) async fn take(worker: &Rc<Worker>, timer: &Timer, slot: u32, wish: Wish, tried: &Tried, until_ms: u64) -> Result<Place, Cause> {
     let snapshot = worker.snapshot();
     let Some(pool_now) = pool(&snapshot, slot) else { return Err(Cause::NoEndpoint) };
     // Who wants one endpoint and no other is not in the way of those that wait for any.
@@ -341,14 +334,7 @@ pub(super) async fn take(
     Box::pin(wait(worker, timer, slot, wish, pool_now, until_ms)).await
 }
 
-async fn wait(
-    worker: &Rc<Worker>,
-    timer: &Timer,
-    slot: u32,
-    wish: Wish,
-    pool_now: &PoolSnapshot,
-    until_ms: u64,
-) -> Result<Place, Cause> {
+async fn wait(worker: &Rc<Worker>, timer: &Timer, slot: u32, wish: Wish, pool_now: &PoolSnapshot, until_ms: u64) -> Result<Place, Cause> {
     let limits = &pool_now.config.limits;
     if pool_now.waiting.fetch_add(1, Ordering::Relaxed) >= limits.queue_max && !worker.waiters.displace(slot, wish.priority) {
         pool_now.waiting.fetch_sub(1, Ordering::Relaxed);

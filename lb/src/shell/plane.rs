@@ -17,8 +17,8 @@ use crate::director::{Director, SavedVerdict};
 use crate::tls::{SavedTicketKey, TlsErrors, TlsStore};
 
 use super::pulse::{self, Beat, Obituaries, Rhythm, Vitality, Ward, Watch};
-use super::upstream::Surplus;
 use super::session_keys::{self, KeyFileError};
+use super::upstream::Surplus;
 use super::worker::{self, Admission, Command, Gauges, Setup, StopMode};
 
 /// Connections that may wait to be accepted, per socket. The kernel caps it at `net.core.somaxconn`.
