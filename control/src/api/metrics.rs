@@ -524,6 +524,14 @@ const FAMILIES: &[Family] = &[
         samples: per_pool!(|p| p.stats.sum(|shard| &shard.retries)),
     },
     Family {
+        name: "weir_pool_retries_refused_total",
+        kind: Kind::Counter,
+        unit: "attempts",
+        labels: "pool",
+        help: "Further attempts that were not made, as the retry budget or the breaker did not allow them.",
+        samples: per_pool!(|p| p.stats.sum(|shard| &shard.retries_refused)),
+    },
+    Family {
         name: "weir_pool_queued_total",
         kind: Kind::Counter,
         unit: "requests",

@@ -18,6 +18,7 @@ mod failure;
 mod h2;
 mod passthrough;
 mod refused;
+mod resilience;
 mod routing;
 mod sessions;
 mod stop;
