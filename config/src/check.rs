@@ -26,6 +26,7 @@ pub(crate) fn check(root: &Table<'_>, api: Option<&ParsedApi>, listeners: &[Pars
                 Some(parsed) => {
                     if let Some(raw) = listener.raw {
                         check_hash_key(root, raw, parsed, pool);
+                        check_upstream_protocol(root, raw, parsed, pool);
                         check_udp(root, raw, parsed, pool);
                         check_session(root, raw, parsed, pool);
                     }
@@ -55,6 +56,14 @@ fn check_hash_key(root: &Table<'_>, raw: &str, pool: &ParsedPool, used: &Placed<
         let message = format!("{:?} cannot be hashed for a {raw} listener, which sees no requests", key.to_string());
         let problem = Problem::new(span.clone(), path, message).note(used.span.clone(), format!("a {raw} listener uses this pool"));
         root.report(problem.help("write `key = \"source\"`").needs_whole_file());
+    }
+}
+
+fn check_upstream_protocol(root: &Table<'_>, raw: &str, pool: &ParsedPool, used: &Placed<PoolName>) {
+    if let Some(Placed { value, span, path }) = &pool.upstream_protocol {
+        let message = format!("{:?} cannot be spoken for a {raw} listener, which passes on what its clients say", value.word());
+        let problem = Problem::new(span.clone(), path, message).note(used.span.clone(), format!("a {raw} listener uses this pool"));
+        root.report(problem.help("remove it, or use another pool").needs_whole_file());
     }
 }
 

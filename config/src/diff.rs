@@ -284,6 +284,7 @@ fn diff_pool(changes: &mut Vec<Change>, old: &Pool, new: &Pool) {
     diff_optional(changes, &place, ("breaker", |_| "on".into()), old.breaker.as_ref(), new.breaker.as_ref(), settings::of_breaker);
     diff_optional(changes, &place, ("adaptive", |_| "on".into()), old.adaptive.as_ref(), new.adaptive.as_ref(), settings::of_adaptive);
     diff_optional(changes, &place, ("session", |_| "on".into()), old.session.as_deref(), new.session.as_deref(), settings::of_session);
+    diff_optional(changes, &place, ("tls", |_| "on".into()), old.tls.as_deref(), new.tls.as_deref(), settings::of_endpoint_tls);
     diff_optional(changes, &place, ("scaling", |_| "on".into()), old.scaling.as_deref(), new.scaling.as_deref(), settings::of_scaling);
 }
 

@@ -298,6 +298,13 @@ static POOL: Keys = Keys {
             Kind::Table(&scaling::SCALING),
             "Machines that are cloned into the pool as the load rises. Without this table there are none.",
         ),
+        Key::choice(
+            "upstream_protocol",
+            &[word("http1", "HTTP/1.1"), word("h2", "HTTP/2, which gRPC needs: agreed on under TLS, else with prior knowledge")],
+            "What the endpoints speak, also to health checks. Only for pools of http listeners.",
+        )
+        .default("http1"),
+        Key::new("tls", Kind::Table(&tls::ENDPOINT_TLS), "TLS towards the endpoints. Without this table there is none."),
     ],
 };
 
@@ -371,8 +378,11 @@ static HEALTH: Keys = Keys {
             "type",
             &[
                 word("http", "a request is answered as expected"),
+                word("https", "the same under the TLS of [pool.NAME.tls]"),
                 word("tcp", "a connection is accepted"),
                 word("tls", "a TLS handshake is completed"),
+                word("grpc", "grpc.health.v1.Health says SERVING"),
+                word("udp", "a datagram is answered"),
                 word("exec", "a program exits with 0"),
             ],
             "How an endpoint is probed.",
@@ -386,22 +396,37 @@ static HEALTH: Keys = Keys {
         Key::count("rise", 1, 1000, "2", "Successes in a row that make an endpoint healthy.").default("2"),
         Key::count("fall", 1, 1000, "3", "Failures in a row that make an endpoint unhealthy.").default("3"),
         Key::count("port", 1, 65535, "9000", "Probe this port instead of the endpoint's."),
-        Key::text("method", "\"GET\"", "The request method. Only for http; absent: GET."),
-        Key::text("path", "\"/healthz\"", "The request path, query included. Only for http; absent: /."),
-        Key::text("host", "\"web.example.com\"", "The Host header. Only for http; absent: the endpoint's address."),
+        Key::text("method", "\"GET\"", "The request method. Only for http and https; absent: GET."),
+        Key::text("path", "\"/healthz\"", "The request path, query included. Only for http and https; absent: /."),
+        Key::text("host", "\"web.example.com\"", "The Host header. Only for http and https; absent: the endpoint's address."),
         Key {
             example: "\"200-399\"",
             ..Key::new(
                 "expect",
                 Kind::Statuses,
-                "Accepted statuses: 200, \"200-399\", or a list of both. Only for http; absent: \"200-399\".",
+                "Accepted statuses: 200, \"200-399\", or a list of both. Only for http and https; absent: \"200-399\".",
             )
         },
-        Key::text("body", "'\"status\": *\"ok\"'", "A regular expression that the first 64 KiB of the body must match. Only for http."),
+        Key::text(
+            "body",
+            "'\"status\": *\"ok\"'",
+            "A regular expression that the first 64 KiB of the body must match. Only for http and https.",
+        ),
         Key::text(
             "server_name",
             "\"web.example.com\"",
-            "The name asked for in the handshake (SNI). Only for tls; absent: the endpoint's host.",
+            "The name asked for in the handshake (SNI). Only for tls; absent: that of [pool.NAME.tls], else the endpoint's host.",
+        ),
+        Key::text("service", "\"shop.Orders\"", "The service that gRPC is asked about. Only for grpc; absent: the server as a whole."),
+        Key::text(
+            "request",
+            "'\\x12\\x34version'",
+            "The datagram that is sent; \\xNN stands for a byte, and \\r, \\n, \\t, \\0 and \\\\ for what they usually do. Only for udp, and required there.",
+        ),
+        Key::text(
+            "answer",
+            "'(?-u)^\\x12\\x34'",
+            "A regular expression over bytes that the answer must match. Only for udp; absent: any answer.",
         ),
         Key {
             example: "[\"/usr/local/bin/probe\", \"--quick\"]",

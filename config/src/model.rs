@@ -329,6 +329,10 @@ pub struct Pool {
     pub ejection: Option<Ejection>,
     /// `[pool.NAME.scaling]`; absent: its endpoints are those of the file and of the operators.
     pub scaling: Option<Arc<Scaling>>,
+    /// `upstream_protocol`: what the endpoints of an `http` listener speak. Default HTTP/1.1.
+    pub upstream_protocol: UpstreamProtocol,
+    /// `[pool.NAME.tls]`; absent: endpoints are spoken to in the clear.
+    pub tls: Option<Box<EndpointTls>>,
     /// `proxy_protocol`; absent: endpoints see our address.
     pub proxy_protocol: Option<ProxyVersion>,
     /// `[pool.NAME.session]`; absent: each request and session is balanced by itself.
@@ -339,6 +343,16 @@ pub struct Pool {
     pub breaker: Option<Breaker>,
     /// `[pool.NAME.adaptive]`; absent: off.
     pub adaptive: Option<Adaptive>,
+}
+
+/// What is spoken to endpoints.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2: agreed on under TLS, else with prior knowledge (RFC 9113 section 3.3).
+    Http2,
 }
 
 /// One address of a pool.
@@ -547,8 +561,10 @@ pub struct HealthCheck {
 /// How an endpoint is probed.
 #[derive(Clone, Debug)]
 pub enum Probe {
-    /// `type = "http"`: a request and what its answer must be.
+    /// `type = "http"` and `type = "https"`: a request and what its answer must be.
     Http {
+        /// Under TLS, by the pool's settings (`https`).
+        tls: bool,
         /// `method`. Default `GET`.
         method: String,
         /// `path`. Default `/`.
@@ -562,10 +578,22 @@ pub enum Probe {
     },
     /// `type = "tcp"`: a connection is accepted.
     Tcp,
-    /// `type = "tls"`: a TLS handshake is completed.
+    /// `type = "tls"`: a TLS handshake is completed. With `[pool.NAME.tls]` as traffic does it, else whatever the certificate says.
     Tls {
-        /// `server_name`: SNI. Default: the endpoint's host.
+        /// `server_name`: SNI. Default: that of the pool's TLS, else the endpoint's host.
         server_name: Option<String>,
+    },
+    /// `type = "grpc"`: `grpc.health.v1.Health/Check` says SERVING. With `[pool.NAME.tls]` under that.
+    Grpc {
+        /// `service`: the name that is asked for. Default: none, which stands for the server as a whole.
+        service: String,
+    },
+    /// `type = "udp"`: a datagram is answered.
+    Udp {
+        /// `request`: what is sent.
+        request: Vec<u8>,
+        /// `answer`: a regular expression that the answer must match. Default: any answer.
+        answer: Option<regex::bytes::Regex>,
     },
     /// `type = "exec"`: a program exits with 0. It finds `WEIR_POOL`, `WEIR_ENDPOINT`, `WEIR_HOST` and `WEIR_PORT` in its environment.
     Exec {
@@ -577,12 +605,24 @@ pub enum Probe {
 impl PartialEq for Probe {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Probe::Http { method, path, host, expect, body }, Probe::Http { method: m, path: p, host: h, expect: e, body: b }) => {
-                method == m && path == p && host == h && expect == e && body.as_ref().map(|r| r.as_str()) == b.as_ref().map(|r| r.as_str())
+            (
+                Probe::Http { tls, method, path, host, expect, body },
+                Probe::Http { tls: t, method: m, path: p, host: h, expect: e, body: b },
+            ) => {
+                tls == t
+                    && method == m
+                    && path == p
+                    && host == h
+                    && expect == e
+                    && body.as_ref().map(|r| r.as_str()) == b.as_ref().map(|r| r.as_str())
             }
             (Probe::Tcp, Probe::Tcp) => true,
             (Probe::Tls { server_name }, Probe::Tls { server_name: s }) => server_name == s,
             (Probe::Exec { command }, Probe::Exec { command: c }) => command == c,
+            (Probe::Grpc { service }, Probe::Grpc { service: s }) => service == s,
+            (Probe::Udp { request, answer }, Probe::Udp { request: r, answer: a }) => {
+                request == r && answer.as_ref().map(|regex| regex.as_str()) == a.as_ref().map(|regex| regex.as_str())
+            }
             _ => false,
         }
     }

@@ -20,7 +20,7 @@ use crate::units::{format_duration, format_size};
 pub(crate) use edge::{of_adaptive, of_breaker, of_session};
 pub(crate) use machines::{of_host, of_template};
 pub(crate) use scaling::{of_alarm, of_metric, of_scaling};
-pub(crate) use tls::of_listener_tls;
+pub(crate) use tls::{of_endpoint_tls, of_listener_tls};
 pub(crate) use vip::{of_cluster, of_vip};
 
 /// A key as written in the file, relative to its table, and its value in words.
@@ -105,7 +105,7 @@ pub(crate) fn of_http(limits: &HttpLimits, headers: &ForwardHeaders) -> Vec<Sett
     ]
 }
 
-/// Apart from endpoints, health, ejection, session, breaker, adaptive and scaling.
+/// Apart from endpoints, health, ejection, session, breaker, adaptive, scaling and TLS.
 pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
     let Pool {
         name: _,
@@ -119,6 +119,8 @@ pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
         health: _,
         ejection: _,
         scaling: _,
+        upstream_protocol,
+        tls: _,
         proxy_protocol,
         session: _,
         retry,
@@ -132,6 +134,7 @@ pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
         ("slow_start", or_none_time(*slow_start)),
         ("min_healthy", min_healthy.to_string()),
         ("below_min_healthy", below_min_healthy.word().into()),
+        ("upstream_protocol", upstream_protocol.word().into()),
         ("proxy_protocol", proxy_protocol.map_or(NONE, ProxyVersion::word).into()),
         ("timeouts.connect", format_duration(*connect)),
         ("timeouts.first_byte", format_duration(*first_byte)),
@@ -165,7 +168,7 @@ pub(crate) fn of_health(check: &HealthCheck) -> Vec<Setting> {
         ("health.port", port.map_or("the endpoint's".into(), |port| port.to_string())),
     ];
     match probe {
-        Probe::Http { method, path, host, expect, body } => {
+        Probe::Http { tls: _, method, path, host, expect, body } => {
             let range = |(low, high): &(u16, u16)| if low == high { low.to_string() } else { format!("{low}-{high}") };
             settings.push(("health.method", method.clone()));
             settings.push(("health.path", path.clone()));
@@ -174,6 +177,13 @@ pub(crate) fn of_health(check: &HealthCheck) -> Vec<Setting> {
             settings.push(("health.body", body.as_ref().map_or(NONE.into(), |body| body.as_str().into())));
         }
         Probe::Tls { server_name } => settings.push(("health.server_name", server_name.clone().unwrap_or("the endpoint's".into()))),
+        Probe::Grpc { service } => {
+            settings.push(("health.service", if service.is_empty() { "the whole server".into() } else { service.clone() }))
+        }
+        Probe::Udp { request, answer } => {
+            settings.push(("health.request", request.escape_ascii().to_string()));
+            settings.push(("health.answer", answer.as_ref().map_or(NONE.into(), |answer| answer.as_str().into())));
+        }
         Probe::Exec { command } => settings.push(("health.command", format!("{command:?}"))),
         Probe::Tcp => {}
     }

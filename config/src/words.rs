@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::model::{
     AccessLogFormat, AdminState, AmbiguousPaths, Balance, BelowMinHealthy, CookieSecure, HashKey, Probe, Protocol, ProxyVersion, RetryOn,
-    SameSite, SessionGone, SessionMemory, TrackSubject, VipChecksum, VipMode, VrrpVersion,
+    SameSite, SessionGone, SessionMemory, TrackSubject, UpstreamProtocol, VipChecksum, VipMode, VrrpVersion,
 };
 
 impl AdminState {
@@ -133,6 +133,16 @@ impl AmbiguousPaths {
     }
 }
 
+impl UpstreamProtocol {
+    /// `http1` or `h2`.
+    pub fn word(self) -> &'static str {
+        match self {
+            UpstreamProtocol::Http1 => "http1",
+            UpstreamProtocol::Http2 => "h2",
+        }
+    }
+}
+
 impl Protocol {
     /// `http`, `tcp` or `udp`.
     pub fn word(&self) -> &'static str {
@@ -145,13 +155,16 @@ impl Protocol {
 }
 
 impl Probe {
-    /// `http`, `tcp`, `tls` or `exec`.
+    /// `http`, `https`, `tcp`, `tls`, `grpc`, `udp` or `exec`.
     pub fn word(&self) -> &'static str {
         match self {
-            Probe::Http { .. } => "http",
+            Probe::Http { tls: false, .. } => "http",
+            Probe::Http { tls: true, .. } => "https",
             Probe::Tcp => "tcp",
             Probe::Tls { .. } => "tls",
             Probe::Exec { .. } => "exec",
+            Probe::Grpc { .. } => "grpc",
+            Probe::Udp { .. } => "udp",
         }
     }
 }

@@ -304,7 +304,7 @@ mod tests {
     use std::net::SocketAddr;
     use std::time::Duration;
 
-    use weir_config::{Balance, BelowMinHealthy, Node, Pool, PoolLimits, PoolTimeouts};
+    use weir_config::{Balance, BelowMinHealthy, Node, Pool, PoolLimits, PoolTimeouts, UpstreamProtocol};
 
     use super::*;
 
@@ -342,6 +342,8 @@ mod tests {
             health: None,
             ejection: None,
             scaling: None,
+            upstream_protocol: UpstreamProtocol::Http1,
+            tls: None,
             proxy_protocol: None,
             session: None,
             retry: weir_config::RetryPolicy::default(),

@@ -8,6 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 
 use weir_config::{Config, ForwardHeaders, HttpLimits, Protocol, ProxyVersion};
+use weir_lb::h2::ask;
+use weir_lb::health::probe::grpc::serving_status;
 use weir_lb::http1::request::{self, Method};
 use weir_lb::http1::response::{self, Asked, Framing};
 use weir_lb::http1::{Body, Bounds, Scanner};
@@ -170,6 +172,16 @@ pub fn request_head(data: &[u8]) {
     }
     if headers.request_id.is_some() {
         assert_eq!(passed.all("x-request-id").len(), 1, "{}", shown());
+    }
+
+    // Said over HTTP/2 it is the same request, or cannot be said.
+    if let Ok((len, asked)) = ask::read_head(&out, false, "192.0.2.1:80") {
+        assert_eq!(len, out.len(), "{}", shown());
+        assert_eq!(asked.request.method().as_str().as_bytes(), words[0], "{}", shown());
+        assert_eq!(asked.body.is_done(), body == Length::None, "{}", shown());
+        for name in ["connection", "upgrade", "transfer-encoding", "host", "keep-alive"] {
+            assert!(!asked.request.headers().contains_key(name), "{}", shown());
+        }
     }
 
     // What we passed on is itself a request that we read alike: nothing is left for a second reading.
@@ -343,6 +355,20 @@ pub fn route(data: &[u8]) {
     }
     let again = weir_config::normal_path(path, options & 1 == 1).unwrap_or_else(|error| panic!("{error}: {}", shown()));
     assert_eq!(&*again, path, "{}", shown());
+}
+
+/// What an endpoint answers when it is asked for its health by gRPC. A message with nothing but the status says the same.
+pub fn grpc_health(data: &[u8]) {
+    let Some(status) = serving_status(data) else { return };
+    let mut message = vec![8];
+    let mut left = status;
+    while left >= 0x80 {
+        message.push(left as u8 | 0x80);
+        left >>= 7;
+    }
+    message.push(left as u8);
+    let again = [&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat();
+    assert_eq!(serving_status(&again), Some(status), "{}", data.escape_ascii());
 }
 
 /// Any text at all: errors, not panics; and what is accepted is accepted again.

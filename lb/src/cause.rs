@@ -50,6 +50,8 @@ pub enum Cause {
     RateLimited,
     /// The client's address may not connect to the listener. The connection is closed without an answer.
     Denied,
+    /// No session under TLS could be agreed on with an endpoint, or its certificate is not to be believed (502).
+    TlsFailed,
     /// A trusted proxy did not announce its client as the PROXY protocol has it. The connection is closed without an answer.
     Announcement,
     /// The endpoint of the client's session is not there, and the pool says that no other will do (503).
@@ -75,7 +77,7 @@ pub enum Fault {
 
 impl Cause {
     /// How many there are.
-    pub const COUNT: usize = 27;
+    pub const COUNT: usize = 28;
 
     /// All of them, in order.
     pub const ALL: [Cause; Cause::COUNT] = [
@@ -102,6 +104,7 @@ impl Cause {
         Cause::Overload,
         Cause::RateLimited,
         Cause::Denied,
+        Cause::TlsFailed,
         Cause::Announcement,
         Cause::SessionGone,
         Cause::CircuitOpen,
@@ -134,6 +137,7 @@ impl Cause {
             Cause::Overload => "overload",
             Cause::RateLimited => "rate-limited",
             Cause::Denied => "denied",
+            Cause::TlsFailed => "tls-failed",
             Cause::Announcement => "bad-announcement",
             Cause::SessionGone => "session-gone",
             Cause::CircuitOpen => "circuit-open",
@@ -152,7 +156,7 @@ impl Cause {
             Cause::HeadTooLarge => 431,
             Cause::RateLimited => 429,
             Cause::Denied => 403,
-            Cause::EndpointClosed | Cause::ReusedClosed | Cause::BadResponse => 502,
+            Cause::EndpointClosed | Cause::ReusedClosed | Cause::BadResponse | Cause::TlsFailed => 502,
             Cause::NoEndpoint
             | Cause::QueueFull
             | Cause::ConnectFailed
@@ -179,6 +183,7 @@ impl Cause {
             | Cause::Denied
             | Cause::Announcement => Fault::Client,
             Cause::ConnectFailed
+            | Cause::TlsFailed
             | Cause::ConnectTimeout
             | Cause::EndpointClosed
             | Cause::ReusedClosed

@@ -59,7 +59,7 @@ pub enum Handshake {
     Resumed,
     /// The two sides found no way, or the client went.
     Failed,
-    /// It took longer than `timeouts.head`.
+    /// It took longer than the listener's `timeouts.head`, or the pool's `timeouts.connect`.
     TimedOut,
     /// Too many were under way.
     Refused,
@@ -103,6 +103,8 @@ pub struct PoolShard {
     pub queued: AtomicU64,
     /// Pooled connections used again.
     pub reused: AtomicU64,
+    /// TLS handshakes with endpoints ended, by [`Handshake`].
+    pub tls_handshakes: [AtomicU64; Handshake::ALL.len()],
     latency: OnceLock<Box<Histogram>>,
     queue_wait: OnceLock<Box<Histogram>>,
 }

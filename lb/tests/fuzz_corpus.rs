@@ -152,6 +152,11 @@ fn route() {
 }
 
 #[test]
+fn grpc_health() {
+    run("grpc_health", targets::grpc_health, MUTATIONS);
+}
+
+#[test]
 fn proxy_protocol() {
     run("proxy_protocol", targets::proxy_protocol, MUTATIONS);
 }

@@ -9,12 +9,13 @@ use crate::address::parse_endpoint_address;
 use crate::error::Problem;
 use crate::model::{
     AdminState, Balance, BelowMinHealthy, Ejection, Endpoint, EndpointAddress, HashKey, HashPolicy, Pool, PoolLimits, PoolTimeouts,
-    ProxyVersion, Weight,
+    ProxyVersion, UpstreamProtocol, Weight,
 };
 use crate::parse::edge::{proxy_version, session};
 use crate::parse::health;
 use crate::parse::resilience::{adaptive, breaker, retry, success_rate};
 use crate::parse::scaling::{ScalingMentions, scaling};
+use crate::parse::tls::endpoint_tls;
 use crate::reader::{Field, Named, Placed, Table};
 
 /// A pool with what is checked against other tables.
@@ -24,6 +25,8 @@ pub(crate) struct ParsedPool {
     pub(crate) pool: Pool,
     /// The hash key with its place, if it could be read.
     pub(crate) hash_key: Option<Placed<HashKey>>,
+    /// What its endpoints speak, with its place, where it is not the usual.
+    pub(crate) upstream_protocol: Option<Placed<UpstreamProtocol>>,
     /// What its scaling names.
     pub(crate) scaling: ScalingMentions,
     /// How it announces clients, with its place.
@@ -36,6 +39,10 @@ pub(super) fn pool(named: &Named<'_>) -> ParsedPool {
     let table = &named.table;
     let (balance, hash_key) = balance(table, named.name);
     let mut mentions = ScalingMentions::default();
+    let upstream_protocol = match table.choice("upstream_protocol") {
+        Some("h2") => UpstreamProtocol::Http2,
+        _ => UpstreamProtocol::Http1,
+    };
     let pool = Pool {
         name: named.name.into(),
         endpoints: endpoints(table),
@@ -48,9 +55,11 @@ pub(super) fn pool(named: &Named<'_>) -> ParsedPool {
         },
         timeouts: timeouts(&table.table_or_empty("timeouts")),
         limits: limits(&table.table_or_empty("limits")),
-        health: table.table("health").and_then(|table| health::health(&table)),
+        health: table.table("health").and_then(|health| health::health(&health, table)),
         ejection: ejection(table),
         scaling: table.table("scaling").and_then(|table| scaling(&table, &mut mentions)).map(Arc::new),
+        upstream_protocol,
+        tls: table.table("tls").map(|table| Box::new(endpoint_tls(&table))),
         proxy_protocol: proxy_version(table),
         retry: retry(&table.table_or_empty("retry")),
         breaker: table.table("breaker").map(|table| breaker(&table)),
@@ -58,8 +67,19 @@ pub(super) fn pool(named: &Named<'_>) -> ParsedPool {
         session: table.table("session").and_then(|table| session(&table)).map(Box::new),
     };
     let session = pool.session.as_ref().map(|session| table.placed("session", session.memory.word()));
+    let unusual = (upstream_protocol != UpstreamProtocol::Http1).then(|| table.placed("upstream_protocol", upstream_protocol));
     let proxy_protocol = pool.proxy_protocol.map(|version| table.placed("proxy_protocol", version));
-    ParsedPool { pool, hash_key, scaling: mentions, proxy_protocol, session }
+    check_announced(table, &pool);
+    ParsedPool { pool, hash_key, upstream_protocol: unusual, scaling: mentions, proxy_protocol, session }
+}
+
+/// A connection over HTTP/2 carries many clients, and announces none.
+fn check_announced(table: &Table<'_>, pool: &Pool) {
+    if pool.proxy_protocol.is_some() && pool.upstream_protocol == UpstreamProtocol::Http2 {
+        let problem = table.problem("proxy_protocol", "a connection over HTTP/2 carries many clients, and can announce none of them");
+        let problem = problem.note(table.span_of("upstream_protocol"), "HTTP/2 is spoken");
+        table.report(problem.help("remove one of them; `headers.x_forwarded` of the listener tells who the client is").needs_whole_file());
+    }
 }
 
 fn endpoints(table: &Table<'_>) -> Vec<Endpoint> {

@@ -548,6 +548,20 @@ const FAMILIES: &[Family] = &[
         samples: per_pool!(|p| p.stats.sum(|shard| &shard.reused)),
     },
     Family {
+        name: "weir_pool_tls_handshakes_total",
+        kind: Kind::Counter,
+        unit: "handshakes",
+        labels: "pool, result",
+        help: "TLS handshakes with endpoints ended: full, resumed or failed. A pool without TLS has none.",
+        samples: |p, s| {
+            for (labels, pool, _) in p.pools.iter().filter(|(_, pool, _)| pool.tls) {
+                for how in [Handshake::Full, Handshake::Resumed, Handshake::Failed] {
+                    s.with_more(labels, "result", how.word(), pool.stats.sum(|shard| &shard.tls_handshakes[how as usize]));
+                }
+            }
+        },
+    },
+    Family {
         name: "weir_pool_waiting",
         kind: Kind::Gauge,
         unit: "requests",

@@ -3,7 +3,7 @@
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{change, fleet, machines, notify, overview, read, scaling, vip};
+use super::{change, fleet, machines, notify, overview, read, scaling, session, vip};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -26,8 +26,10 @@ use super::{change, fleet, machines, notify, overview, read, scaling, vip};
         vip::vip,
         vip::release,
         read::config,
+        read::config_file,
         read::events,
         read::openapi,
+        session::session,
         read::metrics,
         read::healthz,
         read::readyz,

@@ -253,6 +253,7 @@ pub(crate) mod tests {
                 below_floor: true,
                 available: 1,
                 waiting: 4,
+                tls: false,
                 stats: Arc::new(pool),
                 endpoints,
             }],

@@ -176,6 +176,10 @@ fn write_node(kind: &NodeKind) {
         NodeKind::CertificateExpires { listener, file, left_s, .. } => {
             warn!(%listener, file, days_left = left_s / 86_400, "a certificate ends soon");
         }
+        NodeKind::EndpointTlsLoaded { pool } => info!(%pool, "changed files for TLS to endpoints are in use"),
+        NodeKind::EndpointTlsRefused { pool: _, reason } => {
+            warn!("changed files for TLS to endpoints are refused, the old ones stay in use: {reason}");
+        }
         NodeKind::Applied { generation } => debug!(generation, "a configuration took effect"),
         NodeKind::Reloaded { revision, changes } => {
             for change in changes {

@@ -251,6 +251,10 @@ impl Core {
             self.homes[member.slot() as usize] = Some(Home { pool: slot, index: index as u32 });
             members.push(member);
         }
+        if old_config.tls != pool.tls || old_config.upstream_protocol != pool.upstream_protocol {
+            // What is kept was agreed on otherwise.
+            members.iter().for_each(Member::purge);
+        }
         for (_, member) in old_members {
             self.remove_member(member);
         }
@@ -341,7 +345,7 @@ impl Core {
             return;
         };
         let endpoint = member.config.address.to_string();
-        let print = fingerprint(check, resolved);
+        let print = fingerprint(pool, check, resolved);
         let phase = StableHash::default().field(pool.name.0.as_bytes()).field(&endpoint).field(print.to_le_bytes()).finish();
         let start = if self.monitor.verdict(slot).is_some() {
             None

@@ -29,7 +29,7 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::{self, JoinError, JoinSet};
-use weir_config::{Config, PoolName};
+use weir_config::{Config, PoolName, UpstreamProtocol};
 
 use self::core::{Core, Effect, Job};
 use crate::event::{Event, EventKind};
@@ -38,6 +38,7 @@ use crate::health::verdict::Outcome;
 use crate::session::Keys;
 use crate::snapshot::Snapshot;
 use crate::status::Status;
+use crate::tls::{Connector, TlsStore};
 
 /// Reports that wait; one that finds no room is repeated by the next failure.
 const REPORTS_MAX: usize = 1024;
@@ -104,8 +105,8 @@ pub struct Director {
 }
 
 impl Director {
-    /// Starts the thread `weir-director`. `workers` is the number of shards that counters get.
-    pub fn start(workers: usize, saved: Vec<SavedVerdict>) -> std::io::Result<Director> {
+    /// Starts the thread `weir-director`. `workers` is the number of shards that counters get; `tls` knows how probes speak to endpoints.
+    pub fn start(workers: usize, saved: Vec<SavedVerdict>, tls: Arc<TlsStore>) -> std::io::Result<Director> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(LOOKUPS_MAX).build()?;
         let (commands, command_inbox) = mpsc::unbounded_channel();
         let (reports, report_inbox) = mpsc::channel(REPORTS_MAX);
@@ -114,6 +115,7 @@ impl Director {
         let shell = Shell {
             core: Core::new(workers, saved, Instant::now()),
             shared: Arc::clone(&shared),
+            tls,
             events: events.clone(),
             probes: JoinSet::new(),
             runs: HashMap::new(),
@@ -193,6 +195,7 @@ type Lookup = (Arc<str>, Result<Vec<IpAddr>, String>);
 struct Shell {
     core: Core,
     shared: Arc<Shared>,
+    tls: Arc<TlsStore>,
     events: broadcast::Sender<Arc<Event>>,
     probes: JoinSet<Outcome>,
     /// The run that each probe's task belongs to.
@@ -254,7 +257,8 @@ impl Shell {
             match effect {
                 Effect::Probe(job) => {
                     let run = job.run;
-                    let task = self.probes.spawn(carry_out(job));
+                    let connector = job.pool.tls.as_ref().and_then(|_| self.tls.connector(&job.pool.name));
+                    let task = self.probes.spawn(carry_out(job, connector));
                     self.runs.insert(task.id(), run);
                 }
                 Effect::Resolve(name) => drop(self.lookups.spawn(look_up(name))),
@@ -309,11 +313,19 @@ impl Shell {
     }
 }
 
-async fn carry_out(job: Job) -> Outcome {
+async fn carry_out(job: Job, connector: Option<Arc<Connector>>) -> Outcome {
     let Some(check) = &job.pool.health else { return Outcome::NotDone("the check is gone".into()) };
     // Behind another port there may be something that knows nothing of announcements.
     let announced = job.pool.proxy_protocol.filter(|_| check.port.is_none());
-    probe(check, Subject { pool: &job.pool.name.0, endpoint: &job.endpoint, address: job.address, announced }).await
+    let subject = Subject {
+        pool: &job.pool.name.0,
+        endpoint: &job.endpoint,
+        address: job.address,
+        announced,
+        tls: connector.as_deref(),
+        http2: job.pool.upstream_protocol == UpstreamProtocol::Http2,
+    };
+    probe(check, subject).await
 }
 
 async fn look_up(name: Arc<str>) -> Lookup {

@@ -18,7 +18,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use weir_config::{AdminState, Balance, BelowMinHealthy, Endpoint, EndpointAddress, HealthCheck, Host, Pool, Probe, SessionMemory};
+use weir_config::{
+    AdminState, Balance, BelowMinHealthy, Endpoint, EndpointAddress, EndpointTls, HealthCheck, Host, Pool, Probe, SessionMemory,
+    UpstreamProtocol,
+};
 
 use crate::balance::{self, Candidate, Selector};
 use crate::endpoint::EndpointState;
@@ -271,6 +274,7 @@ impl PoolEntry {
             available: self.members.iter().filter(|member| member.available).count() as u32,
             waiting: self.waiting.load(Ordering::Relaxed),
             stats: Arc::clone(&self.stats),
+            tls: self.config.tls.is_some(),
             endpoints: self.members.iter().map(|member| self.endpoint_status(member, monitor, ejections, now)).collect(),
         }
     }
@@ -332,13 +336,13 @@ pub(super) fn probed_address(check: &HealthCheck, resolved: SocketAddr) -> Socke
     SocketAddr::new(resolved.ip(), check.port.unwrap_or(resolved.port()))
 }
 
-/// What a verdict belongs to: the question and the address it is put to. How often, how patiently and how many times in a row is not part of
-/// it.
-pub(super) fn fingerprint(check: &HealthCheck, resolved: SocketAddr) -> u64 {
+/// What a verdict belongs to: the question, how the endpoint must prove who it is, and the address. How often, how patiently and how many
+/// times in a row is not part of it.
+pub(super) fn fingerprint(pool: &Pool, check: &HealthCheck, resolved: SocketAddr) -> u64 {
     let mut hash = StableHash::default().field(probed_address(check, resolved).to_string());
     match &check.probe {
-        Probe::Http { method, path, host, expect, body } => {
-            hash = hash.field("http").field(method).field(path).field(host.as_deref().unwrap_or(""));
+        Probe::Http { tls: _, method, path, host, expect, body } => {
+            hash = hash.field(check.probe.word()).field(method).field(path).field(host.as_deref().unwrap_or(""));
             for (low, high) in expect {
                 hash = hash.field(low.to_le_bytes()).field(high.to_le_bytes());
             }
@@ -346,12 +350,25 @@ pub(super) fn fingerprint(check: &HealthCheck, resolved: SocketAddr) -> u64 {
         }
         Probe::Tcp => hash = hash.field("tcp"),
         Probe::Tls { server_name } => hash = hash.field("tls").field(server_name.as_deref().unwrap_or("")),
+        Probe::Grpc { service } => hash = hash.field("grpc").field(service),
+        Probe::Udp { request, answer } => {
+            hash = hash.field("udp").field(request).field(answer.as_ref().map_or("", |answer| answer.as_str()));
+        }
         Probe::Exec { command } => {
             hash = hash.field("exec");
             for word in command {
                 hash = hash.field(word);
             }
         }
+    }
+    if pool.upstream_protocol == UpstreamProtocol::Http2 {
+        hash = hash.field("h2");
+    }
+    if let (Probe::Http { tls: true, .. } | Probe::Tls { .. } | Probe::Grpc { .. }, Some(tls)) = (&check.probe, &pool.tls) {
+        let EndpointTls { verify, ca_file, server_name, certificate, version_min } = &**tls;
+        hash = hash.field([u8::from(*verify)]).field(version_min.word()).field(server_name.as_deref().unwrap_or(""));
+        let files = ca_file.iter().chain(certificate.iter().map(|files| &files.file));
+        hash = files.fold(hash, |hash, path| hash.field(path.as_os_str().as_encoded_bytes()));
     }
     hash.finish()
 }

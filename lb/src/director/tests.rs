@@ -53,6 +53,8 @@ fn pool(name: &str, hosts: &[&str]) -> Pool {
         health: Some(tcp_check()),
         ejection: Some(Ejection::default()),
         scaling: None,
+        upstream_protocol: UpstreamProtocol::Http1,
+        tls: None,
         proxy_protocol: None,
         session: None,
         retry: weir_config::RetryPolicy::default(),

@@ -16,8 +16,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-use weir_config::{Balance, HashKey, HttpListener, Pool, PoolName, Protocol, RetryOn, Route};
+use weir_config::{Balance, HashKey, HttpListener, Pool, PoolName, Protocol, RetryOn, Route, UpstreamProtocol};
 
 use crate::balance::hash_key;
 use crate::cause::{Cause, Fault};
@@ -35,6 +34,8 @@ use crate::snapshot::{ListenerSnapshot, PoolSnapshot};
 use crate::stats;
 
 use super::buffer::{Buf, Head, LARGE, SMALL};
+use super::endpoint::EndpointStream;
+use super::h2::CallFault;
 use super::http::Connection;
 use super::io::{self, Broken};
 use super::peer::Peer;
@@ -332,12 +333,12 @@ struct Sent {
 enum Done {
     Complete { close: bool },
     Failed(Cause),
-    Switched(Place, TcpStream, Option<Buf>),
+    Switched(Place, EndpointStream, Option<Buf>),
 }
 
 struct Upgraded {
     place: Place,
-    endpoint: TcpStream,
+    endpoint: EndpointStream,
     first: [Option<Buf>; 2],
 }
 
@@ -425,6 +426,10 @@ impl Exchange<'_> {
                         Err(Shut::Adaptive) => return Done::Failed(Cause::Shed),
                     }
                 }
+                if pool.config.upstream_protocol == UpstreamProtocol::Http2 {
+                    // Such an endpoint can say that it has not looked at a request: then any may be sent again.
+                    upload.keep_max = self.http.limits.retry_bytes_max;
+                }
                 if pool.config.proxy_protocol.is_some() {
                     self.local.set(from_client.local());
                 }
@@ -448,7 +453,7 @@ impl Exchange<'_> {
                         place.failed();
                         stats::add(&place.pool().stats.shard(self.worker.id).failures, 1);
                     }
-                    let wanted = matches!(failure.cause, Cause::ConnectFailed | Cause::ConnectTimeout)
+                    let wanted = matches!(failure.cause, Cause::ConnectFailed | Cause::ConnectTimeout | Cause::TlsFailed)
                         && place.pool().config.retry.on.contains(&RetryOn::ConnectFailed);
                     if !wanted || !self.may_retry(&place) {
                         return Done::Failed(failure.cause);
@@ -469,7 +474,12 @@ impl Exchange<'_> {
                     return Done::Complete { close };
                 }
                 Ok(Responded::Switched(first)) => return Done::Switched(place, endpoint, first),
-                Err(failure) => failure,
+                Err(failure) => match endpoint.fault() {
+                    None => failure,
+                    Some(CallFault::Unprocessed) => Failure { unprocessed: true, ..failure },
+                    Some(CallFault::Unspeakable) => Cause::BadRequest.into(),
+                    Some(CallFault::Malformed) => Cause::BadResponse.into(),
+                },
             };
             if failure.granted {
                 tried.push(place.generation(), place.index);
@@ -564,16 +574,27 @@ impl Exchange<'_> {
         }
     }
 
-    /// A connection to the place's endpoint: a pooled one unless `fresh`, else a new one.
-    async fn connection(&self, place: &Place, fresh: bool, method: Method) -> Result<TcpStream, Failure> {
+    /// A connection to the place's endpoint: a pooled one unless `fresh`, else a new one; over HTTP/2 a stream of one.
+    async fn connection(&self, place: &Place, fresh: bool, method: Method) -> Result<EndpointStream, Failure> {
         place.state().requests_total.fetch_add(1, Ordering::Relaxed);
-        let announced = place.pool().config.proxy_protocol;
-        if !fresh && announced.is_none() {
-            while let Some(stream) = self.worker.upstreams.take(place.state(), self.worker.timers.recent_ms()) {
-                if method.is_idempotent() || io::is_open(&stream) {
+        if place.pool().config.upstream_protocol == UpstreamProtocol::Http2 {
+            let call = match self.worker.upstreams.links.take(place) {
+                Some(call) => {
                     stats::add(&place.pool().stats.shard(self.worker.id).reused, 1);
                     self.trace.connected(true, &self.worker.timers);
-                    return Ok(stream);
+                    call
+                }
+                None => Box::pin(self.connected(place, self.worker.upstreams.links.open(self.worker, place))).await?,
+            };
+            return Ok(EndpointStream::Http2(Box::new(call)));
+        }
+        let announced = place.pool().config.proxy_protocol;
+        if !fresh && announced.is_none() {
+            while let Some(line) = self.worker.upstreams.take(place.state(), self.worker.timers.recent_ms()) {
+                if method.is_idempotent() || line.is_open() {
+                    stats::add(&place.pool().stats.shard(self.worker.id).reused, 1);
+                    self.trace.connected(true, &self.worker.timers);
+                    return Ok(EndpointStream::Line(line));
                 }
             }
         }
@@ -583,13 +604,19 @@ impl Exchange<'_> {
         {
             return Err(Failure { cause: Cause::CircuitOpen, unprocessed: true, granted: false });
         }
+        let preamble = announced.map(|version| self.peer.preamble(version, self.local.get()));
+        let reached = upstream::reach(self.worker, place.destination(preamble.as_deref()));
+        Box::pin(self.connected(place, reached)).await.map(EndpointStream::Line)
+    }
+
+    /// Waits for a connection that is being opened.
+    async fn connected<T>(&self, place: &Place, reached: impl Future<Output = Result<T, Cause>>) -> Result<T, Failure> {
         self.trace.connecting(&self.worker.timers);
         self.arm(self.within_try(place.pool().config.timeouts.connect));
-        let preamble = announced.map(|version| self.peer.preamble(version, self.local.get()));
-        let mut connect = Box::pin(upstream::connect(place.address, preamble.as_deref()));
-        let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {
-            Poll::Ready(Ok(stream)) => Poll::Ready(Ok(stream)),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(Failure { cause: connect_cause(&error), unprocessed: true, granted: false })),
+        let mut reached = pin!(reached);
+        let connected = poll_fn(|cx| match reached.as_mut().poll(cx) {
+            Poll::Ready(Ok(connection)) => Poll::Ready(Ok(connection)),
+            Poll::Ready(Err(cause)) => Poll::Ready(Err(Failure { cause, unprocessed: true, granted: false })),
             Poll::Pending => self
                 .timer
                 .poll_expired(cx)
@@ -600,7 +627,8 @@ impl Exchange<'_> {
         connected
     }
 
-    fn keep(&self, place: &Place, endpoint: TcpStream, keep_alive_s: Option<u32>) {
+    fn keep(&self, place: &Place, endpoint: EndpointStream, keep_alive_s: Option<u32>) {
+        let EndpointStream::Line(line) = endpoint else { return };
         let config = &place.pool().config;
         if config.proxy_protocol.is_some() {
             // It speaks for this client alone.
@@ -612,7 +640,7 @@ impl Exchange<'_> {
             keep = keep.min(Duration::from_secs(u64::from(seconds)).saturating_sub(Duration::from_secs(1)));
         }
         let now_ms = self.worker.timers.recent_ms();
-        self.worker.upstreams.put(place.state(), endpoint, place.purge(), now_ms, keep, config.limits.idle_connections_max);
+        self.worker.upstreams.put(place.state(), line, place.purge(), now_ms, keep, config.limits.idle_connections_max);
     }
 
     /// Sends the request on this connection and relays the response.
@@ -620,7 +648,7 @@ impl Exchange<'_> {
     async fn exchange<S: Stream>(
         &self,
         place: &Place,
-        endpoint: &TcpStream,
+        endpoint: &EndpointStream,
         request: &Request,
         input: &Buf,
         sent: &Sent,
@@ -674,7 +702,7 @@ impl Exchange<'_> {
         upload: &mut Upload,
         pool: &Pool,
         from_client: &S,
-        to_endpoint: &TcpStream,
+        to_endpoint: &EndpointStream,
     ) -> Result<(), Option<Cause>> {
         while !upload.body.is_done() {
             self.arm(self.listener.config.timeouts.idle);
@@ -723,7 +751,7 @@ impl Exchange<'_> {
         place: &Place,
         request: &Request,
         close: bool,
-        from_endpoint: &TcpStream,
+        from_endpoint: &EndpointStream,
         to_client: &S,
     ) -> Result<Responded, Failure> {
         let asked = Asked { method: request.method, minor: request.minor, upgrade: request.upgrade };
@@ -815,7 +843,7 @@ impl Exchange<'_> {
         place: &Place,
         response: &mut Response,
         out: &mut Head,
-        from_endpoint: &TcpStream,
+        from_endpoint: &EndpointStream,
         to_client: &S,
     ) -> Result<bool, Failure> {
         let pool = &place.pool().config;
@@ -855,7 +883,7 @@ impl Exchange<'_> {
         Ok(true)
     }
 
-    async fn read_response_head(&self, from_endpoint: &TcpStream, input: &mut Option<Buf>) -> Result<usize, Failure> {
+    async fn read_response_head(&self, from_endpoint: &EndpointStream, input: &mut Option<Buf>) -> Result<usize, Failure> {
         let mut scanner = Scanner::default();
         loop {
             if let Some(buf) = input.as_ref().filter(|buf| !buf.is_empty()) {
@@ -1078,13 +1106,14 @@ fn detail_of(error: HeadError) -> &'static str {
 
 fn explain(cause: Cause) -> &'static str {
     match cause {
-        Cause::BadRequest => "the request body is framed wrongly",
+        Cause::BadRequest => "the request body is framed wrongly, or the request cannot be said over HTTP/2",
         Cause::BodyTooLarge => "the request body is larger than allowed",
         Cause::ClientIdle => "the request body did not come in time",
         Cause::NoEndpoint => "no endpoint of the pool was available in time",
         Cause::QueueFull => "too many requests wait for the pool already",
         Cause::ConnectFailed => "no endpoint accepted the connection",
         Cause::ConnectTimeout => "no endpoint accepted the connection in time",
+        Cause::TlsFailed => "no endpoint could be reached under TLS; the log of this node says why",
         Cause::EndpointClosed => "the endpoint closed the connection before its answer was complete",
         Cause::ReusedClosed => "the endpoint closed a kept connection while the request was sent, and the request may not be repeated",
         Cause::BadResponse => "the endpoint answered what is not HTTP",

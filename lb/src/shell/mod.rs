@@ -9,6 +9,7 @@
 //! ```
 
 mod buffer;
+mod endpoint;
 mod exchange;
 mod h2;
 mod http;

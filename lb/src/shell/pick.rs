@@ -20,6 +20,7 @@ use crate::snapshot::{PoolSnapshot, Snapshot};
 use crate::stats;
 
 use super::timer::Timer;
+use super::upstream::Destination;
 use super::worker::{self, Seen, Worker};
 
 /// Endpoints one request may try: the first, and as many again as `retries_max` can name.
@@ -164,6 +165,17 @@ pub(super) struct Place {
 impl Place {
     pub(super) fn state(&self) -> &Arc<EndpointState> {
         &self.candidate().state
+    }
+
+    /// Where a connection for it goes.
+    pub(super) fn destination<'a>(&'a self, preamble: Option<&'a [u8]>) -> Destination<'a> {
+        Destination { pool: self.pool(), state: self.state(), address: self.address, preamble }
+    }
+
+    /// The pool, for what outlives the request.
+    pub(super) fn shared_pool(&self) -> Arc<PoolSnapshot> {
+        let pool = self.snapshot.pools.get(self.pool as usize).and_then(Option::as_ref);
+        Arc::clone(pool.expect("a place is in a pool of its snapshot"))
     }
 
     fn candidate(&self) -> &Candidate {

@@ -179,7 +179,7 @@ impl DataPlane {
         let session_keys = session_keys::load(&config)?;
         let opened = open_new(&config, &State::default(), &mut inherited, count)?;
         tls.commit(certificates);
-        let director = Director::start(count, options.saved).map_err(ApplyError::Thread)?;
+        let director = Director::start(count, options.saved, Arc::clone(&tls)).map_err(ApplyError::Thread)?;
         director.set_session_keys(session_keys);
         director.apply(Arc::clone(&config));
         tls.watch(director.teller()).map_err(ApplyError::Thread)?;

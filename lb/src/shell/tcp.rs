@@ -22,7 +22,8 @@ use crate::stats;
 use crate::tls::hello::{self, HELLO_BYTES_MAX, Hello};
 
 use super::buffer::Buf;
-use super::exchange::{InFlight, connect_cause, source_key};
+use super::endpoint::EndpointStream;
+use super::exchange::{InFlight, source_key};
 use super::http::DRAIN_KEEP_ALIVE;
 use super::io::{self, Broken};
 use super::peer::Peer;
@@ -118,7 +119,7 @@ async fn reach(
     slot: Option<u32>,
     stream: &TcpStream,
     peer: &Peer,
-) -> Result<(Place, TcpStream, Option<Pass>), Cause> {
+) -> Result<(Place, EndpointStream, Option<Pass>), Cause> {
     let slot = slot.ok_or(Cause::NoRoute)?;
     trace.pool(slot);
     let mut tried = Tried::default();
@@ -147,12 +148,14 @@ async fn reach(
         trace.connecting(&worker.timers);
         timer.set_after(place.pool().config.timeouts.connect);
         let preamble = place.pool().config.proxy_protocol.map(|version| peer.preamble(version, stream.local()));
-        let mut connect = pin!(upstream::connect(place.address, preamble.as_deref()));
-        let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {
-            Poll::Ready(result) => Poll::Ready(result.map_err(|error| connect_cause(&error))),
-            Poll::Pending => timer.poll_expired(cx).map(|()| Err(Cause::ConnectTimeout)),
-        })
-        .await;
+        let connected = {
+            let mut connect = pin!(upstream::reach(worker, place.destination(preamble.as_deref())));
+            poll_fn(|cx| match connect.as_mut().poll(cx) {
+                Poll::Ready(result) => Poll::Ready(result.map(EndpointStream::Line)),
+                Poll::Pending => timer.poll_expired(cx).map(|()| Err(Cause::ConnectTimeout)),
+            })
+            .await
+        };
         trace.connected(false, &worker.timers);
         match connected {
             Ok(endpoint) => {

@@ -18,7 +18,8 @@ use weir_config::Protocol;
 
 use crate::cause::Cause;
 use crate::director::{Report, Shared};
-use crate::snapshot::{ListenerSnapshot, Snapshot};
+use crate::endpoint::EndpointState;
+use crate::snapshot::{ListenerSnapshot, PoolSnapshot, Snapshot};
 use crate::stats;
 use crate::tls::TlsStore;
 
@@ -416,6 +417,13 @@ impl Worker {
     /// A listener as it is now; `None` once it was removed.
     pub(super) fn listener(&self, slot: u32) -> Option<Arc<ListenerSnapshot>> {
         self.snapshot().listeners.get(slot as usize)?.clone()
+    }
+
+    /// Says what is wrong with an endpoint that cannot be used as it is; not for each request anew.
+    pub(super) fn warn_endpoint(&self, pool: &PoolSnapshot, endpoint: &EndpointState, reason: &str) {
+        if self.may_warn() {
+            tracing::warn!(pool = %pool.config.name, endpoint = %endpoint.address, "an endpoint cannot be used: {reason}");
+        }
     }
 
     /// Tells the director that an endpoint keeps failing. A full channel loses it: the next failure says it again.

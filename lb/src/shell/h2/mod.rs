@@ -1,4 +1,5 @@
-//! A client's connection over HTTP/2: its streams are served as so many connections over HTTP/1.1 with one request each.
+//! HTTP/2. A client's connection: its streams are served as so many connections over HTTP/1.1 with one request each. To endpoints, in
+//! `links` and `call`, it is the same the other way round.
 //!
 //! ```text
 //!   socket ◄──► wire ◄──► h2 (frames, windows, compression) ◄──► stream ◄──► exchange
@@ -7,6 +8,8 @@
 //! One task drives the connection, one each stream. What is not sent waits in bounded buffers: a client's windows, and no more than
 //! [`UNSENT_MAX`] a stream.
 
+mod call;
+mod links;
 mod stream;
 mod wire;
 
@@ -29,6 +32,8 @@ use crate::http1::Bounds;
 use crate::snapshot::ListenerSnapshot;
 use crate::stats;
 
+pub(super) use self::call::{Call, CallFault};
+pub(super) use self::links::Links;
 use self::stream::{Origin, VirtualStream};
 use self::wire::Wire;
 use super::buffer::Buf;
@@ -54,7 +59,7 @@ pub(super) async fn serve<S: Stream>(stream: S, first: Option<Buf>, peer: Peer, 
     let secure = stream.scheme() == "https";
     let server_name = stream.with_server_name(|name| name.map(Rc::from));
     let local = stream.local();
-    let (wire, watch) = Wire::new(stream, first, Rc::clone(&worker.timers));
+    let (wire, watch) = Wire::<S, wire::State>::new(stream, first, Rc::clone(&worker.timers));
     let mut builder = server::Builder::new();
     builder
         .max_concurrent_streams(http.limits.streams_max.get())
@@ -125,7 +130,11 @@ enum Event {
 
 impl Client {
     /// `Some`: the client was given up, for this.
-    async fn run<S: Stream>(&mut self, mut connection: server::Connection<Wire<S>, Bytes>, watch: &wire::State) -> Option<Flood> {
+    async fn run<S: Stream>(
+        &mut self,
+        mut connection: server::Connection<Wire<S, wire::State>, Bytes>,
+        watch: &wire::State,
+    ) -> Option<Flood> {
         self.idle_since_ms = self.worker.timers.now_us() / 1000;
         loop {
             // Parked: a drain makes it expire at once.

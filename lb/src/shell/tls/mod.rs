@@ -1,129 +1,70 @@
-//! A client's connection under TLS: the handshake, then bytes through rustls.
+//! Connections under TLS: the handshake, then bytes through rustls.
 //!
 //! ```text
-//!   accepted (socket alone) ──first byte──► handshake (counted, bounded) ──► http::serve
+//!   accepted (socket alone) ──first byte──► handshake (counted, bounded) ──► http::serve          accept
+//!   connected to an endpoint ────────────► handshake (certificate checked) ──► exchange, tunnel    connect
 //! ```
 //!
 //! The session lives in a box beside the socket. Between two requests it holds no plaintext and no ciphertext, only its state and the
 //! four KiB that rustls reads records into.
 
+mod accept;
+mod connect;
+
 use std::cell::RefCell;
 use std::fmt;
-use std::future::poll_fn;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::SocketAddr;
-use std::rc::Rc;
-use std::sync::Arc;
+use std::ops::DerefMut;
 use std::task::{Context, Poll, ready};
 
-use rustix::net::RecvFlags;
-use rustls::{HandshakeKind, ServerConnection};
+use rustls::client::{ClientConnection, ClientConnectionData};
+use rustls::server::{ServerConnection, ServerConnectionData};
+use rustls::{ConnectionCommon, HandshakeKind, SideData};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use crate::snapshot::ListenerSnapshot;
-use crate::stats::{self, Handshake};
-use crate::tls::Acceptor;
-
-use super::h2;
-use super::http;
 use super::io::{self as wait, receive, send};
-use super::peer::Peer;
 use super::stream::Stream;
-use super::timer::Timer;
-use super::worker::{Open, Worker};
+
+pub(super) use accept::serve;
+pub(super) use connect::{Unreached, connect};
 
 /// Plaintext that rustls may take before it is with the kernel: what is written at once becomes as few records as can be.
 const UNSENT_MAX: usize = 64 * 1024;
 
-/// Serves a connection that begins with a handshake.
-pub(super) async fn serve(stream: TcpStream, peer: Peer, listener: Arc<ListenerSnapshot>, open: Open) {
-    let worker = Rc::clone(&open.worker);
-    let shard = listener.stats.shard(worker.id);
-    let ended = |how: Handshake| stats::add(&shard.handshakes[how as usize], 1);
-    let Some(acceptor) = worker.tls.acceptor(listener.name()) else { return };
-    // Boxed: of no more use once it is done, and the connection may live for hours.
-    match Box::pin(accept(&worker, stream, &listener, &acceptor)).await {
-        Ok(stream) => {
-            ended(match stream.session.borrow().handshake_kind() {
-                Some(HandshakeKind::Resumed) => Handshake::Resumed,
-                _ => Handshake::Full,
-            });
-            let is_http2 = stream.session.borrow().alpn_protocol() == Some(b"h2");
-            if is_http2 {
-                Box::pin(h2::serve(stream, None, peer, listener, open)).await;
-            } else {
-                http::serve(stream, peer, listener, open).await;
-            }
-        }
-        Err(how) => ended(how),
+/// Our end of a session: with a client or with an endpoint.
+pub(super) trait Session: DerefMut<Target = ConnectionCommon<Self::Side>> + fmt::Debug + Unpin + 'static {
+    /// What rustls keeps for this end alone.
+    type Side: SideData;
+
+    /// What the peer asked for.
+    fn server_name(&self) -> Option<&str>;
+}
+
+impl Session for ServerConnection {
+    type Side = ServerConnectionData;
+
+    fn server_name(&self) -> Option<&str> {
+        ServerConnection::server_name(self)
     }
 }
 
-async fn accept(worker: &Rc<Worker>, stream: TcpStream, listener: &ListenerSnapshot, acceptor: &Acceptor) -> Result<TlsStream, Handshake> {
-    let timer = worker.timers.timer();
-    worker.timers.now_us();
-    let head = listener.config.timeouts.head;
-    timer.set_after(if worker.draining.get() { head.min(http::DRAIN_KEEP_ALIVE) } else { head });
-    // Whoever only connects costs a socket, and does not hold up a drain.
-    timer.set_parked(true);
-    let first = first_byte(&stream, &timer).await;
-    timer.set_parked(false);
-    first.map_err(|broken| match broken {
-        wait::Broken::Timeout => Handshake::TimedOut,
-        wait::Broken::Failed => Handshake::Failed,
-    })?;
-    let _under_way = UnderWay::begin(worker, acceptor.handshakes_max).ok_or(Handshake::Refused)?;
-    let stream = TlsStream::new(stream, acceptor).ok_or(Handshake::Failed)?;
-    let shaken = poll_fn(|cx| match stream.poll_handshake(cx) {
-        Poll::Ready(result) => Poll::Ready(result.map_err(|error| {
-            tracing::debug!(listener = %listener.name(), %error, "a TLS handshake failed");
-            Handshake::Failed
-        })),
-        Poll::Pending => timer.poll_expired(cx).map(|()| Err(Handshake::TimedOut)),
-    });
-    shaken.await.map(|()| stream)
-}
+impl Session for ClientConnection {
+    type Side = ClientConnectionData;
 
-/// Waits until there is a byte, or the end, and leaves it there. The reactor takes a new socket for readable until it was asked in vain.
-async fn first_byte(stream: &TcpStream, timer: &Timer) -> Result<(), wait::Broken> {
-    loop {
-        wait::readable(stream, timer).await?;
-        let peeked = stream.try_io(Interest::READABLE, || Ok(rustix::net::recv(stream, &mut [0; 1], RecvFlags::PEEK)?));
-        match peeked {
-            Ok(_) => return Ok(()),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// Counts a handshake as long as it is under way.
-struct UnderWay<'a>(&'a Worker);
-
-impl<'a> UnderWay<'a> {
-    fn begin(worker: &'a Worker, most: u32) -> Option<UnderWay<'a>> {
-        if worker.handshakes.get() >= most {
-            return None;
-        }
-        worker.handshakes.set(worker.handshakes.get() + 1);
-        Some(UnderWay(worker))
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.handshakes.set(self.0.handshakes.get() - 1);
+    fn server_name(&self) -> Option<&str> {
+        None
     }
 }
 
 /// A connection whose bytes go through rustls.
-pub(super) struct TlsStream {
+pub(super) struct TlsStream<C> {
     tcp: TcpStream,
-    session: Box<RefCell<ServerConnection>>,
+    session: Box<RefCell<C>>,
 }
 
-impl fmt::Debug for TlsStream {
+impl<C> fmt::Debug for TlsStream<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsStream").field("tcp", &self.tcp).finish_non_exhaustive()
     }
@@ -155,11 +96,30 @@ impl Write for Socket<'_> {
     }
 }
 
-impl TlsStream {
-    fn new(tcp: TcpStream, acceptor: &Acceptor) -> Option<TlsStream> {
-        let mut session = ServerConnection::new(acceptor.config()).ok()?;
+impl<C: Session> TlsStream<C> {
+    fn new(tcp: TcpStream, mut session: C) -> TlsStream<C> {
         session.set_buffer_limit(Some(UNSENT_MAX));
-        Some(TlsStream { tcp, session: Box::new(RefCell::new(session)) })
+        TlsStream { tcp, session: Box::new(RefCell::new(session)) }
+    }
+
+    /// No certificate was shown: both sides knew each other from before.
+    pub(super) fn is_resumed(&self) -> bool {
+        self.session.borrow().handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// The two sides agreed on HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.session.borrow().alpn_protocol() == Some(b"h2")
+    }
+
+    /// The socket, whose bytes are records.
+    pub(super) fn socket(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    /// The same session over the same socket, once that belongs to another runtime.
+    pub(super) fn try_map_socket(self, map: impl FnOnce(TcpStream) -> io::Result<TcpStream>) -> io::Result<TlsStream<C>> {
+        Ok(TlsStream { tcp: map(self.tcp)?, session: self.session })
     }
 
     fn poll_handshake(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -194,7 +154,7 @@ impl TlsStream {
     }
 
     /// Hands to the kernel what it takes. Whether that was all.
-    fn push(&self, session: &mut ServerConnection) -> io::Result<bool> {
+    fn push(&self, session: &mut C) -> io::Result<bool> {
         while session.wants_write() {
             match session.write_tls(&mut Socket(&self.tcp)) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -213,7 +173,7 @@ impl TlsStream {
     }
 }
 
-impl Stream for TlsStream {
+impl<C: Session> Stream for TlsStream<C> {
     fn scheme(&self) -> &'static str {
         "https"
     }
