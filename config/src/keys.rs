@@ -113,6 +113,15 @@ static LISTENER: Keys = Keys {
             "Client connections open at once; more wait in the accept queue. Of udp: flows at once; then the quietest is given up.",
         )
         .default("100000"),
+        Key::count(
+            "connections_per_source",
+            1,
+            10_000_000,
+            "100",
+            "Client connections open at once from one address, or one IPv6 network of 64 bits; more are closed at once. Not for udp.",
+        )
+        .zero("no bound")
+        .default("0"),
         Key::new("timeouts", Kind::Table(&LISTENER_TIMEOUTS), "How long we wait for a client."),
         Key::flag(
             "http2",

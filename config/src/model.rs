@@ -157,6 +157,9 @@ pub struct Listener {
     /// `connections_max`: client connections open at once; more wait in the accept queue. Of `udp`: flows at once, shared out evenly over the
     /// workers; a full table gives up the flow that was quiet the longest, or drops the datagram. Default 100,000.
     pub connections_max: NonZeroU32,
+    /// `connections_per_source`: of these, from one address, or one IPv6 network of 64 bits; more are closed at once. `None` (written 0): no bound.
+    /// Default none. Not of `udp`.
+    pub connections_per_source: Option<NonZeroU32>,
     /// `[listener.NAME.timeouts]`
     pub timeouts: ListenerTimeouts,
     /// `allow` and `deny`. Not of `udp`.

@@ -56,11 +56,12 @@ pub(crate) fn of_access_log(log: &AccessLog) -> Vec<Setting> {
 
 /// Apart from addresses and protocol, with what belongs to it.
 pub(crate) fn of_listener(listener: &Listener) -> Vec<Setting> {
-    let Listener { name: _, binds: _, protocol: _, pool, connections_max, timeouts, access, announcers } = listener;
+    let Listener { name: _, binds: _, protocol: _, pool, connections_max, connections_per_source, timeouts, access, announcers } = listener;
     let ListenerTimeouts { head, idle, keep_alive, tunnel, flow, flow_drain } = timeouts;
     vec![
         ("pool", pool.as_ref().map_or(NONE.into(), |pool| pool.to_string())),
         ("connections_max", connections_max.to_string()),
+        ("connections_per_source", or_none(*connections_per_source)),
         ("allow", list(&access.allow)),
         ("deny", list(&access.deny)),
         ("proxy_protocol.trusted", list(announcers)),

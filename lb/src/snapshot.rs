@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU32;
 use weir_config::{Listener, ListenerName, Pool};
 
 use crate::balance::Selector;
-use crate::limit::Limiter;
+use crate::limit::{Crowd, Limiter};
 use crate::resilience::budget::RetryBudget;
 use crate::resilience::gate::Gate;
 use crate::route::RouteTable;
@@ -35,6 +35,8 @@ pub struct ListenerSnapshot {
     pub routes: Option<RouteTable>,
     /// The rate limits, if there are any, in the order of the configuration.
     pub limiters: Option<Arc<[Limiter]>>,
+    /// Connections by source, if they are bounded; kept over reloads.
+    pub crowd: Option<Arc<Crowd>>,
     /// Pool slot of the listener's own pool.
     pub pool: Option<u32>,
     /// Counters, kept over reloads.

@@ -224,3 +224,71 @@ fn an_adaptive_bound_sheds_what_would_only_wait() {
     });
     assert!(origin.requests() > 50);
 }
+
+/// Connections and requests by source: more are told, and everybody else is served.
+#[test]
+fn what_is_under_way_is_bounded_by_source() {
+    let site = Site::new();
+    let origin = Origin::behaving(&site, "one", standard());
+    let listen = site.address();
+    let limit = "connections_per_source = 4\n[[listener.web.rate_limit]]\nrequests_at_once = 2\n";
+    let weir = Weir::start(&site, &site_text(listen, &[origin.address], "").replace("[pool.web]", &format!("{limit}[pool.web]")));
+    std::thread::scope(|scope| {
+        let held: Vec<_> = (0..2).map(|_| scope.spawn(move || wire::get(listen, "/held").unwrap().status)).collect();
+        wait_until("two requests to be held", SOON, || origin.seen.holding.load(Ordering::SeqCst) == 2);
+        let mut third = Peer::connect(listen).unwrap();
+        for _ in 0..3 {
+            third.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            let refused = third.response("GET").unwrap();
+            assert_eq!((refused.status, refused.head.field("retry-after"), refused.head.closes()), (429, Some("1"), false));
+        }
+        let mut fourth = Peer::connect(listen).unwrap();
+        fourth.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!(fourth.response("GET").unwrap().status, 429);
+        assert_eq!(Peer::connect(listen).unwrap().rest().unwrap_or_default(), b"", "a fifth connection is closed");
+        let url = format!("http://{listen}/");
+        let other = std::process::Command::new("curl").args(["-sS", "--max-time", "10", "--interface", "127.9.8.7", &url]).output();
+        let other = other.expect("curl is installed");
+        assert_eq!(String::from_utf8_lossy(&other.stdout), "one", "another source is not concerned");
+        origin.seen.release();
+        for client in held {
+            assert_eq!(client.join().unwrap(), 200);
+        }
+        wait_until("the connection to be served again", SOON, || {
+            third.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+            third.response("GET").unwrap().status == 200
+        });
+    });
+    wait_until("there to be room again", SOON, || wire::get(listen, "/").is_ok_and(|response| response.status == 200));
+    assert!(metric(&weir, "weir_listener_requests_total{listener=\"web\",cause=\"rate-limited\"}") >= 5);
+}
+
+/// A client that is told to wait keeps its connection, also behind a small body; a request that one limit refuses costs no other anything.
+#[test]
+fn a_429_costs_nobody_a_connection() {
+    let site = Site::new();
+    let origin = Origin::behaving(&site, "one", standard());
+    let listen = site.address();
+    let limits = "[[listener.web.rate_limit]]\nper = \"all\"\nrequests_per_second = 1\nburst = 3\n\
+                  [[listener.web.rate_limit]]\nper = \"header:x-key\"\nrequests_per_second = 1\nburst = 1\n";
+    let _weir = Weir::start(&site, &site_text(listen, &[origin.address], "").replace("[pool.web]", &format!("{limits}[pool.web]")));
+    let mut peer = Peer::connect(listen).unwrap();
+    let mut ask = |key: &str, body: &str| {
+        peer.send(format!("POST / HTTP/1.1\r\nHost: a\r\nX-Key: {key}\r\nContent-Length: {}\r\n\r\n", body.len())).unwrap();
+        for piece in body.as_bytes().chunks(7000) {
+            peer.send(piece).unwrap();
+        }
+        peer.response("POST").unwrap().status
+    };
+    assert_eq!(ask("a", "x"), 200);
+    // Refused by the second limit, and not counted by the first: for others there are two left.
+    for body in ["", "x", &"x".repeat(30_000)] {
+        assert_eq!(ask("a", body), 429);
+    }
+    assert_eq!([ask("b", "x"), ask("c", ""), ask("d", "")], [200, 200, 429]);
+    // What does not fit, or waits to be asked for, ends the connection.
+    let mut peer = Peer::connect(listen).unwrap();
+    peer.send("POST / HTTP/1.1\r\nHost: a\r\nX-Key: e\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n").unwrap();
+    let refused = peer.response("POST").unwrap();
+    assert!(refused.status == 429 && refused.head.closes());
+}

@@ -390,13 +390,14 @@ impl Core {
                 continue;
             }
             let limiters = limiters(config, old.map(|old| &**old));
+            let crowd = config.connections_per_source.map(|_| old.and_then(|old| old.crowd.clone()).unwrap_or_default());
             let (slot, stats) = match old {
                 Some(old) => (old.slot, Arc::clone(&old.stats)),
                 None => (self.listener_slots.take(), Arc::new(ListenerStats::new(self.workers))),
             };
             let pools_held = pools(routes.as_ref()).into_iter().flatten().chain(pool).filter_map(|slot| self.pools[slot as usize].as_ref());
             let pools_held = pools_held.map(|pool| Arc::clone(&pool.stats)).collect();
-            let new = ListenerSnapshot { slot, config: Arc::clone(config), routes, limiters, pool, stats, pools_held };
+            let new = ListenerSnapshot { slot, config: Arc::clone(config), routes, limiters, crowd, pool, stats, pools_held };
             self.listeners.insert(name.clone(), Arc::new(new));
             self.changed = true;
         }

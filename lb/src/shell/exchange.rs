@@ -54,6 +54,8 @@ const INLINE_BODY: usize = 4 * 1024;
 const READS_PER_TURN: u32 = 8;
 /// How a connection preface of HTTP/2 begins (RFC 9113 section 3.4): a head that no request has.
 const PRIOR_KNOWLEDGE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+/// The most of a refused request's body that is read and thrown away, so that its connection can go on.
+const DISCARDED_MAX: usize = 64 * 1024;
 /// Interim responses of one exchange.
 const INTERIM_MAX: u32 = 16;
 
@@ -243,14 +245,18 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
         Some(table) => exchange.route(table, stream, &request, &input, &mut head.bytes),
         None => listener.pool.map_or(Routed::Nowhere, Routed::Pool),
     };
-    if let Some(limiters) = &listener.limiters
-        && let Err(wait) = exchange.admit(limiters, &input.filled()[..head_len])
-    {
-        exchange.retry_after_s.set(wait.as_secs().saturating_add(1).min(3600) as u32);
-        let detail = "more requests than allowed";
-        return exchange.refuse(to_client, Cause::RateLimited, detail, Some(&request), &input).await;
-    }
     let behind = head_len + advance.consumed;
+    // Held to the end.
+    let mut _seats = Vec::new();
+    if let Some(limiters) = &listener.limiters {
+        match exchange.admit(limiters, &input.filled()[..head_len]) {
+            Ok(seats) => _seats = seats,
+            Err(wait) => {
+                exchange.retry_after_s.set(wait.as_secs().saturating_add(1).min(3600) as u32);
+                return Box::pin(exchange.limited(stream, &request, input, &mut upload, behind, close)).await;
+            }
+        }
+    }
     let pool = match routed {
         Routed::Pool(pool) => pool,
         Routed::Own(action) => {
@@ -304,9 +310,10 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
                 exchange.finish(cause, Some(&request), &input);
                 return Next::Close;
             }
+            let close = close || !exchange.uploaded.get() || cause.fault() == Fault::Client;
             Box::pin(exchange.answer(to_client, cause, explain(cause), Some(&request), &input, close)).await;
             exchange.finish(cause, Some(&request), &input);
-            if close || !exchange.uploaded.get() || cause.fault() == Fault::Client {
+            if close {
                 return Next::Linger;
             }
             input.consume(behind);
@@ -983,6 +990,51 @@ impl Exchange<'_> {
         if self.trace.reused() { Cause::ReusedClosed } else { Cause::EndpointClosed }
     }
 
+    /// Answers 429. The connection goes on where what is left of the request is little: a client that is told to wait should not need another.
+    async fn limited<S: Stream>(
+        &self,
+        stream: &S,
+        request: &Request,
+        mut input: Buf,
+        upload: &mut Upload,
+        behind: usize,
+        close: bool,
+    ) -> Next {
+        let waits = request::field(&input.filled()[..request.head_len], "expect").is_some();
+        let is_little = match &upload.body {
+            Body::Length(left) => *left <= DISCARDED_MAX as u64,
+            _ => true,
+        };
+        let goes_on = !close && (self.uploaded.get() || (is_little && !waits));
+        self.answer(stream, Cause::RateLimited, "more requests than allowed", Some(request), &input, !goes_on).await;
+        self.finish(Cause::RateLimited, Some(request), &input);
+        if !goes_on || !self.discard(stream, upload).await {
+            return Next::Linger;
+        }
+        input.consume(behind);
+        Next::Request(upload.rest.take().or(Some(input)).filter(|buf| !buf.is_empty()))
+    }
+
+    /// Reads what is left of the request's body, for nobody. Whether its end came before it was too much or too late.
+    async fn discard<S: Stream>(&self, from_client: &S, upload: &mut Upload) -> bool {
+        let mut discarded = 0;
+        while !upload.body.is_done() {
+            let mut buf = self.worker.buffers.small();
+            let Ok(count) = io::read(from_client, self.timer, &mut buf).await else { return false };
+            discarded += count;
+            let Ok(advance) = upload.body.advance(buf.filled_mut()) else { return false };
+            if count == 0 || discarded > DISCARDED_MAX {
+                return false;
+            }
+            if advance.consumed < buf.len() {
+                let mut rest = self.worker.buffers.fitting(buf.len() - advance.consumed);
+                rest.push(&buf.filled()[advance.consumed..]);
+                upload.rest = Some(rest);
+            }
+        }
+        true
+    }
+
     /// Answers with an error of our own and ends the connection.
     async fn refuse<S: Stream>(&self, to_client: &S, cause: Cause, detail: &str, request: Option<&Request>, input: &Buf) -> Next {
         if cause != Cause::ClientClosed {
@@ -1016,7 +1068,6 @@ impl Exchange<'_> {
         let mut out = self.worker.buffers.head();
         let mut digits = [0; 32];
         let id = self.trace.id_text(request, input.filled(), &mut digits);
-        let close = close || !self.uploaded.get() || cause.fault() == Fault::Client;
         let reply = Reply {
             cause,
             detail,

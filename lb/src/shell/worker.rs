@@ -371,12 +371,15 @@ fn start(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, known: &mut A
         stats::add(&listener.stats.shard(worker.id).ended[Cause::Denied as usize], 1);
         return;
     }
-    let open = Open::new(worker, &listener, admission);
+    let mut open = Open::new(worker, &listener, admission);
     if announces {
         drop(tokio::task::spawn_local(peer::serve(stream, peer, listener, open)));
         return;
     }
     let peer = Peer::of(peer);
+    if !open.seat(&listener, &peer) {
+        return;
+    }
     match &listener.config.protocol {
         Protocol::Http(http) if http.tls.is_some() => drop(tokio::task::spawn_local(tls::serve(stream, peer, listener, open))),
         Protocol::Http(_) => drop(tokio::task::spawn_local(http::serve(stream, peer, listener, open))),
@@ -438,16 +441,28 @@ pub(super) struct Open {
     pub(super) worker: Rc<Worker>,
     admission: Arc<Admission>,
     stats: Arc<crate::stats::ListenerStats>,
+    /// Among those of its source, where they are bounded.
+    seat: Option<Seat>,
 }
 
 impl Open {
+    /// Takes a seat among the connections of the client's source, if these are bounded. Whether there was one; that there was none is counted.
+    pub(super) fn seat(&mut self, listener: &ListenerSnapshot, peer: &Peer) -> bool {
+        let Some((crowd, most)) = listener.crowd.as_ref().zip(listener.config.connections_per_source) else { return true };
+        self.seat = crowd.enter(&limit::source(peer.address.ip()), most);
+        if self.seat.is_none() {
+            stats::add(&self.stats.shard(self.worker.id).ended[Cause::RateLimited as usize], 1);
+        }
+        self.seat.is_some()
+    }
+
     fn new(worker: &Rc<Worker>, listener: &ListenerSnapshot, admission: &Arc<Admission>) -> Open {
         let shard = listener.stats.shard(worker.id);
         stats::add(&shard.accepted, 1);
         stats::add(&shard.open, 1);
         stats::add(&worker.gauges.connections, 1);
         admission.open.fetch_add(1, Ordering::Relaxed);
-        Open { worker: Rc::clone(worker), admission: Arc::clone(admission), stats: Arc::clone(&listener.stats) }
+        Open { worker: Rc::clone(worker), admission: Arc::clone(admission), stats: Arc::clone(&listener.stats), seat: None }
     }
 }
 
