@@ -88,8 +88,7 @@ pub struct SavedVerdict {
 /// What a handle asks of the thread. Each is answered after the swap that follows it.
 enum Command {
     Apply(Arc<Config>, sync::SyncSender<u64>),
-    /// Not answered: what comes next is.
-    SessionKeys(BTreeMap<PoolName, Arc<Keys>>),
+    SessionKeys(BTreeMap<PoolName, Arc<Keys>>, sync::SyncSender<u64>),
     Status(sync::SyncSender<Status>),
     SavedVerdicts(sync::SyncSender<Vec<SavedVerdict>>),
 }
@@ -136,10 +135,10 @@ impl Director {
         self.ask(|answer| Command::Apply(config, answer))
     }
 
-    /// What signs the cookies of sessions, from the next snapshot on. Pools without keys have no sessions by cookie.
-    pub fn set_session_keys(&self, keys: BTreeMap<PoolName, Arc<Keys>>) {
-        // The thread ends only with the last handle, and this is one.
-        let _ = self.commands.send(Command::SessionKeys(keys));
+    /// What signs the cookies of sessions from now on. Pools without keys have no sessions by cookie. Returns the generation of the snapshot that
+    /// goes by them.
+    pub fn set_session_keys(&self, keys: BTreeMap<PoolName, Arc<Keys>>) -> u64 {
+        self.ask(|answer| Command::SessionKeys(keys, answer))
     }
 
     /// What the workers read.
@@ -283,7 +282,10 @@ impl Shell {
                 self.core.apply(&config, Instant::now());
                 Answer::Applied(to)
             }
-            Command::SessionKeys(keys) => return self.core.set_session_keys(keys),
+            Command::SessionKeys(keys, to) => {
+                self.core.set_session_keys(keys);
+                Answer::Applied(to)
+            }
             Command::Status(to) => Answer::Status(to),
             Command::SavedVerdicts(to) => Answer::SavedVerdicts(to),
         });

@@ -247,16 +247,16 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
     };
     let behind = head_len + advance.consumed;
     // Held to the end.
-    let mut _seats = Vec::new();
-    if let Some(limiters) = &listener.limiters {
-        match exchange.admit(limiters, &input.filled()[..head_len]) {
-            Ok(seats) => _seats = seats,
+    let _seats = match &listener.limiters {
+        None => Vec::new(),
+        Some(limiters) => match exchange.admit(limiters, &input.filled()[..head_len]) {
+            Ok(seats) => seats,
             Err(wait) => {
                 exchange.retry_after_s.set(wait.as_secs().saturating_add(1).min(3600) as u32);
                 return Box::pin(exchange.limited(stream, &request, input, &mut upload, behind, close)).await;
             }
-        }
-    }
+        },
+    };
     let pool = match routed {
         Routed::Pool(pool) => pool,
         Routed::Own(action) => {

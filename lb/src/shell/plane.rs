@@ -263,6 +263,16 @@ impl DataPlane {
         Ok(generation)
     }
 
+    /// Reads the keys of sessions again, whose files may have changed while the configuration did not.
+    ///
+    /// # Errors
+    /// A file cannot be used. The old keys stay.
+    pub fn renew_session_keys(&self, config: &Config) -> Result<(), ApplyError> {
+        let _one_at_a_time = self.lock();
+        self.director.set_session_keys(session_keys::load(config)?);
+        Ok(())
+    }
+
     /// Changes where access log lines go.
     pub fn set_log(&self, log: Option<LogSink>) {
         self.tell(|| Command::Log(log.clone()));
