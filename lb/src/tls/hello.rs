@@ -36,8 +36,9 @@ pub enum Hello<'a> {
     Named(Cow<'a, str>),
 }
 
-/// Reads what a connection begins with.
+/// Reads what a connection begins with. A verdict stays what it is, whatever follows.
 pub fn read(bytes: &[u8]) -> Hello<'_> {
+    let bytes = &bytes[..bytes.len().min(HELLO_BYTES_MAX)];
     match handshake(bytes) {
         Some(Some(Cow::Borrowed(message))) => name_of(message).map_or(Hello::Nameless, |name| Hello::Named(Cow::Borrowed(name))),
         Some(Some(Cow::Owned(message))) => name_of(&message).map_or(Hello::Nameless, |name| Hello::Named(Cow::Owned(name.to_owned()))),
