@@ -498,7 +498,9 @@ impl Exchange<'_> {
             }
             let on = |what: RetryOn| place.pool().config.retry.on.contains(&what);
             let wanted = match failure.cause {
-                Cause::ReusedClosed | Cause::EndpointClosed => on(RetryOn::Closed),
+                // A stale connection is no failure of the endpoint, which never saw the request.
+                Cause::ReusedClosed => !fresh || on(RetryOn::Closed),
+                Cause::EndpointClosed => on(RetryOn::Closed),
                 Cause::BadResponse => on(RetryOn::BadResponse),
                 Cause::FirstByteTimeout => on(RetryOn::Timeout),
                 _ => false,
@@ -605,12 +607,12 @@ impl Exchange<'_> {
                 }
             }
         }
-        place.state().connects_total.fetch_add(1, Ordering::Relaxed);
         if let Some(gate) = &place.pool().gate
             && pick::connections(place.pool()) > u64::from(gate.connections_max())
         {
             return Err(Failure { cause: Cause::CircuitOpen, unprocessed: true, granted: false });
         }
+        place.state().connects_total.fetch_add(1, Ordering::Relaxed);
         let preamble = announced.map(|version| self.peer.preamble(version, self.local.get()));
         let reached = upstream::reach(self.worker, place.destination(preamble.as_deref()));
         Box::pin(self.connected(place, reached)).await.map(EndpointStream::Line)
