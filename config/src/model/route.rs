@@ -31,6 +31,8 @@ pub struct Route {
     pub priority: u8,
     /// `pool`, `split`, `redirect` or `answer`.
     pub action: RouteAction,
+    /// `mirror`; `None`: requests go to one endpoint only.
+    pub mirror: Option<Mirror>,
     /// `request`, `response` and `rewrite_*`; `None`: nothing is changed.
     pub changes: Option<Box<Changes>>,
 }
@@ -170,6 +172,15 @@ pub enum RouteAction {
     Answer(FixedAnswer),
 }
 
+/// `mirror`: another pool gets the requests too, whose answers nobody hears.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Mirror {
+    /// `pool`
+    pub pool: PoolName,
+    /// `percent` of the requests. Default 100.
+    pub percent: u32,
+}
+
 /// One pool of a `split`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct WeightedPool {
@@ -216,7 +227,7 @@ impl Route {
             RouteAction::Split(pools) => (None, pools.as_slice()),
             RouteAction::Redirect(_) | RouteAction::Answer(_) => (None, [].as_slice()),
         };
-        one.into_iter().chain(many.iter().map(|weighted| &weighted.pool))
+        one.into_iter().chain(many.iter().map(|weighted| &weighted.pool)).chain(self.mirror.as_ref().map(|mirror| &mirror.pool))
     }
 }
 
@@ -292,7 +303,7 @@ impl fmt::Display for RouteAction {
 /// As `host/path, more conditions to pool`.
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Route { name, hosts, path, methods, headers, cookies, query, sources, server_names, priority, action, changes } = self;
+        let Route { name, hosts, path, methods, headers, cookies, query, sources, server_names, priority, action, mirror, changes } = self;
         fn list<T: fmt::Display>(items: &[T], between: &str) -> String {
             items.iter().map(T::to_string).collect::<Vec<_>>().join(between)
         }
@@ -317,6 +328,9 @@ impl fmt::Display for Route {
             write!(f, ", {what} {words}")?;
         }
         write!(f, " to {action}")?;
+        if let Some(Mirror { pool, percent }) = mirror {
+            write!(f, ", {percent} % to {pool} too")?;
+        }
         if *priority != Route::PRIORITY {
             write!(f, ", priority {priority}")?;
         }

@@ -532,6 +532,22 @@ const FAMILIES: &[Family] = &[
         samples: per_pool!(|p| p.stats.sum(|shard| &shard.retries_refused)),
     },
     Family {
+        name: "weir_pool_mirrored_total",
+        kind: Kind::Counter,
+        unit: "requests",
+        labels: "pool",
+        help: "Requests of other pools that this one got too.",
+        samples: per_pool!(|p| p.stats.sum(|shard| &shard.mirrored)),
+    },
+    Family {
+        name: "weir_pool_mirrors_lost_total",
+        kind: Kind::Counter,
+        unit: "requests",
+        labels: "pool",
+        help: "Of these, not answered, or not sent as the pool did not keep up.",
+        samples: per_pool!(|p| p.stats.sum(|shard| &shard.mirrors_lost)),
+    },
+    Family {
         name: "weir_pool_queued_total",
         kind: Kind::Counter,
         unit: "requests",

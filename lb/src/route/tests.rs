@@ -159,6 +159,7 @@ fn route() -> impl Strategy<Value = Route> {
         server_names: Vec::new(),
         priority: Route::PRIORITY,
         action: RouteAction::Pool("p".into()),
+        mirror: None,
         changes: None,
     })
 }

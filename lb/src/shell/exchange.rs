@@ -38,6 +38,7 @@ use super::endpoint::EndpointStream;
 use super::h2::CallFault;
 use super::http::Connection;
 use super::io::{self, Broken};
+use super::mirror;
 use super::peer::Peer;
 use super::pick::{self, Place, Tried, Wish};
 use super::routing::Routed;
@@ -104,6 +105,8 @@ pub(super) struct Exchange<'a> {
     uploaded: Cell<bool>,
     /// The route that took the request.
     pub(super) route: Cell<Option<&'a Route>>,
+    /// A pool that gets the request too.
+    pub(super) mirror: Cell<Option<u32>>,
     /// What an answer of ours tells as `Retry-After`.
     retry_after_s: Cell<u32>,
 }
@@ -179,6 +182,7 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
         begun: Cell::new(false),
         uploaded: Cell::new(false),
         route: Cell::new(None),
+        mirror: Cell::new(None),
         retry_after_s: Cell::new(1),
     };
     let stream = &*stream;
@@ -278,6 +282,12 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
         Routed::Refused(detail) => return exchange.refuse(to_client, Cause::BadRequest, &detail, Some(&request), &input).await,
     };
     exchange.trace.pool(pool);
+    if let Some(slot) = exchange.mirror.get()
+        && exchange.uploaded.get()
+        && !request.upgrade
+    {
+        mirror::send(&worker, slot, request.method, &head.bytes, &input.filled()[head_len..head_len + advance.kept]);
+    }
 
     let sent = Sent { head, prefix: head_len..head_len + advance.kept, close };
     let done = {

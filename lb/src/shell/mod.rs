@@ -15,6 +15,7 @@ mod h2;
 mod http;
 mod io;
 mod log;
+mod mirror;
 mod peer;
 mod pick;
 mod plane;

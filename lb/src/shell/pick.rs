@@ -284,6 +284,14 @@ pub(super) fn connections(pool: &PoolSnapshot) -> u64 {
     pool.selector.candidates().iter().map(of).sum()
 }
 
+/// An endpoint for a request that nobody waits for; `None`: there is none now.
+pub(super) fn spare(worker: &Rc<Worker>, slot: u32) -> Option<Place> {
+    if !worker.waiters.is_empty(slot) {
+        return None;
+    }
+    try_take(worker, &worker.snapshot(), slot, Wish::default(), &Tried::default())
+}
+
 fn try_take(worker: &Rc<Worker>, snapshot: &Rc<Seen>, slot: u32, wish: Wish, tried: &Tried) -> Option<Place> {
     let pool = pool(snapshot, slot)?;
     let limit = pool.config.limits.connections_per_endpoint.map_or(u32::MAX, std::num::NonZeroU32::get);

@@ -74,6 +74,9 @@ impl<'a> Exchange<'a> {
         if let Some(changes) = changes.filter(|changes| !changes.request.is_empty()) {
             edit(head, &changes.request);
         }
+        if let Some(number) = found {
+            self.mirror.set(table.mirror(number, &mut self.worker.random.borrow_mut()));
+        }
         match found {
             Some(number) => match table.follow(routes, number, self.worker.id, &mut self.worker.random.borrow_mut()) {
                 Way::Pool(slot) => Routed::Pool(slot),

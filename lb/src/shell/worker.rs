@@ -100,6 +100,8 @@ pub(super) struct Worker {
     /// TLS handshakes under way.
     pub(super) handshakes: Cell<u32>,
     pub(super) log: RefCell<Log>,
+    /// Mirrored requests under way.
+    pub(super) mirrors: Cell<u32>,
     /// When the next such warning may be written, on the worker's clock.
     warning_ms: Cell<u64>,
     snapshot: RefCell<Rc<Seen>>,
@@ -162,6 +164,7 @@ pub(super) fn run(setup: Setup) -> std::io::Result<()> {
             tls,
             handshakes: Cell::new(0),
             log: RefCell::new(lines),
+            mirrors: Cell::new(0),
             warning_ms: Cell::new(0),
             snapshot: RefCell::new(first),
             reports,
