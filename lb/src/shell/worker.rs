@@ -19,6 +19,7 @@ use weir_config::Protocol;
 use crate::cause::Cause;
 use crate::director::{Report, Shared};
 use crate::endpoint::EndpointState;
+use crate::limit::{self, Seat};
 use crate::snapshot::{ListenerSnapshot, PoolSnapshot, Snapshot};
 use crate::stats;
 use crate::tls::TlsStore;
