@@ -297,6 +297,9 @@ fn diff_pool(changes: &mut Vec<Change>, old: &Pool, new: &Pool) {
     let health = ("health", |check: &crate::model::HealthCheck| check.probe.word().to_string());
     diff_optional(changes, &place, (health.0, health.1), old.health.as_ref(), new.health.as_ref(), settings::of_health);
     diff_optional(changes, &place, ("ejection", |_| "on".into()), old.ejection.as_ref(), new.ejection.as_ref(), settings::of_ejection);
+    diff_optional(changes, &place, ("breaker", |_| "on".into()), old.breaker.as_ref(), new.breaker.as_ref(), settings::of_breaker);
+    diff_optional(changes, &place, ("adaptive", |_| "on".into()), old.adaptive.as_ref(), new.adaptive.as_ref(), settings::of_adaptive);
+    diff_optional(changes, &place, ("session", |_| "on".into()), old.session.as_deref(), new.session.as_deref(), settings::of_session);
     diff_optional(changes, &place, ("tls", |_| "on".into()), old.tls.as_deref(), new.tls.as_deref(), settings::of_endpoint_tls);
     diff_optional(changes, &place, ("scaling", |_| "on".into()), old.scaling.as_deref(), new.scaling.as_deref(), settings::of_scaling);
 }

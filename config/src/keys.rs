@@ -8,6 +8,7 @@ mod history;
 mod limit;
 mod machines;
 mod recovery;
+mod resilience;
 mod route;
 mod scaling;
 mod tls;
@@ -152,6 +153,15 @@ static LISTENER: Keys = Keys {
             "Client connections open at once; more wait in the accept queue. Of udp: flows at once; then the quietest is given up.",
         )
         .default("100000"),
+        Key::count(
+            "connections_per_source",
+            1,
+            10_000_000,
+            "100",
+            "Client connections open at once from one address, or one IPv6 network of 64 bits; more are closed at once. Not for udp.",
+        )
+        .zero("no bound")
+        .default("0"),
         Key::new("timeouts", Kind::Table(&LISTENER_TIMEOUTS), "How long we wait for a client."),
         Key::flag(
             "http2",
@@ -320,6 +330,18 @@ static POOL: Keys = Keys {
             &[word("v1", "as a line"), word("v2", "binary, with what a proxy in front told besides")],
             "Endpoints are told who the client is by the PROXY protocol, at the beginning of each connection, which then serves one request or session; health checks announce themselves. Not for the pool of a udp listener. Absent: endpoints see our address.",
         ),
+        Key::new("retry", Kind::Table(&resilience::RETRY), "What is tried again, besides how often (limits.retries_max)."),
+        Key::new("breaker", Kind::Table(&resilience::BREAKER), "Bounds on the whole pool; beyond one the answer is 503 at once."),
+        Key::new(
+            "adaptive",
+            Kind::Table(&resilience::ADAPTIVE),
+            "A bound on requests at once that follows the pool's latency; beyond it the answer is 503. Without this table there is none.",
+        ),
+        Key::new(
+            "session",
+            Kind::Table(&edge::SESSION),
+            "Clients stay on the endpoint that they had before. Without this table each request and session is balanced by itself.",
+        ),
         Key::new(
             "scaling",
             Kind::Table(&scaling::SCALING),
@@ -354,7 +376,7 @@ static HASH: Keys = Keys {
         Key::text(
             "key",
             "\"source\"",
-            "source (the client's address), header:NAME or cookie:NAME. The pool of a tcp or udp listener can only use source.",
+            "source (the client's address), header:NAME, cookie:NAME, query:NAME or path. The pool of a tcp or udp listener can only use source.",
         )
         .required(),
         Key::count(
@@ -478,6 +500,14 @@ static EJECTION: Keys = Keys {
             "Connect failures, resets, garbage, timeouts and answers 502, 503 and 504 in a row.",
         )
         .default("5"),
+        Key::count("consecutive_errors", 1, 10_000, "10", "Such failures, or any 5xx answers, in a row.")
+            .zero("other 5xx do not count")
+            .default("0"),
+        Key::new(
+            "success_rate",
+            Kind::Table(&resilience::SUCCESS_RATE),
+            "Endpoints that answer worse than the others are left out too. Without this table they are not compared.",
+        ),
         Key::time("time", "\"10s\"", "The first ejection; the n-th in a row lasts n times as long.").default("10s"),
         Key::time("time_max", "\"300s\"", "The longest ejection. At least time; absent: 300s, or time if that is more."),
         Key::count(

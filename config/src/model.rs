@@ -158,6 +158,9 @@ pub struct Listener {
     /// `connections_max`: client connections open at once; more wait in the accept queue. Of `udp`: flows at once, shared out evenly over the
     /// workers; a full table gives up the flow that was quiet the longest, or drops the datagram. Default 100,000.
     pub connections_max: NonZeroU32,
+    /// `connections_per_source`: of these, from one address, or one IPv6 network of 64 bits; more are closed at once. `None` (written 0): no bound.
+    /// Default none. Not of `udp`.
+    pub connections_per_source: Option<NonZeroU32>,
     /// `[listener.NAME.timeouts]`
     pub timeouts: ListenerTimeouts,
     /// `allow` and `deny`. Not of `udp`.
@@ -336,6 +339,14 @@ pub struct Pool {
     pub tls: Option<Box<EndpointTls>>,
     /// `proxy_protocol`; absent: endpoints see our address.
     pub proxy_protocol: Option<ProxyVersion>,
+    /// `[pool.NAME.session]`; absent: each request and session is balanced by itself.
+    pub session: Option<Box<Session>>,
+    /// `[pool.NAME.retry]`
+    pub retry: RetryPolicy,
+    /// `[pool.NAME.breaker]`; absent: no bounds besides `limits`.
+    pub breaker: Option<Breaker>,
+    /// `[pool.NAME.adaptive]`; absent: off.
+    pub adaptive: Option<Adaptive>,
 }
 
 /// What is spoken to endpoints.
@@ -461,6 +472,10 @@ pub enum HashKey {
     Header(String),
     /// `key = "cookie:NAME"`: that cookie's value; requests without it are picked at random.
     Cookie(String),
+    /// `key = "query:NAME"`: that query parameter's value, as sent; requests without it are picked at random.
+    Query(String),
+    /// `key = "path"`: the path, without the query.
+    Path,
 }
 
 /// What happens below `min_healthy`.
@@ -622,6 +637,10 @@ impl PartialEq for Probe {
 pub struct Ejection {
     /// `consecutive_failures`: connect failures, resets, garbage, timeouts and 5xx gateway answers (502, 503, 504) in a row. Default 5.
     pub consecutive_failures: NonZeroU32,
+    /// `consecutive_errors`: such failures, or any 5xx answers, in a row; `None` (written 0): other 5xx do not count. Default none.
+    pub consecutive_errors: Option<NonZeroU32>,
+    /// `[pool.NAME.ejection.success_rate]`; absent: endpoints are not compared.
+    pub success_rate: Option<SuccessRate>,
     /// `time`: the first ejection; the n-th in a row lasts n times as long. Default 10 s.
     pub time: Duration,
     /// `time_max`. Default 300 s, or `time` if that is more; never below `time`.
@@ -634,6 +653,8 @@ impl Default for Ejection {
     fn default() -> Self {
         Ejection {
             consecutive_failures: NonZeroU32::new(5).expect("5 is not zero"),
+            consecutive_errors: None,
+            success_rate: None,
             time: Duration::from_secs(10),
             time_max: Duration::from_secs(300),
             share_max_percent: 50,

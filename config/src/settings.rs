@@ -2,6 +2,7 @@
 //!
 //! The structures are taken apart field by field, so that a new field cannot be forgotten here.
 
+mod edge;
 mod history;
 mod machines;
 mod recovery;
@@ -18,6 +19,7 @@ use crate::model::{
 };
 use crate::units::{format_duration, format_size};
 
+pub(crate) use edge::{of_adaptive, of_breaker, of_session};
 pub(crate) use history::of_history;
 pub(crate) use machines::{of_host, of_template};
 pub(crate) use recovery::of_recovery;
@@ -65,11 +67,12 @@ pub(crate) fn of_access_log(log: &AccessLog) -> Vec<Setting> {
 
 /// Apart from addresses and protocol, with what belongs to it.
 pub(crate) fn of_listener(listener: &Listener) -> Vec<Setting> {
-    let Listener { name: _, binds: _, protocol: _, pool, connections_max, timeouts, access, announcers } = listener;
+    let Listener { name: _, binds: _, protocol: _, pool, connections_max, connections_per_source, timeouts, access, announcers } = listener;
     let ListenerTimeouts { head, idle, keep_alive, tunnel, flow, flow_drain } = timeouts;
     vec![
         ("pool", pool.as_ref().map_or(NONE.into(), |pool| pool.to_string())),
         ("connections_max", connections_max.to_string()),
+        ("connections_per_source", or_none(*connections_per_source)),
         ("allow", list(&access.allow)),
         ("deny", list(&access.deny)),
         ("proxy_protocol.trusted", list(announcers)),
@@ -114,7 +117,7 @@ pub(crate) fn of_http(limits: &HttpLimits, headers: &ForwardHeaders) -> Vec<Sett
     ]
 }
 
-/// Apart from endpoints, health, ejection, scaling and TLS.
+/// Apart from endpoints, health, ejection, session, breaker, adaptive, scaling and TLS.
 pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
     let Pool {
         name: _,
@@ -131,6 +134,10 @@ pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
         upstream_protocol,
         tls: _,
         proxy_protocol,
+        session: _,
+        retry,
+        breaker: _,
+        adaptive: _,
     } = pool;
     let PoolTimeouts { connect, first_byte, idle, keep_alive, total } = timeouts;
     let PoolLimits { connections_per_endpoint, queue_max, queue_timeout, retries_max, idle_connections_max } = limits;
@@ -152,6 +159,7 @@ pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
         ("limits.retries_max", retries_max.to_string()),
         ("limits.idle_connections_max", idle_connections_max.to_string()),
     ];
+    settings.extend(edge::of_retry(retry));
     if let Balance::Maglev(HashPolicy { key, load_bound_percent }) = balance {
         settings.push(("hash.key", key.to_string()));
         settings.push(("hash.load_bound", load_bound_percent.map_or(NONE.into(), |percent| format!("{percent} %"))));
@@ -195,19 +203,22 @@ pub(crate) fn of_health(check: &HealthCheck) -> Vec<Setting> {
 }
 
 pub(crate) fn of_ejection(ejection: &Ejection) -> Vec<Setting> {
-    let Ejection { consecutive_failures, time, time_max, share_max_percent } = ejection;
-    vec![
+    let Ejection { consecutive_failures, consecutive_errors, success_rate, time, time_max, share_max_percent } = ejection;
+    let mut settings = vec![
         ("ejection.consecutive_failures", consecutive_failures.to_string()),
         ("ejection.time", format_duration(*time)),
         ("ejection.time_max", format_duration(*time_max)),
         ("ejection.share_max", format!("{share_max_percent} %")),
-    ]
+        ("ejection.consecutive_errors", or_none(*consecutive_errors)),
+    ];
+    settings.extend(edge::of_success_rate(success_rate.as_ref()));
+    settings
 }
 
-fn or_none(number: Option<NonZeroU32>) -> String {
+pub(crate) fn or_none(number: Option<NonZeroU32>) -> String {
     number.map_or(NONE.into(), |number| number.to_string())
 }
 
-fn or_none_time(duration: Option<Duration>) -> String {
+pub(crate) fn or_none_time(duration: Option<Duration>) -> String {
     duration.map_or(NONE.into(), format_duration)
 }

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::model::{
-    AccessLogFormat, AdminState, AmbiguousPaths, Balance, BelowMinHealthy, HashKey, Probe, Protocol, ProxyVersion, TrackSubject,
-    UpstreamProtocol, VipChecksum, VipMode, VrrpVersion,
+    AccessLogFormat, AdminState, AmbiguousPaths, Balance, BelowMinHealthy, CookieSecure, HashKey, Probe, Protocol, ProxyVersion, RetryOn,
+    SameSite, SessionGone, SessionMemory, TrackSubject, UpstreamProtocol, VipChecksum, VipMode, VrrpVersion,
 };
 
 impl AdminState {
@@ -45,6 +45,60 @@ impl BelowMinHealthy {
         match self {
             BelowMinHealthy::FailOpen => "fail-open",
             BelowMinHealthy::FailClosed => "fail-closed",
+        }
+    }
+}
+
+impl SessionMemory {
+    /// `cookie` or `source`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            SessionMemory::Cookie(_) => "cookie",
+            SessionMemory::Source { .. } => "source",
+        }
+    }
+}
+
+impl CookieSecure {
+    /// `auto`, `always` or `never`.
+    pub fn word(self) -> &'static str {
+        match self {
+            CookieSecure::Auto => "auto",
+            CookieSecure::Always => "always",
+            CookieSecure::Never => "never",
+        }
+    }
+}
+
+impl SameSite {
+    /// `strict`, `lax` or `none`.
+    pub fn word(self) -> &'static str {
+        match self {
+            SameSite::Strict => "strict",
+            SameSite::Lax => "lax",
+            SameSite::None => "none",
+        }
+    }
+}
+
+impl SessionGone {
+    /// `rebalance` or `fail`.
+    pub fn word(self) -> &'static str {
+        match self {
+            SessionGone::Rebalance => "rebalance",
+            SessionGone::Fail => "fail",
+        }
+    }
+}
+
+impl fmt::Display for RetryOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RetryOn::ConnectFailed => f.write_str("connect-failed"),
+            RetryOn::Closed => f.write_str("closed"),
+            RetryOn::BadResponse => f.write_str("bad-response"),
+            RetryOn::Timeout => f.write_str("timeout"),
+            RetryOn::Status(status) => write!(f, "{status}"),
         }
     }
 }
@@ -139,6 +193,8 @@ impl fmt::Display for HashKey {
             HashKey::Source => f.write_str("source"),
             HashKey::Header(name) => write!(f, "header:{name}"),
             HashKey::Cookie(name) => write!(f, "cookie:{name}"),
+            HashKey::Query(name) => write!(f, "query:{name}"),
+            HashKey::Path => f.write_str("path"),
         }
     }
 }

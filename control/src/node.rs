@@ -657,7 +657,11 @@ impl Node {
         let (text, sha256) = read_config(path).map_err(|error| ChangeError::Invalid(format!("cannot read {}: {error}", path.display())))?;
         *digest = Some(sha256.clone());
         if sha256 == writer.file_sha256 {
-            let changes = if dry_run { Vec::new() } else { self.renew_api(&writer.effective)? };
+            if dry_run {
+                return Ok(ReloadReport { revision: writer.revision, changes: Vec::new() });
+            }
+            self.renew_session_keys(&writer.effective)?;
+            let changes = self.renew_api(&writer.effective)?;
             return Ok(ReloadReport { revision: writer.revision, changes });
         }
         let file = weir_config::parse(&text, &path.to_string_lossy()).map_err(|errors| ChangeError::Invalid(errors.render(false)))?;
@@ -694,6 +698,14 @@ impl Node {
         let Some(prepared) = slot.prepare(config.api.as_ref(), None).map_err(failed)? else { return Ok(Vec::new()) };
         slot.commit(prepared, self, &self.inner.runtime);
         Ok(vec!["api: another token".into()])
+    }
+
+    /// Nor need the files that hold the keys of sessions be the same.
+    fn renew_session_keys(&self, config: &Config) -> Result<(), ChangeError> {
+        match self.inner.with_plane(|plane| plane.renew_session_keys(config)) {
+            Some(Err(error)) => Err(ChangeError::Failed(chain(&error))),
+            Some(Ok(())) | None => Ok(()),
+        }
     }
 
     /// Lets a configuration take effect that differs in endpoints only. On an error nothing has changed.

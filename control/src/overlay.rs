@@ -345,6 +345,10 @@ mod tests {
             upstream_protocol: UpstreamProtocol::Http1,
             tls: None,
             proxy_protocol: None,
+            session: None,
+            retry: weir_config::RetryPolicy::default(),
+            breaker: None,
+            adaptive: None,
         };
         Config {
             node: Node {

@@ -5,7 +5,7 @@
 //! and both must agree on where the message ends.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use weir_config::{Config, ForwardHeaders, HttpLimits, Protocol, ProxyVersion};
 use weir_lb::h2::ask;
@@ -15,6 +15,7 @@ use weir_lb::http1::response::{self, Asked, Framing};
 use weir_lb::http1::{Body, Bounds, Scanner};
 use weir_lb::proxy_protocol::{self, Addresses, HEADER_BYTES_MAX};
 use weir_lb::route::{self, Question};
+use weir_lb::session::{EndpointId, Keys, Memory, Sessions};
 use weir_lb::tls::hello::{self, HELLO_BYTES_MAX, Hello};
 
 /// More than any rewritten head of an accepted one can be.
@@ -438,5 +439,37 @@ pub fn client_hello(data: &[u8]) {
                 assert_eq!(hello::read(&again), whole, "{}", data.escape_ascii());
             }
         }
+    }
+}
+
+/// The first byte chooses what becomes of sessions without an endpoint, the rest is the value of a `Cookie` field. Each cookie is found where a plain
+/// reader finds it, and none leads to an endpoint but those that were made with the key.
+pub fn cookie(data: &[u8]) {
+    static KEYS: LazyLock<Arc<Keys>> = LazyLock::new(|| Arc::new(Keys::parse(&"k".repeat(32)).expect("it is long enough")));
+    static SESSIONS: LazyLock<[Sessions; 2]> = LazyLock::new(|| {
+        let ids = [EndpointId(1), EndpointId(2)];
+        ["rebalance", "fail"].map(|gone| {
+            let text = format!("[pool.p]\nsession = {{ type = \"cookie\", name = \"s\", key_file = \"/k\", gone = \"{gone}\" }}");
+            let config = weir_config::parse(&text, "session").expect("it is right");
+            let session = config.pools[&"p".into()].session.as_deref().expect("it is there");
+            Sessions::new(&"p".into(), session, &Memory::Cookie(Arc::clone(&KEYS)), &[(ids[0], Some(0)), (ids[1], None)])
+        })
+    });
+    let Some((options, value)) = data.split_first() else { return };
+    if value.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
+        return;
+    }
+    let head = [b"GET / HTTP/1.1\r\nCookie: ", value, b"\r\n\r\n"].concat();
+    let found: Vec<&[u8]> = request::cookies(&head, "s").collect();
+    let plain: Vec<&[u8]> =
+        value.trim_ascii().split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter_map(|pair| pair.strip_prefix(b"s=")).collect();
+    assert_eq!(found, plain, "{}", value.escape_ascii());
+    let sessions = &SESSIONS[usize::from(options & 1)];
+    for value in found {
+        let known = sessions.by_cookie(&"p".into(), value);
+        let made = known.id.map(|id| KEYS.seal(&"p".into(), id));
+        assert!(made.is_none_or(|seal| seal == value), "{} leads to {known:?}", value.escape_ascii());
+        let real = [1, 2, 3].map(EndpointId).into_iter().find(|id| KEYS.seal(&"p".into(), *id) == value);
+        assert!(real.is_none() || known.id == real || real == Some(EndpointId(3)) && options & 1 == 0, "{}", value.escape_ascii());
     }
 }

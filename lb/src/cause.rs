@@ -54,6 +54,12 @@ pub enum Cause {
     TlsFailed,
     /// A trusted proxy did not announce its client as the PROXY protocol has it. The connection is closed without an answer.
     Announcement,
+    /// The endpoint of the client's session is not there, and the pool says that no other will do (503).
+    SessionGone,
+    /// A fixed bound of the pool was reached (503).
+    CircuitOpen,
+    /// The bound of the pool that follows its latency was reached (503).
+    Shed,
 }
 
 /// Who is to blame for an end.
@@ -71,7 +77,7 @@ pub enum Fault {
 
 impl Cause {
     /// How many there are.
-    pub const COUNT: usize = 25;
+    pub const COUNT: usize = 28;
 
     /// All of them, in order.
     pub const ALL: [Cause; Cause::COUNT] = [
@@ -100,6 +106,9 @@ impl Cause {
         Cause::Denied,
         Cause::TlsFailed,
         Cause::Announcement,
+        Cause::SessionGone,
+        Cause::CircuitOpen,
+        Cause::Shed,
     ];
 
     /// The word used in logs and metrics.
@@ -130,6 +139,9 @@ impl Cause {
             Cause::Denied => "denied",
             Cause::TlsFailed => "tls-failed",
             Cause::Announcement => "bad-announcement",
+            Cause::SessionGone => "session-gone",
+            Cause::CircuitOpen => "circuit-open",
+            Cause::Shed => "shed",
         }
     }
 
@@ -145,7 +157,14 @@ impl Cause {
             Cause::RateLimited => 429,
             Cause::Denied => 403,
             Cause::EndpointClosed | Cause::ReusedClosed | Cause::BadResponse | Cause::TlsFailed => 502,
-            Cause::NoEndpoint | Cause::QueueFull | Cause::ConnectFailed | Cause::Drained | Cause::Overload => 503,
+            Cause::NoEndpoint
+            | Cause::QueueFull
+            | Cause::ConnectFailed
+            | Cause::Drained
+            | Cause::Overload
+            | Cause::SessionGone
+            | Cause::CircuitOpen
+            | Cause::Shed => 503,
             Cause::ConnectTimeout | Cause::FirstByteTimeout | Cause::EndpointIdle | Cause::TotalTimeout | Cause::TunnelIdle => 504,
         }
     }
@@ -172,7 +191,14 @@ impl Cause {
             | Cause::FirstByteTimeout
             | Cause::EndpointIdle
             | Cause::TotalTimeout => Fault::Endpoint,
-            Cause::NoRoute | Cause::NoEndpoint | Cause::QueueFull | Cause::Drained | Cause::Overload => Fault::Us,
+            Cause::NoRoute
+            | Cause::NoEndpoint
+            | Cause::QueueFull
+            | Cause::Drained
+            | Cause::Overload
+            | Cause::SessionGone
+            | Cause::CircuitOpen
+            | Cause::Shed => Fault::Us,
         }
     }
 }

@@ -97,6 +97,12 @@ pub struct PoolShard {
     pub failures: AtomicU64,
     /// Further attempts.
     pub retries: AtomicU64,
+    /// Further attempts that were not made, as the budget or the breaker did not allow them.
+    pub retries_refused: AtomicU64,
+    /// Requests of other pools that this one got too.
+    pub mirrored: AtomicU64,
+    /// Those that it should have got, and did not, as it did not keep up or did not answer.
+    pub mirrors_lost: AtomicU64,
     /// Requests that had to wait for an endpoint.
     pub queued: AtomicU64,
     /// Pooled connections used again.

@@ -167,6 +167,11 @@ fn client_hello() {
 }
 
 #[test]
+fn cookie() {
+    run("cookie", targets::cookie, MUTATIONS / 4);
+}
+
+#[test]
 fn config() {
     run("config", targets::config, FILE_MUTATIONS);
 }

@@ -106,6 +106,7 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
     let timeouts = timeouts(&table.table_or_empty("timeouts"));
     if raw == Some("udp") {
         table.refuse(&["allow", "deny"], "on a udp listener, whose clients can claim any address");
+        table.refuse(&["connections_per_source"], "on a udp listener, which has no connections");
         table.refuse(&["proxy_protocol"], "on a udp listener, whose datagrams have no beginning to announce a client in");
     }
     let access = access(table);
@@ -116,6 +117,7 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
         protocol,
         pool,
         connections_max,
+        connections_per_source: table.count_non_zero("connections_per_source"),
         timeouts,
         access,
         announcers: announcers(table),

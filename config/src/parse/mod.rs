@@ -11,6 +11,7 @@ mod machines;
 mod node;
 mod pool;
 mod recovery;
+mod resilience;
 mod route;
 mod scaling;
 mod syntax;

@@ -11,8 +11,9 @@ use crate::model::{
     AdminState, Balance, BelowMinHealthy, Ejection, Endpoint, EndpointAddress, HashKey, HashPolicy, Pool, PoolLimits, PoolTimeouts,
     ProxyVersion, UpstreamProtocol, Weight,
 };
-use crate::parse::edge::proxy_version;
+use crate::parse::edge::{proxy_version, session};
 use crate::parse::health;
+use crate::parse::resilience::{adaptive, breaker, retry, success_rate};
 use crate::parse::scaling::{ScalingMentions, scaling};
 use crate::parse::tls::endpoint_tls;
 use crate::reader::{Field, Named, Placed, Table};
@@ -30,6 +31,8 @@ pub(crate) struct ParsedPool {
     pub(crate) scaling: ScalingMentions,
     /// How it announces clients, with its place.
     pub(crate) proxy_protocol: Option<Placed<ProxyVersion>>,
+    /// By what it remembers clients, with its place.
+    pub(crate) session: Option<Placed<&'static str>>,
 }
 
 pub(super) fn pool(named: &Named<'_>) -> ParsedPool {
@@ -58,11 +61,16 @@ pub(super) fn pool(named: &Named<'_>) -> ParsedPool {
         upstream_protocol,
         tls: table.table("tls").map(|table| Box::new(endpoint_tls(&table))),
         proxy_protocol: proxy_version(table),
+        retry: retry(&table.table_or_empty("retry")),
+        breaker: table.table("breaker").map(|table| breaker(&table)),
+        adaptive: table.table("adaptive").map(|table| adaptive(&table)),
+        session: table.table("session").and_then(|table| session(&table)).map(Box::new),
     };
+    let session = pool.session.as_ref().map(|session| table.placed("session", session.memory.word()));
     let unusual = (upstream_protocol != UpstreamProtocol::Http1).then(|| table.placed("upstream_protocol", upstream_protocol));
     let proxy_protocol = pool.proxy_protocol.map(|version| table.placed("proxy_protocol", version));
     check_announced(table, &pool);
-    ParsedPool { pool, hash_key, upstream_protocol: unusual, scaling: mentions, proxy_protocol }
+    ParsedPool { pool, hash_key, upstream_protocol: unusual, scaling: mentions, proxy_protocol, session }
 }
 
 /// A connection over HTTP/2 carries many clients, and announces none.
@@ -162,7 +170,10 @@ fn parse_hash_key(text: &str) -> Result<HashKey, String> {
         // Header names are compared without case (RFC 9110 section 5.1), cookie names are not.
         Some(("header", name)) => named("header", name).map(|name| HashKey::Header(name.to_ascii_lowercase())),
         Some(("cookie", name)) => named("cookie", name).map(HashKey::Cookie),
-        _ => Err(format!("{text:?} cannot be hashed; write \"source\", \"header:NAME\" or \"cookie:NAME\"")),
+        Some(("query", "")) => Err("a query parameter has a name; for example \"query:user\"".into()),
+        Some(("query", name)) => Ok(HashKey::Query(name.to_owned())),
+        None if text == "path" => Ok(HashKey::Path),
+        _ => Err(format!("{text:?} cannot be hashed; write \"source\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\" or \"path\"")),
     }
 }
 
@@ -208,6 +219,8 @@ fn ejection(table: &Table<'_>) -> Option<Ejection> {
     }
     Some(Ejection {
         consecutive_failures: table.count_non_zero("consecutive_failures").unwrap_or(NonZeroU32::MIN),
+        consecutive_errors: table.count_non_zero("consecutive_errors"),
+        success_rate: table.table("success_rate").map(|table| success_rate(&table)),
         time,
         time_max,
         share_max_percent: table.count_u32("share_max").unwrap_or(default.share_max_percent),

@@ -18,7 +18,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,12 +29,13 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::{self, JoinError, JoinSet};
-use weir_config::{Config, UpstreamProtocol};
+use weir_config::{Config, PoolName, UpstreamProtocol};
 
 use self::core::{Core, Effect, Job};
 use crate::event::{Event, EventKind};
 use crate::health::probe::{Subject, probe};
 use crate::health::verdict::Outcome;
+use crate::session::Keys;
 use crate::snapshot::Snapshot;
 use crate::status::Status;
 use crate::tls::{Connector, TlsStore};
@@ -87,6 +88,7 @@ pub struct SavedVerdict {
 /// What a handle asks of the thread. Each is answered after the swap that follows it.
 enum Command {
     Apply(Arc<Config>, sync::SyncSender<u64>),
+    SessionKeys(BTreeMap<PoolName, Arc<Keys>>, sync::SyncSender<u64>),
     Status(sync::SyncSender<Status>),
     SavedVerdicts(sync::SyncSender<Vec<SavedVerdict>>),
 }
@@ -131,6 +133,12 @@ impl Director {
     /// has changed at all, nothing is swapped. Blocks for the few milliseconds that this takes.
     pub fn apply(&self, config: Arc<Config>) -> u64 {
         self.ask(|answer| Command::Apply(config, answer))
+    }
+
+    /// What signs the cookies of sessions from now on. Pools without keys have no sessions by cookie. Returns the generation of the snapshot that
+    /// goes by them.
+    pub fn set_session_keys(&self, keys: BTreeMap<PoolName, Arc<Keys>>) -> u64 {
+        self.ask(|answer| Command::SessionKeys(keys, answer))
     }
 
     /// What the workers read.
@@ -272,6 +280,10 @@ impl Shell {
         self.answers.push(match command {
             Command::Apply(config, to) => {
                 self.core.apply(&config, Instant::now());
+                Answer::Applied(to)
+            }
+            Command::SessionKeys(keys, to) => {
+                self.core.set_session_keys(keys);
                 Answer::Applied(to)
             }
             Command::Status(to) => Answer::Status(to),

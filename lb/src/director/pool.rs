@@ -19,7 +19,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use weir_config::{
-    AdminState, Balance, BelowMinHealthy, Endpoint, EndpointAddress, EndpointTls, HealthCheck, Host, Pool, Probe, UpstreamProtocol,
+    AdminState, Balance, BelowMinHealthy, Endpoint, EndpointAddress, EndpointTls, HealthCheck, Host, Pool, Probe, SessionMemory,
+    UpstreamProtocol,
 };
 
 use crate::balance::{self, Candidate, Selector};
@@ -29,6 +30,10 @@ use crate::health::StableHash;
 use crate::health::ejection::Ejections;
 use crate::health::monitor::Monitor;
 use crate::health::verdict::Health;
+use crate::resilience::budget::RetryBudget;
+use crate::resilience::gate::Gate;
+use crate::resilience::outlier::Rate;
+use crate::session::{EndpointId, Keys, Memory, Sessions, Sources};
 use crate::snapshot::PoolSnapshot;
 use crate::stats::PoolStats;
 use crate::status::{EndpointStatus, PoolStatus};
@@ -63,6 +68,8 @@ pub(super) struct Member {
     pub(super) since: Instant,
     /// May be picked, when last baked.
     pub(super) available: bool,
+    /// Requests and failures when it was last compared with the others.
+    pub(super) compared: (u64, u64),
 }
 
 impl Member {
@@ -71,11 +78,31 @@ impl Member {
             Host::Ip(ip) => Some(SocketAddr::new(ip, config.address.port)),
             Host::Name(_) => None,
         };
-        Member { state, config, resolved, lookup_error: None, ramp, percent: 100, up: false, since: now, available: false }
+        Member {
+            state,
+            config,
+            resolved,
+            lookup_error: None,
+            ramp,
+            percent: 100,
+            up: false,
+            since: now,
+            available: false,
+            compared: (0, 0),
+        }
     }
 
     pub(super) fn slot(&self) -> u32 {
         self.state.slot
+    }
+
+    /// What it did since the last time.
+    pub(super) fn rate(&mut self) -> Rate {
+        let requests = self.state.requests_total.load(Ordering::Relaxed);
+        let failed = self.state.errors_total.load(Ordering::Relaxed);
+        let (requests_before, failed_before) = std::mem::replace(&mut self.compared, (requests, failed));
+        let rate = |now: u64, before: u64| now.saturating_sub(before);
+        Rate { key: self.slot(), requests: rate(requests, requests_before), failed: rate(failed, failed_before) }
     }
 
     /// Tells the workers to drop their idle connections.
@@ -125,9 +152,37 @@ pub(super) struct PoolEntry {
     pub(super) below: Option<bool>,
     /// An endpoint is in its slow start.
     pub(super) ramping: bool,
+    /// How its clients are known again, if they are.
+    pub(super) memory: Option<Memory>,
+    pub(super) gate: Option<Arc<Gate>>,
+    pub(super) budget: Arc<RetryBudget>,
+    /// When its endpoints are compared, if they are.
+    pub(super) look_due: Option<Instant>,
 }
 
 impl PoolEntry {
+    /// Brings the memory into line with settings and keys. A table stays as long as its settings do. Whether something changed.
+    pub(super) fn remember(&mut self, keys: Option<&Arc<Keys>>) -> bool {
+        let wanted = match (self.config.session.as_ref().map(|session| &session.memory), &self.memory) {
+            (None, _) => None,
+            (Some(SessionMemory::Cookie(_)), _) => keys.map(|keys| Memory::Cookie(Arc::clone(keys))),
+            (Some(SessionMemory::Source { expiry, clients_max }), Some(Memory::Source(table))) if table.has(*expiry, clients_max.get()) => {
+                Some(Memory::Source(Arc::clone(table)))
+            }
+            (Some(SessionMemory::Source { expiry, clients_max }), _) => {
+                Some(Memory::Source(Arc::new(Sources::new(*expiry, clients_max.get()))))
+            }
+        };
+        let same = match (&self.memory, &wanted) {
+            (None, None) => true,
+            (Some(Memory::Cookie(old)), Some(Memory::Cookie(new))) => old == new,
+            (Some(Memory::Source(old)), Some(Memory::Source(new))) => Arc::ptr_eq(old, new),
+            _ => false,
+        };
+        self.memory = wanted;
+        !same
+    }
+
     /// What the workers are to see, and the event if the pool crossed its floor.
     pub(super) fn bake(&mut self, monitor: &Monitor, ejections: &Ejections, now: Instant) -> (Arc<PoolSnapshot>, Option<EventKind>) {
         let config = Arc::clone(&self.config);
@@ -171,6 +226,12 @@ impl PoolEntry {
             }
         }
         let event = self.cross_floor(below, undecided);
+        let sessions = config.session.as_ref().zip(self.memory.as_ref()).map(|(session, memory)| {
+            let mut picked = 0..;
+            let is_picked = |member: &Member| member.available && member.resolved.is_some();
+            let seat = |member: &Member| (EndpointId::of(&member.config.address), if is_picked(member) { picked.next() } else { None });
+            Box::new(Sessions::new(&config.name, session, memory, &self.members.iter().map(seat).collect::<Vec<_>>()))
+        });
         let snapshot = PoolSnapshot {
             slot: self.slot,
             selector: Selector::new(&config.balance, candidates, config.limits.connections_per_endpoint),
@@ -178,6 +239,9 @@ impl PoolEntry {
             healthy: self.healthy,
             stats: Arc::clone(&self.stats),
             waiting: Arc::clone(&self.waiting),
+            gate: self.gate.clone(),
+            budget: Arc::clone(&self.budget),
+            sessions,
         };
         (Arc::new(snapshot), event)
     }

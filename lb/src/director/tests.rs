@@ -56,6 +56,10 @@ fn pool(name: &str, hosts: &[&str]) -> Pool {
         upstream_protocol: UpstreamProtocol::Http1,
         tls: None,
         proxy_protocol: None,
+        session: None,
+        retry: weir_config::RetryPolicy::default(),
+        breaker: None,
+        adaptive: None,
     }
 }
 

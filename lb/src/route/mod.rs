@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use weir_config::{AmbiguousPaths, PathError, PoolName, Route, RouteAction, normal_path};
 
+pub(crate) use condition::parameters;
 pub use explain::{Explained, Explanation, Question, explain};
 
 use index::Index;
@@ -56,6 +57,8 @@ pub struct RouteTable {
 #[derive(Debug)]
 struct Rule {
     goal: Goal,
+    /// A pool that gets requests too, and how many of a hundred.
+    mirror: Option<(u32, u32)>,
     stats: Arc<RouteStats>,
 }
 
@@ -117,7 +120,8 @@ impl RouteTable {
             let label = label(number, route);
             let known = old.and_then(|old| old.rules.iter().find(|rule| *rule.stats.label == *label));
             let fresh = || Arc::new(RouteStats { label: label.into(), shards: (0..workers).map(|_| Shard::default()).collect() });
-            Rule { goal: goal(route, &slot_of), stats: known.map_or_else(fresh, |rule| Arc::clone(&rule.stats)) }
+            let mirror = route.mirror.as_ref().map(|mirror| (slot_of(&mirror.pool), mirror.percent));
+            Rule { goal: goal(route, &slot_of), mirror, stats: known.map_or_else(fresh, |rule| Arc::clone(&rule.stats)) }
         };
         Some(RouteTable {
             index: Index::new(routes),
@@ -138,7 +142,7 @@ impl RouteTable {
                 Goal::Split(pools) => (None, &**pools),
                 Goal::Own => (None, [].as_slice()),
             };
-            one.into_iter().chain(many.iter().map(|(_, slot)| *slot))
+            one.into_iter().chain(many.iter().map(|(_, slot)| *slot)).chain(rule.mirror.map(|(slot, _)| slot))
         })
     }
 
@@ -162,9 +166,14 @@ impl RouteTable {
         self.index.first(asked.host, asked.path, |number| condition::miss(&routes[number as usize], asked).is_none())
     }
 
+    /// The pool that gets this request of a route too, if one does.
+    pub fn mirror(&self, number: usize, random: &mut fastrand::Rng) -> Option<u32> {
+        self.rules[number].mirror.filter(|(_, percent)| *percent >= 100 || random.u32(..100) < *percent).map(|(slot, _)| slot)
+    }
+
     /// Follows a route that [`RouteTable::find`] found, and counts it.
     pub fn follow<'a>(&self, routes: &'a [Route], number: usize, worker: usize, random: &mut fastrand::Rng) -> Way<'a> {
-        let Rule { goal, stats } = &self.rules[number];
+        let Rule { goal, stats, .. } = &self.rules[number];
         crate::stats::add(&stats.shards[worker].0, 1);
         match goal {
             Goal::Pool(slot) => Way::Pool(*slot),

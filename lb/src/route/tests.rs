@@ -157,7 +157,9 @@ fn route() -> impl Strategy<Value = Route> {
         query: Vec::new(),
         sources: Vec::new(),
         server_names: Vec::new(),
+        priority: Route::PRIORITY,
         action: RouteAction::Pool("p".into()),
+        mirror: None,
         changes: None,
     })
 }

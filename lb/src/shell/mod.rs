@@ -15,11 +15,13 @@ mod h2;
 mod http;
 mod io;
 mod log;
+mod mirror;
 mod peer;
 mod pick;
 mod plane;
 mod pulse;
 mod routing;
+mod session_keys;
 mod stream;
 mod tcp;
 mod timer;
@@ -32,3 +34,4 @@ mod worker;
 
 pub use plane::{ApplyError, DataPlane, DrainProgress, ListeningSocket, LogSink, Options};
 pub use pulse::{Vitality, Watch};
+pub use session_keys::KeyFileError;

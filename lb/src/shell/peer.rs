@@ -57,13 +57,17 @@ impl Peer {
 }
 
 /// Serves a connection that a proxy opened, once it has said for whom.
-pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, listener: Arc<ListenerSnapshot>, open: Open) {
+pub(super) async fn serve(stream: TcpStream, peer: SocketAddr, listener: Arc<ListenerSnapshot>, mut open: Open) {
     let worker = Rc::clone(&open.worker);
     let ended = |cause: Cause| stats::add(&listener.stats.shard(worker.id).ended[cause as usize], 1);
     // Boxed: of no more use once it is done, and the connection may live for hours.
     match Box::pin(announced(&worker, &stream, peer, &listener)).await {
-        Ok(peer) if listener.config.access.admits(peer.address.ip()) => Box::pin(worker::serve(stream, peer, listener, open)).await,
-        Ok(_) => ended(Cause::Denied),
+        Ok(peer) if !listener.config.access.admits(peer.address.ip()) => ended(Cause::Denied),
+        Ok(peer) => {
+            if open.seat(&listener, &peer) {
+                Box::pin(worker::serve(stream, peer, listener, open)).await;
+            }
+        }
         Err(cause) => ended(cause),
     }
 }

@@ -12,9 +12,10 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 
 use tokio::net::TcpStream;
-use weir_config::Balance;
+use weir_config::{Balance, RetryOn};
 
 use crate::cause::{Cause, Fault};
+use crate::resilience::gate::{Pass, Shut};
 use crate::route::{Asked, RouteTable, Way};
 use crate::snapshot::ListenerSnapshot;
 use crate::stats;
@@ -26,13 +27,13 @@ use super::exchange::{InFlight, source_key};
 use super::http::DRAIN_KEEP_ALIVE;
 use super::io::{self, Broken};
 use super::peer::Peer;
-use super::pick::{self, Place, Tried};
+use super::pick::{self, Place, Tried, Wish};
 use super::stream::Stream;
 use super::timer::Timer;
 use super::trace::Trace;
 use super::tunnel::{self, Moved};
 use super::upstream;
-use super::worker::{Open, Worker};
+use super::worker::{self, Open, Worker};
 
 pub(super) async fn serve(stream: TcpStream, peer: Peer, listener: Arc<ListenerSnapshot>, open: Open) {
     let worker = Rc::clone(&open.worker);
@@ -50,7 +51,7 @@ pub(super) async fn serve(stream: TcpStream, peer: Peer, listener: Arc<ListenerS
         },
     };
     match reach(&worker, &timer, &trace, slot, &stream, &peer).await {
-        Ok((place, endpoint)) => {
+        Ok((place, endpoint, _pass)) => {
             place.succeeded();
             place.state().sessions.fetch_add(1, Ordering::Relaxed);
             let moved = Moved::default();
@@ -118,21 +119,29 @@ async fn reach(
     slot: Option<u32>,
     stream: &TcpStream,
     peer: &Peer,
-) -> Result<(Place, EndpointStream), Cause> {
+) -> Result<(Place, EndpointStream, Option<Pass>), Cause> {
     let slot = slot.ok_or(Cause::NoRoute)?;
     trace.pool(slot);
     let mut tried = Tried::default();
-    let mut key = None;
+    let mut wish = Wish::default();
     let mut retries = 0;
+    let mut pass = None;
     loop {
         if trace.first_attempt() {
             let snapshot = worker.snapshot();
             if let Some(pool) = pick::pool(&snapshot, slot) {
                 stats::add(&pool.stats.shard(worker.id).requests, 1);
-                key = matches!(pool.config.balance, Balance::Maglev(_)).then(|| source_key(peer.address));
+                wish.key = matches!(pool.config.balance, Balance::Maglev(_)).then(|| source_key(peer.address));
+                if let Some(gate) = &pool.gate {
+                    // Sessions have no latency that a bound could follow.
+                    pass = Some(gate.enter().map_err(|shut| if shut == Shut::Breaker { Cause::CircuitOpen } else { Cause::Shed })?);
+                }
+                if let Some(sessions) = &pool.sessions {
+                    wish.known = sessions.by_source(peer.address.ip(), worker::uptime().as_millis() as u64);
+                }
             }
         }
-        let place = pick::take(worker, timer, slot, key, &tried, u64::MAX).await?;
+        let place = pick::take(worker, timer, slot, wish, &tried, u64::MAX).await?;
         trace.place(&place, &worker.timers);
         place.state().requests_total.fetch_add(1, Ordering::Relaxed);
         place.state().connects_total.fetch_add(1, Ordering::Relaxed);
@@ -151,14 +160,18 @@ async fn reach(
         match connected {
             Ok(endpoint) => {
                 place.latency_shard().record(trace.connect_us());
-                return Ok((place, endpoint));
+                if let Some(sessions) = &place.pool().sessions {
+                    sessions.settle(place.index, wish.known, false, peer.address.ip(), worker::uptime().as_millis() as u64);
+                }
+                return Ok((place, endpoint, pass));
             }
             Err(cause) => {
                 let shard = place.pool().stats.shard(worker.id);
                 if cause.fault() == Fault::Endpoint {
                     place.failed();
                 }
-                if retries >= place.pool().config.limits.retries_max || cause == Cause::Overload {
+                let wanted = cause != Cause::Overload && place.pool().config.retry.on.contains(&RetryOn::ConnectFailed);
+                if !wanted || retries >= place.pool().config.limits.retries_max || !pick::budget_allows(place.pool()) {
                     stats::add(&shard.failures, 1);
                     return Err(cause);
                 }

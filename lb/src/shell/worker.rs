@@ -7,9 +7,9 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
@@ -19,6 +19,7 @@ use weir_config::Protocol;
 use crate::cause::Cause;
 use crate::director::{Report, Shared};
 use crate::endpoint::EndpointState;
+use crate::limit::{self, Seat};
 use crate::snapshot::{ListenerSnapshot, PoolSnapshot, Snapshot};
 use crate::stats;
 use crate::tls::TlsStore;
@@ -42,6 +43,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 const WARNING_MS: u64 = 1000;
 /// Connections taken from one listening socket before others get their turn.
 const ACCEPT_BATCH: u32 = 64;
+
+/// Time since the process began to serve: a clock that all workers read alike.
+pub(super) fn uptime() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed()
+}
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -94,6 +101,8 @@ pub(super) struct Worker {
     /// TLS handshakes under way.
     pub(super) handshakes: Cell<u32>,
     pub(super) log: RefCell<Log>,
+    /// Mirrored requests under way.
+    pub(super) mirrors: Cell<u32>,
     /// When the next such warning may be written, on the worker's clock.
     warning_ms: Cell<u64>,
     snapshot: RefCell<Rc<Seen>>,
@@ -156,6 +165,7 @@ pub(super) fn run(setup: Setup) -> std::io::Result<()> {
             tls,
             handshakes: Cell::new(0),
             log: RefCell::new(lines),
+            mirrors: Cell::new(0),
             warning_ms: Cell::new(0),
             snapshot: RefCell::new(first),
             reports,
@@ -365,12 +375,15 @@ fn start(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, known: &mut A
         stats::add(&listener.stats.shard(worker.id).ended[Cause::Denied as usize], 1);
         return;
     }
-    let open = Open::new(worker, &listener, admission);
+    let mut open = Open::new(worker, &listener, admission);
     if announces {
         drop(tokio::task::spawn_local(peer::serve(stream, peer, listener, open)));
         return;
     }
     let peer = Peer::of(peer);
+    if !open.seat(&listener, &peer) {
+        return;
+    }
     match &listener.config.protocol {
         Protocol::Http(http) if http.tls.is_some() => drop(tokio::task::spawn_local(tls::serve(stream, peer, listener, open))),
         Protocol::Http(_) => drop(tokio::task::spawn_local(http::serve(stream, peer, listener, open))),
@@ -432,16 +445,28 @@ pub(super) struct Open {
     pub(super) worker: Rc<Worker>,
     admission: Arc<Admission>,
     stats: Arc<crate::stats::ListenerStats>,
+    /// Among those of its source, where they are bounded.
+    seat: Option<Seat>,
 }
 
 impl Open {
+    /// Takes a seat among the connections of the client's source, if these are bounded. Whether there was one; that there was none is counted.
+    pub(super) fn seat(&mut self, listener: &ListenerSnapshot, peer: &Peer) -> bool {
+        let Some((crowd, most)) = listener.crowd.as_ref().zip(listener.config.connections_per_source) else { return true };
+        self.seat = crowd.enter(&limit::source(peer.address.ip()), most);
+        if self.seat.is_none() {
+            stats::add(&self.stats.shard(self.worker.id).ended[Cause::RateLimited as usize], 1);
+        }
+        self.seat.is_some()
+    }
+
     fn new(worker: &Rc<Worker>, listener: &ListenerSnapshot, admission: &Arc<Admission>) -> Open {
         let shard = listener.stats.shard(worker.id);
         stats::add(&shard.accepted, 1);
         stats::add(&shard.open, 1);
         stats::add(&worker.gauges.connections, 1);
         admission.open.fetch_add(1, Ordering::Relaxed);
-        Open { worker: Rc::clone(worker), admission: Arc::clone(admission), stats: Arc::clone(&listener.stats) }
+        Open { worker: Rc::clone(worker), admission: Arc::clone(admission), stats: Arc::clone(&listener.stats), seat: None }
     }
 }
 
