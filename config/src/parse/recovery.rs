@@ -80,8 +80,8 @@ fn subject(table: &Table<'_>) -> Option<Placed<RecoverySubject>> {
             Some(table.placed(name, subject))
         }
         [first, second, ..] => {
-            let problem = table.problem(second, format!("a recovery heals one kind of thing, not a {first} and a {second}"));
-            table.report(problem.note(table.span_of(first), format!("the {first} is named here")).help("make two recoveries of it"));
+            let problem = table.problem(second, format!("a recovery heals one kind of thing, and `{first}` and `{second}` are two"));
+            table.report(problem.note(table.span_of(first), format!("`{first}` is here")).help("make two recoveries of it"));
             // Read, so that what else is wrong with it is said at once.
             for name in written {
                 let _ = table.text(name);

@@ -54,10 +54,10 @@ fn each_illness_is_healed_by_the_first_attempt_that_can() {
          [pool.web.scaling]\ntemplate = \"web\"\nmin = 2\nmax = 3\nwarm_up = \"0s\"\nunhealthy_grace = \"1s\"\nshutdown_timeout = \"5s\"\ndrain_timeout = \"1s\"\n\
          replace_max = 100\n\
          [recovery.web]\ntemplate = \"web\"\nafter = \"1s\"\nstable = \"1s\"\n\
-         [[recovery.web.attempt]]\naction = \"reboot\"\nlimit = \"20s\"\nwait = \"25s\"\n\
-         [[recovery.web.attempt]]\naction = \"reset\"\nlimit = \"20s\"\nwait = \"25s\"\n\
-         [[recovery.web.attempt]]\naction = \"restart\"\nlimit = \"40s\"\nwait = \"25s\"\n\
-         [[recovery.web.attempt]]\naction = \"replace\"\nlimit = \"3m\"\nwait = \"25s\"\n\
+         [[recovery.web.attempt]]\naction = \"reboot\"\nlimit = \"20s\"\nwait = \"45s\"\n\
+         [[recovery.web.attempt]]\naction = \"reset\"\nlimit = \"20s\"\nwait = \"45s\"\n\
+         [[recovery.web.attempt]]\naction = \"restart\"\nlimit = \"40s\"\nwait = \"45s\"\n\
+         [[recovery.web.attempt]]\naction = \"replace\"\nlimit = \"3m\"\nwait = \"45s\"\n\
          [notify.tickets.ticket_log]\npath = {tickets:?}\n[[notify_rule]]\nnotify = \"tickets\"\n{}",
         // A kernel that has failed stays so.
         site.machines().replace("panic=-1", "panic=0")

@@ -326,7 +326,7 @@ fn a_message_tells_the_story() {
     assert_eq!((message.kind, message.sequence, message.recovery.len()), (Kind::Updated, 2, 1));
     assert_eq!(message.key, format!("n.1.{START}.a.2"));
     let link = message.links.acknowledge.clone().expect("there is a URL");
-    assert!(message.text("en").text.contains(&link) && message.text("en").text.contains("- restart x: still wrong"));
+    assert!(message.text("en").text.contains(&link) && message.text("en").text.contains(" restart x: still wrong"));
     let token = link.strip_prefix("https://lb.example.com/ack/").unwrap();
     let permission = bench.engine.house.key.check(token, bench.now).unwrap();
     assert_eq!((permission.incident, permission.channel.as_str()), (1, "a"));
