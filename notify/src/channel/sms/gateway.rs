@@ -77,7 +77,7 @@ pub(super) fn read(gateway: &SmsGateway, answer: Answer, server: &str, transcrip
     match gateway {
         SmsGateway::Twilio => {
             if let (false, Some(why)) = (answer.status.is_success(), text(&json["message"])) {
-                return Err(answer.fault(server, &format!("{} (code {})", why, json["code"]), transcript));
+                return Err(answer.fault(server, &format!("{why} (code {})", json["code"]), transcript));
             }
             let good = answer.good(server, transcript)?;
             Ok(text(&json["sid"]).map_or_else(|| good.said(), |sid| format!("taken as {sid}")))
