@@ -29,7 +29,7 @@ endpoints = [${endpoints}]
 type = "http"
 path = "/"
 interval = "200ms"
-timeout = "1s"
+timeout = "150ms"
 rise = 1
 fall = 1
 
@@ -211,7 +211,8 @@ test("the keyboard is enough", async () => {
   await page.waitForSelector("dialog[open]");
   await page.keyboard.press("Escape");
   await page.waitForSelector("dialog", { state: "detached" });
-  await page.evaluate(() => document.activeElement?.blur());
+  await page.reload();
+  await page.waitForSelector("header.top .pill.ok");
   await page.keyboard.press("Tab");
   assert.equal(await page.evaluate(() => document.activeElement?.className), "skip");
   await page.keyboard.press("Enter");
@@ -240,10 +241,10 @@ test("an alarm is taken care of", async () => {
 test("events are searched and followed", async () => {
   const page = await open("read", "events");
   await page.waitForSelector("td >> text=endpoint_changed");
-  await page.fill("input[type=search]", "weight 23");
+  await page.fill("input[type=search]", "weight 231");
   await page.waitForSelector("text=No event says that.");
-  await node.call("PATCH", `v1/pools/spare/endpoints/127.0.0.1:${origins[2].port}`, { weight: 23 });
-  await page.waitForSelector("td >> text=weight 23");
+  await node.call("PATCH", `v1/pools/spare/endpoints/127.0.0.1:${origins[2].port}`, { weight: 231 });
+  await page.waitForSelector("td >> text=weight 231");
   await close(page);
 });
 
