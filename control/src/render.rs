@@ -254,6 +254,9 @@ pub(crate) fn event(event: &EventView) -> String {
             word("serving"),
             words("steps")
         ),
+        "api_change" => format!("{} asked for {}: {}", word("by"), word("request"), word("status")),
+        "signed_in" => format!("{} ({}) signed in from {}", word("name"), word("role"), word("from")),
+        "token_refused" => format!("a wrong token from {}, {} by now", word("from"), word("tries")),
         "channel_failed" => format!("channel {} fails: {}", word("channel"), word("reason")),
         "channel_recovered" => format!("channel {} delivers again", word("channel")),
         "message_dead" => format!("channel {} gave up {}: {}", word("channel"), word("key"), word("reason")),
