@@ -2,5 +2,4 @@
 
 mod fleet;
 mod leader;
-mod load;
 mod scale;
