@@ -16,7 +16,7 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     ("weir-notify", &["weir-config"]),
     // Some of its tests are made of a lab.
     ("weir-control", &["weir-autoscaler", "weir-hypervisor", "weir-lb", "weir-notify", "weir-vrrp", "weir-config", "weir-lab"]),
-    ("weir-benches", &["weir-control", "weir-lb", "weir-config"]),
+    ("weir-benches", &["weir-control", "weir-lb", "weir-hypervisor", "weir-lab", "weir-config"]),
     ("weir-hypervisor", &["weir-config"]),
     ("weir-lab", &[]),
     // Its tests are made of a lab.
