@@ -61,7 +61,7 @@ impl Load {
     }
 
     /// The same with clients that do what HTTP lets them do: a request that may be repeated, as these may, is sent again over a new connection when
-    /// its own breaks. It fails when `patience` is over.
+    /// its own breaks, or when the answer is 502, 503 or 504. It fails when `patience` is over.
     pub fn patient(target: SocketAddr, rate: u64, patience: Duration) -> Load {
         let shared = Arc::new(Shared {
             target,
@@ -145,7 +145,7 @@ impl Shared {
             match request(self.target, connection, connect) {
                 Ok(body) => break Ok(body),
                 Err(Wrong::Answer(why)) => break Err(why),
-                Err(Wrong::Connection(why)) => {
+                Err(Wrong::Passing(why)) => {
                     *connection = None;
                     if began.elapsed() >= self.patience || self.stop.load(Ordering::Relaxed) {
                         break Err(why);
@@ -162,14 +162,14 @@ impl Shared {
 }
 
 enum Wrong {
-    /// The connection could not be had, or broke.
-    Connection(String),
+    /// The connection could not be had, or broke; or the server says that it cannot now.
+    Passing(String),
     /// There was an answer, and not the right one.
     Answer(String),
 }
 
 fn request(target: SocketAddr, connection: &mut Option<TcpStream>, connect: Duration) -> Result<String, Wrong> {
-    let words = |error: std::io::Error| Wrong::Connection(error.to_string());
+    let words = |error: std::io::Error| Wrong::Passing(error.to_string());
     if connection.is_none() {
         let stream = TcpStream::connect_timeout(&target, connect).map_err(words)?;
         stream.set_read_timeout(Some(ANSWER)).map_err(words)?;
@@ -184,15 +184,18 @@ fn request(target: SocketAddr, connection: &mut Option<TcpStream>, connect: Dura
         let text = String::from_utf8_lossy(&bytes);
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok());
-            if !head.starts_with("HTTP/1.1 200") {
-                return Err(Wrong::Answer(head.lines().next().unwrap_or_default().to_owned()));
+            let status = head.lines().next().unwrap_or_default().to_owned();
+            match status.split(' ').nth(1) {
+                Some("200") => {}
+                Some("502" | "503" | "504") => return Err(Wrong::Passing(status)),
+                _ => return Err(Wrong::Answer(status)),
             }
             if body.len() >= length.ok_or_else(|| Wrong::Answer("no length".into()))? {
                 return Ok(body.lines().next().unwrap_or_default().to_owned());
             }
         }
         match stream.read(&mut buffer).map_err(words)? {
-            0 => return Err(Wrong::Connection("closed in the middle".into())),
+            0 => return Err(Wrong::Passing("closed in the middle".into())),
             count => bytes.extend_from_slice(&buffer[..count]),
         }
     }
