@@ -443,6 +443,29 @@ fn everything_is_in_one_document_and_streamed_as_it_changes() {
 }
 
 #[test]
+fn the_console_is_served_and_kept_to_itself() {
+    let node = Node::start(origin().address, None);
+    let (status, head, page) = node.raw("GET", "/", &[], "");
+    assert_eq!(status, 200);
+    assert!(
+        head.contains("content-security-policy: default-src 'none'; script-src 'self'") && head.contains("cache-control: no-cache"),
+        "{head}"
+    );
+    for name in ["app.js", "style.css"] {
+        let at = page.find(&format!("console/{name}?v=")).expect("the page names it");
+        let path = format!("/{}", page[at..].split('"').next().unwrap_or_default());
+        let (status, head, body) = node.raw("GET", &path, &[], "");
+        assert!(status == 200 && head.contains("immutable") && head.contains("nosniff") && !body.is_empty(), "{path}: {head}");
+    }
+    assert_eq!(node.status("GET", "/console/nothing.js", ""), 404);
+    assert_eq!(node.raw("GET", "/", &[("host", "evil.example")], "").0, 403, "a page of another name may not frame or read it");
+    let file = node.get("/v1/config/file");
+    assert!(file["in_effect"] == true && file["text"].as_str().is_some_and(|text| text.contains("[pool.spare]")), "{file}");
+    std::fs::write(node.dir.path().join("weir.toml"), "[node]\nnme = 1\n").expect("written");
+    until("the file is not what is in effect", || node.get("/v1/config/file")["in_effect"] == false);
+}
+
+#[test]
 fn streams_are_bounded() {
     let node = Node::start(origin().address, None);
     let open: Vec<Stream> = (0..32).map(|_| Stream::open(&node)).map(|mut stream| (stream.next(), stream).1).collect();

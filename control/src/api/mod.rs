@@ -4,6 +4,7 @@
 //! - [`read`] and [`change`]: the requests; [`vip`]: those of virtual IPs; [`fleet`] and [`machines`]: those of hosts and machines;
 //!   [`scaling`]: of alarms and scaling; [`notify`]: of telling people. [`extract`]: reading them. [`caller`]: who asks. [`problem`]: refusing them.
 //! - [`overview`]: everything at once, and as it changes. [`gzip`]: in fewer bytes.
+//! - [`page`]: the console. [`session`]: who asks.
 //! - [`guard`]: who may ask. [`metrics`]: the Prometheus text. [`openapi`]: the description. [`browse`]: the same for people.
 //!
 //! What is deliberately not here: decisions. Every change is the node's. There is no TLS either: bind to loopback, or to a network you
@@ -22,9 +23,11 @@ pub(crate) mod model;
 mod notify;
 mod openapi;
 mod overview;
+mod page;
 mod problem;
 mod read;
 mod scaling;
+mod session;
 mod view;
 mod vip;
 
@@ -159,6 +162,9 @@ async fn connection(stream: TcpStream, router: Router, mut stop: watch::Receiver
 
 fn router(api: Arc<Api>) -> Router {
     Router::new()
+        .route("/", get(page::page))
+        .route("/console/{file}", get(page::asset))
+        .route("/v1/session", get(session::session))
         .route("/v1/status", get(read::status))
         .route("/v1/overview", get(overview::overview))
         .route("/v1/overview/stream", get(overview::stream))
@@ -171,6 +177,7 @@ fn router(api: Arc<Api>) -> Router {
         .route("/v1/vips/{vip}", get(vip::vip))
         .route("/v1/vips/{vip}/release", post(vip::release))
         .route("/v1/config", get(read::config))
+        .route("/v1/config/file", get(read::config_file))
         .route("/v1/reload", post(change::reload))
         .route("/v1/upgrade", post(change::upgrade))
         .route("/v1/events", get(read::events))
@@ -239,7 +246,8 @@ async fn around(State(api): State<Arc<Api>>, request: Request, next: Next) -> Re
     if versioned && let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", api.node.info().revision)) {
         response.headers_mut().insert(header::ETAG, tag);
     }
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // Only the files of the console may be kept, and say so themselves.
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 

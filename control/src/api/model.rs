@@ -270,6 +270,44 @@ pub(crate) struct ConfigView {
     pub pools: BTreeMap<String, u64>,
 }
 
+/// The configuration file on the disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct ConfigFileView {
+    /// Where it is.
+    pub path: String,
+    /// What is in it; `null`: it cannot be read.
+    pub text: Option<String>,
+    /// Its SHA-256, hexadecimal.
+    pub sha256: Option<String>,
+    /// It is what is in effect.
+    pub in_effect: bool,
+    /// Why it cannot be read.
+    pub error: Option<String>,
+}
+
+/// Who asks, and what they may.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct SessionView {
+    /// Whose token it is; `null`: the node asks for none, or its only one has no name.
+    pub name: Option<String>,
+    /// What they may.
+    pub role: RoleView,
+    /// There is a session that can be ended.
+    pub session: bool,
+}
+
+/// What somebody may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RoleView {
+    /// Look.
+    Read,
+    /// Also drain, scale, acknowledge and work on machines.
+    Operate,
+    /// Everything.
+    Admin,
+}
+
 /// What a reload did, or would do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Reloaded {

@@ -5,7 +5,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
 use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use super::{change, fleet, machines, notify, overview, read, scaling, vip};
+use super::{change, fleet, machines, notify, overview, read, scaling, session, vip};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -28,8 +28,10 @@ use super::{change, fleet, machines, notify, overview, read, scaling, vip};
         vip::vip,
         vip::release,
         read::config,
+        read::config_file,
         read::events,
         read::openapi,
+        session::session,
         read::metrics,
         read::healthz,
         read::readyz,

@@ -1,0 +1,89 @@
+// The configuration: what is in effect, whether the file says so too, what applying it would change.
+
+import { useState } from "preact/hooks";
+import type { OverviewView, Reloaded } from "../api.ts";
+import { useSession } from "../app.tsx";
+import { call } from "../client.ts";
+import { ago, clock } from "../format.ts";
+import { useAsked } from "../hooks.ts";
+import { may } from "../session.ts";
+import { Confirm, Empty, Figure, Panel, Pill, type Wish } from "../ui/kit.tsx";
+import { t } from "../words/index.ts";
+
+export interface FileView {
+  path: string;
+  text?: string | null;
+  sha256?: string | null;
+  in_effect: boolean;
+  error?: string | null;
+}
+
+export function Config({ view }: { view: OverviewView }) {
+  const node = view.node;
+  const file = useAsked(() => call<FileView>("GET", "v1/config/file"), 10_000, node.config_sha256);
+  const [checked, setChecked] = useState<{ changes?: string[]; error?: string } | null>(null);
+  const [wish, ask] = useState<Wish | null>(null);
+  const admin = may(useSession(), "admin");
+  const check = async () => {
+    try {
+      setChecked({ changes: (await call<Reloaded>("POST", "v1/reload?dry_run=true")).changes });
+    } catch (refusal) {
+      setChecked({ error: refusal instanceof Error ? refusal.message : String(refusal) });
+    }
+  };
+  const apply = () => ask({
+    title: t("act.of", { verb: t("act.reload"), name: node.config_path }),
+    what: [t("config.apply.what"), checked?.changes ? <Changes changes={checked.changes} /> : null],
+    verb: t("act.reload"),
+    // Refused if somebody else changed something since the differences were shown.
+    go: () => call("POST", "v1/reload", undefined, { "if-match": `"${node.revision}"` }),
+  });
+  return (
+    <>
+      <div class="title"><h1>{t("nav.config")}</h1><span class="mono mute">{node.config_path}</span></div>
+      {node.last_reload?.error && <><p class="note bad">{t("config.refused")}</p><pre class="log" tabIndex={0}>{node.last_reload.error}</pre></>}
+      <dl class="figures">
+        <Figure label={t("config.revision", { n: "" }).trim()} value={String(node.revision)} />
+        <Figure label="SHA-256" value={node.config_sha256.slice(0, 12)} />
+        <Figure label={t("config.last", { at: "" }).trim()} value={clock(node.last_reload?.at)} note={ago(node.last_reload?.at, view.at)} />
+      </dl>
+      <Panel
+        title={t("act.check")}
+        side={admin && (
+          <>
+            <button type="button" onClick={() => void check()}>{t("act.check")}</button>
+            <button type="button" class="primary" disabled={!checked?.changes || checked.changes.length === 0} onClick={apply}>{t("act.reload")}</button>
+          </>
+        )}
+      >
+        <div aria-live="polite">
+          {!checked && <Empty>{t("config.check.what")}</Empty>}
+          {checked?.error && <><p class="note bad">{t("config.refused")}</p><pre class="log" tabIndex={0}>{checked.error}</pre></>}
+          {checked?.changes && (checked.changes.length === 0 ? <Empty>{t("config.same")}</Empty> : <><p>{t("config.checked")}</p><Changes changes={checked.changes} /></>)}
+        </div>
+      </Panel>
+      <Panel title={t("config.file")} side={file.value && !file.value.in_effect && <Pill word="warning" text={t("config.differs")} />}>
+        {file.error && <p class="note bad">{file.error}</p>}
+        {file.value?.error && <p class="note bad">{file.value.error}</p>}
+        {file.value?.text != null && <pre class="log file" tabIndex={0} aria-label={t("config.file")}><Toml text={file.value.text} /></pre>}
+      </Panel>
+      {wish && <Confirm wish={wish} close={(done) => { ask(null); if (done) { setChecked(null); file.again(); } }} />}
+    </>
+  );
+}
+
+function Changes({ changes }: { changes: string[] }) {
+  return <ul class="changes">{changes.map((change, i) => <li key={i} class="mono">{change}</li>)}</ul>;
+}
+
+/** Tables, comments and keys set apart, so that the eye finds its way. */
+function Toml({ text }: { text: string }) {
+  return (
+    <>
+      {text.split("\n").map((line, i) => {
+        const kind = /^\s*#/.test(line) ? "comment" : /^\s*\[/.test(line) ? "table" : undefined;
+        return <span key={i} class={kind}>{line}{"\n"}</span>;
+      })}
+    </>
+  );
+}
