@@ -14,8 +14,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::model::{
-    AccessLog, AccessLogTarget, Api, ApiToken, Balance, Ejection, ForwardHeaders, HashPolicy, HealthCheck, HttpLimits, Listener, ListenerTimeouts,
-    Node, Pool, PoolLimits, PoolTimeouts, Probe, ProxyVersion,
+    AccessLog, AccessLogTarget, Api, ApiToken, Balance, Ejection, ForwardHeaders, HashPolicy, HealthCheck, HttpLimits, Listener,
+    ListenerTimeouts, Node, Pool, PoolLimits, PoolTimeouts, Probe, ProxyVersion,
 };
 use crate::units::{format_duration, format_size};
 
@@ -47,7 +47,9 @@ pub(crate) fn of_node(node: &Node) -> Vec<Setting> {
 pub(crate) fn of_api(api: &Api) -> Vec<Setting> {
     let Api { bind, token_file, tokens } = api;
     // Enough of the digest to see that it is another one.
-    let token = |(name, token): (&std::sync::Arc<str>, &ApiToken)| format!("{name} ({}, {:02x}{:02x})", token.role, token.digest[0], token.digest[1]);
+    let token = |(name, token): (&std::sync::Arc<str>, &ApiToken)| {
+        format!("{name} ({}, {:02x}{:02x})", token.role, token.digest[0], token.digest[1])
+    };
     let tokens: Vec<String> = tokens.iter().map(token).collect();
     vec![
         ("bind", bind.to_string()),

@@ -355,11 +355,20 @@ fn the_token_is_needed_on_every_path() {
 fn roles_sessions_and_who_did_what() {
     let origin = origin();
     let node = Node::start(origin.address, None);
-    let made = |role: &str| -> Value {
-        serde_json::from_slice(&node.weir(&["token", role, "--role", role, "--json"]).stdout).expect("JSON")
-    };
+    let made =
+        |role: &str| -> Value { serde_json::from_slice(&node.weir(&["token", role, "--role", role, "--json"]).stdout).expect("JSON") };
     let tokens: Vec<Value> = ["read", "operate", "admin"].map(made).into();
-    let tables: String = tokens.iter().map(|made| format!("[api.token.{}]\nrole = {}\ntoken_sha256 = {}\n", made["name"].as_str().expect("text"), made["role"], made["token_sha256"])).collect();
+    let tables: String = tokens
+        .iter()
+        .map(|made| {
+            format!(
+                "[api.token.{}]\nrole = {}\ntoken_sha256 = {}\n",
+                made["name"].as_str().expect("text"),
+                made["role"],
+                made["token_sha256"]
+            )
+        })
+        .collect();
     let file = node.dir.path().join("weir.toml");
     let config = std::fs::read_to_string(&file).expect("it is there") + &tables;
     std::fs::write(&file, config).expect("written");
@@ -381,7 +390,8 @@ fn roles_sessions_and_who_did_what() {
     // The page is for everybody, what it shows is not; a session stands for the token.
     assert_eq!(node.status("GET", "/", ""), 200);
     let token = tokens[1]["token"].as_str().expect("text");
-    let (code, head, body) = node.raw("POST", "/v1/session", &[("origin", &format!("http://{}", node.api))], &json!({ "token": token }).to_string());
+    let (code, head, body) =
+        node.raw("POST", "/v1/session", &[("origin", &format!("http://{}", node.api))], &json!({ "token": token }).to_string());
     assert_eq!(code, 200, "{body}");
     let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect("a cookie").to_owned();
     assert!(cookie.contains("httponly") && cookie.contains("samesite=strict") && !cookie.contains("secure"), "{cookie}");
@@ -395,15 +405,27 @@ fn roles_sessions_and_who_did_what() {
     assert!(code == 200 && body.contains(r#""name":"operate""#) && body.contains(r#""session":true"#), "{body}");
     assert_eq!(by_session("PATCH", &path, &[], r#"{"weight": 4}"#).0, 403, "without the header of the page");
     assert_eq!(by_session("PATCH", &path, &[("weir-console", "1")], r#"{"weight": 4}"#).0, 200);
-    let secure = node.raw("POST", "/v1/session", &[("host", "lb.example"), ("origin", "https://lb.example")], &json!({ "token": token }).to_string());
+    let secure = node.raw(
+        "POST",
+        "/v1/session",
+        &[("host", "lb.example"), ("origin", "https://lb.example")],
+        &json!({ "token": token }).to_string(),
+    );
     assert!(secure.0 == 200 && secure.1.contains("; secure"), "{}", secure.1);
 
     // Who did it is in the events, and no secret.
     let (_, _, events) = status("GET", "/v1/events?limit=1000", &read, "");
     let events: Value = serde_json::from_str(&events).expect("JSON");
-    let of = |kind: &str| -> Vec<&Value> { events["events"].as_array().expect("a list").iter().filter(|event| event["event"] == kind).map(|event| &event["details"]).collect() };
+    let of = |kind: &str| -> Vec<&Value> {
+        events["events"].as_array().expect("a list").iter().filter(|event| event["event"] == kind).map(|event| &event["details"]).collect()
+    };
     let changes = of("api_change");
-    assert!(changes.iter().any(|change| change["by"] == "operate from 127.0.0.1" && change["status"] == 200 && change["request"].as_str().is_some_and(|request| request.starts_with("PATCH /v1/pools/web"))), "{changes:?}");
+    assert!(
+        changes.iter().any(|change| change["by"] == "operate from 127.0.0.1"
+            && change["status"] == 200
+            && change["request"].as_str().is_some_and(|request| request.starts_with("PATCH /v1/pools/web"))),
+        "{changes:?}"
+    );
     assert_eq!((&of("signed_in")[0]["name"], &of("signed_in")[0]["role"]), (&json!("operate"), &json!("operate")));
     assert!(!events.to_string().contains(token));
 

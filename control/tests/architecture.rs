@@ -20,7 +20,18 @@ const MAY_DEPEND_ON: &[(&str, &[&str])] = &[
     // Some of its tests are made of a lab.
     (
         "weir-control",
-        &["weir-autoscaler", "weir-history", "weir-hypervisor", "weir-import", "weir-lb", "weir-notify", "weir-recovery", "weir-vrrp", "weir-config", "weir-lab"],
+        &[
+            "weir-autoscaler",
+            "weir-history",
+            "weir-hypervisor",
+            "weir-import",
+            "weir-lb",
+            "weir-notify",
+            "weir-recovery",
+            "weir-vrrp",
+            "weir-config",
+            "weir-lab",
+        ],
     ),
     ("weir-benches", &["weir-control", "weir-lb", "weir-hypervisor", "weir-lab", "weir-config"]),
     ("weir-hypervisor", &["weir-config"]),

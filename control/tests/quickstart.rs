@@ -31,7 +31,11 @@ fn root() -> PathBuf {
 fn programs() -> PathBuf {
     let folder = Path::new(env!("CARGO_BIN_EXE_weir")).parent().expect("a program is in a folder").to_owned();
     for program in ["weir-libvirt", "lab"] {
-        assert!(folder.join(program).exists(), "{program} is missing in {}; run: cargo build -p weir-libvirt -p weir-lab", folder.display());
+        assert!(
+            folder.join(program).exists(),
+            "{program} is missing in {}; run: cargo build -p weir-libvirt -p weir-lab",
+            folder.display()
+        );
     }
     folder
 }

@@ -71,6 +71,8 @@ fn config(pools: impl IntoIterator<Item = Pool>) -> Arc<Config> {
         templates: BTreeMap::new(),
         metrics: BTreeMap::new(),
         alarms: BTreeMap::new(),
+        recoveries: BTreeMap::new(),
+        history: Default::default(),
         notification: Default::default(),
         listeners: BTreeMap::new(),
         pools: pools.into_iter().map(|pool| (pool.name.clone(), Arc::new(pool))).collect(),

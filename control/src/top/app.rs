@@ -124,7 +124,7 @@ impl App {
     /// A new look at the node, or why there is none.
     pub(crate) fn handle_overview(&mut self, overview: Result<Box<OverviewView>, String>) {
         match overview {
-            Ok(_) if self.is_paused => {}
+            Ok(_) if self.is_paused => self.trouble = None,
             Ok(overview) => {
                 self.overview = Some(*overview);
                 self.trouble = None;
@@ -410,6 +410,7 @@ mod tests {
         app.handle_overview(Err("nobody answers".into()));
         assert!(app.overview.is_some() && app.trouble.as_deref() == Some("nobody answers"));
         press(&mut app, "p");
+        assert!(app.is_paused);
         let mut next = overview();
         next.pools.clear();
         app.handle_overview(Ok(Box::new(next)));

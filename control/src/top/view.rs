@@ -233,17 +233,17 @@ fn footer(app: &App, area: Rect, buffer: &mut Buffer) {
     if app.is_typing {
         return put(buffer, area, y, &format!("/{}_", app.filter), BOLD);
     }
-    let mut text = match &app.said {
-        Some(said) => said.lines().next().unwrap_or_default().to_owned(),
-        None => "? keys  / filter  s order  Enter more  d drain  u undrain  q leave".to_owned(),
-    };
+    if let Some(said) = &app.said {
+        return put(buffer, area, y, said.lines().next().unwrap_or_default(), BOLD);
+    }
+    let mut text = "? keys  / filter  s order  Enter more  d drain  u undrain  q leave".to_owned();
     if let Some(pool) = &app.pool {
         text = format!("pool {pool} (Esc: all)  {text}");
     }
     if !app.filter.is_empty() {
         text = format!("only \"{}\" (Esc: all)  {text}", app.filter);
     }
-    put(buffer, area, y, &text, if app.said.is_some() { BOLD } else { tone(Tone::Quiet) });
+    put(buffer, area, y, &text, tone(Tone::Quiet));
 }
 
 #[cfg(test)]

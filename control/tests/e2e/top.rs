@@ -90,7 +90,8 @@ fn a_node_in_a_small_terminal() {
 
     let state = || weir.endpoint("web", good.parse().expect("an address"))["state"].clone();
     terminal.press(&["d"]);
-    terminal.wait_for("No other endpoint of web is available!");
+    // The question is longer than a line.
+    terminal.wait_for("is available!");
     terminal.press(&["n"]);
     terminal.wait_for("nothing was changed");
     assert_eq!(state(), "ready");
@@ -126,8 +127,6 @@ fn a_node_in_a_large_terminal_over_a_slow_line() {
     // Only cells that changed are sent: many looks at a node that is quiet cost less than one picture.
     let sent = site.path("sent");
     terminal.tmux(&["pipe-pane", "-O", &format!("cat > {}", sent.display())]);
-    let asked = |weir: &Weir<'_>| weir.api_get("/v1/events?after=0")["next"].as_u64();
-    let _ = asked(&weir);
     let began = std::time::Instant::now();
     wait_until("three seconds", LONG, || began.elapsed().as_secs() >= 3);
     let bytes = fs::metadata(&sent).map(|file| file.len()).unwrap_or(0);

@@ -10,7 +10,6 @@ use serde_json::Value;
 
 use crate::fleet::{BOOTS, Node, Site, settled, until};
 
-
 /// A way to fall ill, and the first attempt that can heal it.
 struct Fault {
     name: &'static str,

@@ -139,25 +139,45 @@ fn options(server: &mut Server, statement: &Statement, words: &[String], notes: 
             "slowstart" => server.slow_start = words.next().and_then(duration),
             "maxconn" => server.connections_max = words.next().and_then(|value| value.parse().ok()).filter(|n| *n > 0),
             "maxqueue" => server.queue_max = words.next().and_then(|value| value.parse().ok()).filter(|n| *n > 0),
-            "ssl" => fate = Fate::Refused("its connections speak TLS, and weir's to endpoints are plain; put it on the endpoint's plain port"),
+            "ssl" => {
+                fate = Fate::Refused("its connections speak TLS, and weir's to endpoints are plain; put it on the endpoint's plain port")
+            }
             "no-ssl" => fate = Fate::Taken,
             "send-proxy" | "send-proxy-v2" | "send-proxy-v2-ssl" | "send-proxy-v2-ssl-cn" => {
                 fate = Fate::Refused("it expects the PROXY protocol, which weir does not send");
             }
             "disabled" => fate = Fate::Refused("it is disabled; add it when it is needed: weir endpoint add"),
             "enabled" => fate = Fate::Taken,
-            "cookie" | "id" | "maxreuse" | "minconn" | "pool-low-conn" | "pool-max-conn" | "pool-purge-delay" | "init-addr" | "resolvers"
-            | "resolve-prefer" | "resolve-opts" | "resolve-net" | "init-state" => {
+            "cookie" | "id" | "maxreuse" | "minconn" | "pool-low-conn" | "pool-max-conn" | "pool-purge-delay" | "init-addr"
+            | "resolvers" | "resolve-prefer" | "resolve-opts" | "resolve-net" | "init-state" => {
                 words.next();
             }
             "no-verify" | "no-send-proxy" | "tfo" | "no-tfo" | "init-addr-none" => {}
-            "verify" | "ca-file" | "crl-file" | "crt" | "sni" | "verifyhost" | "alpn" | "check-sni" | "check-alpn" | "ciphers" | "ciphersuites"
-            | "ssl-min-ver" | "ssl-max-ver" => {
+            "verify" | "ca-file" | "crl-file" | "crt" | "sni" | "verifyhost" | "alpn" | "check-sni" | "check-alpn" | "ciphers"
+            | "ciphersuites" | "ssl-min-ver" | "ssl-max-ver" => {
                 words.next();
             }
             "no-sslv3" | "no-tlsv10" | "no-tlsv11" | "no-tlsv12" | "no-tls-tickets" | "force-tlsv12" | "force-tlsv13" | "no-ssl-reuse" => {}
-            "on-marked-down" | "on-marked-up" | "on-error" | "observe" | "error-limit" | "track" | "addr" | "source" | "agent-inter" | "agent-port"
-            | "agent-addr" | "agent-send" | "proto" | "check-proto" | "redir" | "namespace" | "log-proto" | "set-proxy-v2-tlv-fmt" | "ws" | "shard" => {
+            "on-marked-down"
+            | "on-marked-up"
+            | "on-error"
+            | "observe"
+            | "error-limit"
+            | "track"
+            | "addr"
+            | "source"
+            | "agent-inter"
+            | "agent-port"
+            | "agent-addr"
+            | "agent-send"
+            | "proto"
+            | "check-proto"
+            | "redir"
+            | "namespace"
+            | "log-proto"
+            | "set-proxy-v2-tlv-fmt"
+            | "ws"
+            | "shard" => {
                 let value = words.next().unwrap_or_default();
                 let (outcome, why) = match word {
                     "observe" | "on-error" | "error-limit" => (true, "failing traffic ejects an endpoint, see [pool.NAME.ejection]"),
@@ -181,13 +201,21 @@ fn endpoints(servers: &[Server], section: &Section, notes: &mut Notes) -> Vec<(S
     let mut weights: BTreeMap<&str, u32> = BTreeMap::new();
     for server in servers {
         if server.weight == 0 {
-            notes.not_converted(server.place.line, &server.address, "weight 0 takes nothing new; add it when it is needed: weir endpoint add");
+            notes.not_converted(
+                server.place.line,
+                &server.address,
+                "weight 0 takes nothing new; add it when it is needed: weir endpoint add",
+            );
             continue;
         }
         match weights.get_mut(server.address.as_str()) {
             Some(weight) => {
                 *weight = weight.saturating_add(server.weight);
-                notes.changed(server.place.line, &server.address, "it is in this backend twice, and becomes one endpoint with both weights");
+                notes.changed(
+                    server.place.line,
+                    &server.address,
+                    "it is in this backend twice, and becomes one endpoint with both weights",
+                );
             }
             None => {
                 weights.insert(&server.address, server.weight);

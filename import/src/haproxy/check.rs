@@ -83,11 +83,19 @@ fn kind(table: &mut Block, section: &Section, first: &Server, notes: &mut Notes)
     }
     for name in ["mysql-check", "pgsql-check", "redis-check", "smtpchk", "ldap-check", "spop-check"] {
         if let Some(statement) = section.option(name) {
-            notes.changed(statement.line, &statement.shown(), "only whether a connection is accepted; a program can ask more, with type = \"exec\"");
+            notes.changed(
+                statement.line,
+                &statement.shown(),
+                "only whether a connection is accepted; a program can ask more, with type = \"exec\"",
+            );
         }
     }
     for statement in section.all("tcp-check").filter(|statement| !matches!(statement.word(1), "connect" | "comment")) {
-        notes.changed(statement.line, &statement.shown(), "only whether a connection is accepted; a program can ask more, with type = \"exec\"");
+        notes.changed(
+            statement.line,
+            &statement.shown(),
+            "only whether a connection is accepted; a program can ask more, with type = \"exec\"",
+        );
     }
     table.set("type", text(if is_tls { "tls" } else { "tcp" }), place);
 }
@@ -103,7 +111,10 @@ fn http(table: &mut Block, section: &Section, option: &Statement, notes: &mut No
             (method, path) = (verb, uri);
             // The old way to send a field: behind the version, in the same word.
             let fields = rest.iter().flat_map(|word| word.split(['\r', '\n'])).map(str::trim);
-            host = fields.filter_map(|line| line.split_once(':')).find(|(name, _)| name.eq_ignore_ascii_case("host")).map(|(_, value)| value.trim());
+            host = fields
+                .filter_map(|line| line.split_once(':'))
+                .find(|(name, _)| name.eq_ignore_ascii_case("host"))
+                .map(|(_, value)| value.trim());
         }
     }
     let checks = section.defaults.iter().chain(&section.statements).filter(|statement| statement.word(0) == "http-check");
@@ -157,7 +168,9 @@ fn expect(table: &mut Block, statement: &Statement, notes: &mut Notes) {
         [kind, value] if kind == "string" => table.set("body", text(&escaped(value)), place),
         [kind, value] if kind == "rstring" => match text::regex(value) {
             Some(regex) => table.set("body", text(&regex), place),
-            None => notes.not_converted(statement.line, &statement.shown(), "weir's regular expressions have no look-around and no references"),
+            None => {
+                notes.not_converted(statement.line, &statement.shown(), "weir's regular expressions have no look-around and no references")
+            }
         },
         _ => notes.not_converted(statement.line, &statement.shown(), "an answer is judged by its status and its body"),
     }

@@ -80,6 +80,8 @@ fn config(pools: impl IntoIterator<Item = Pool>) -> Config {
         templates: BTreeMap::new(),
         metrics: BTreeMap::new(),
         alarms: BTreeMap::new(),
+        recoveries: BTreeMap::new(),
+        history: Default::default(),
         notification: Default::default(),
         listeners: BTreeMap::new(),
         pools: pools.into_iter().map(|pool| (pool.name.clone(), Arc::new(pool))).collect(),
