@@ -268,6 +268,8 @@ fn when_too_many_are_ill_or_an_operator_says_so_people_are_told_at_once() {
     let site = Site::new(4, &Site::script("one", "1s", "true"));
     let _running = site.start();
     site.until("traffic", || site.request());
+    let heals = |recovery: Value| if recovery["here"] == true { Ok(()) } else { Err(recovery.to_string()) };
+    site.until("it leads", || site.get("/v1/recovery/web").and_then(heals));
     assert!(site.weir("recovery stop web").status.success());
     site.endpoints[0].die();
     let tickets = site.wait_for_tickets(&["opened"]);

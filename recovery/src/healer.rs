@@ -21,6 +21,9 @@ const ACT_GRACE_MS: u64 = 5_000;
 const CHECK_EVERY_MS: u64 = 2_000;
 /// How long such a program may hold up the verdict after the wait is over, in milliseconds.
 const CHECK_GRACE_MS: u64 = 60_000;
+/// From the first sight of an illness until it is said that nothing is tried, in milliseconds: whoever calls people has heard of it by then, and
+/// tells both in one message.
+const HEARD_MS: u64 = 500;
 /// How often an act is begun again because the process ended over it.
 const RESUMES_MAX: u32 = 3;
 
@@ -542,16 +545,19 @@ impl Healer {
                         return true;
                     }
                 };
-                healer.hold(case, since, holds);
+                healer.hold(case, since, holds, now);
                 true
             });
             worked_on += usize::from(begun);
         }
     }
 
-    fn hold(&mut self, case: &mut Case, since: UnixMs, holds: Hold) {
+    fn hold(&mut self, case: &mut Case, since: UnixMs, holds: Hold, now: UnixMs) {
         let Stage::Waiting { holds: before, .. } = &case.stage else { return };
         let is_new = std::mem::discriminant(before) != std::mem::discriminant(&holds);
+        if holds.is_for_people() && now < case.began.saturating_add(HEARD_MS) {
+            return;
+        }
         if is_new && holds.is_for_people() {
             self.tell(case, Told::Held(holds.clone()));
         }

@@ -117,7 +117,14 @@ async fn run(node: Node) {
         }
         let mut present = match work.take() {
             Some(work) => work,
-            None => Work::begin(&node, &config).await,
+            None => {
+                let begun = Work::begin(&node, &config).await;
+                let kept: Vec<Case> = lock(&node.recoverer().room).healer.iter().flat_map(|healer| healer.cases().cloned()).collect();
+                for case in &kept {
+                    tell::tell_again(&node, case).await;
+                }
+                begun
+            }
         };
         present.apply(&config);
         present.settle().await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use weir_config::{Config, Recovery, RecoverySubject};
 use weir_notify::engine::{Input, Raise};
 use weir_notify::message::RecoveryAttempt;
-use weir_recovery::case::{Case, Outcome};
+use weir_recovery::case::{Case, Outcome, Stage};
 use weir_recovery::healer::Told;
 
 use super::{lock, now, sight};
@@ -49,13 +49,34 @@ pub(super) async fn tell(node: &Node, case: &Case, told: &Told) {
         let key = (case.recovery.as_str().into(), word(outcome));
         *lock(&node.recoverer().room).counts.entry(key).or_default() += 1;
     }
+    to_people(node, case, told).await;
+}
+
+/// Tells people again what a kill may have kept from them: what is known already changes nothing.
+pub(super) async fn tell_again(node: &Node, case: &Case) {
+    for tried in case.story.iter().filter(|tried| tried.outcome.is_some()) {
+        to_people(node, case, &Told::Tried(tried.clone())).await;
+    }
+    match &case.stage {
+        Stage::GivenUp { .. } => to_people(node, case, &Told::GivenUp).await,
+        Stage::Healed { .. } => to_people(node, case, &Told::Over("it is well")).await,
+        Stage::Waiting { holds, .. } if holds.is_for_people() => to_people(node, case, &Told::Held(holds.clone())).await,
+        Stage::Waiting { .. } | Stage::Acting { .. } | Stage::Checking { .. } | Stage::Shown { .. } => {}
+    }
+}
+
+async fn to_people(node: &Node, case: &Case, told: &Told) {
     let Some(handle) = node.notifier().handle() else { return };
     let attempt = match told {
         Told::Tried(tried) => {
             let outcome = tried.outcome.as_ref().map_or_else(String::new, ToString::to_string);
             Some(RecoveryAttempt { what: tried.action.clone(), outcome, at: tried.began })
         }
-        Told::Held(hold) => Some(RecoveryAttempt { what: format!("nothing is tried on {}", case.thing), outcome: hold.words(), at: now() }),
+        Told::Held(hold) => {
+            // Equal each time that it is told.
+            let at = if let Stage::Waiting { since, .. } = case.stage { since } else { now() };
+            Some(RecoveryAttempt { what: format!("nothing is tried on {}", case.thing), outcome: hold.words(), at })
+        }
         _ => None,
     };
     let healed = match told {

@@ -9,6 +9,8 @@ use crate::message::{self, RecoveryAttempt, Series, State, UnixMs, severity};
 
 /// Ended alarms that an incident remembers.
 const ENDED_KEPT: usize = 50;
+/// How long before an incident an attempt at its recovery may have begun, in milliseconds: both look at the same thing, one after the other.
+const EARLIER_MS: u64 = 60_000;
 /// How long what was healed may take to be over everywhere, in milliseconds; then it is told that it is not.
 const HEALED_MS: u64 = 60_000;
 /// Attempts at recovery that are told.
@@ -202,8 +204,12 @@ impl Incident {
         self.held.values().filter(|held| !held.healed && held.until > now).map(|held| held.until).max()
     }
 
-    /// Something was tried.
+    /// Something was tried. What is told again after a restart is known, and what was tried before this one began belongs to another.
     pub(crate) fn tried(&mut self, attempt: RecoveryAttempt) {
+        let is_known = self.recovery.iter().any(|known| known.at == attempt.at && known.what == attempt.what);
+        if is_known || attempt.at.saturating_add(EARLIER_MS) < self.started_at {
+            return;
+        }
         if self.recovery.len() == RECOVERY_KEPT {
             self.recovery.remove(0);
         }
