@@ -6,10 +6,10 @@ use weir_history::audit::Act;
 use weir_lb::event::EventKind as NodeKind;
 
 use super::moment;
-use crate::event::{Event, EventKind, MachineEvent, ScalingEvent, VipEvent};
+use crate::event::{Event, EventKind, MachineEvent, RecoveryEvent, ScalingEvent, VipEvent};
 
 /// What an event is about, the nearest thing first.
-const SUBJECTS: [&str; 10] = ["alarm", "recovery", "pool", "vip", "machine", "template", "listener", "channel", "incident", "host"];
+const SUBJECTS: [&str; 11] = ["alarm", "thing", "recovery", "pool", "vip", "machine", "template", "listener", "channel", "incident", "host"];
 
 /// An event as an entry.
 pub(super) fn entry(event: &Event) -> Entry {
@@ -43,6 +43,12 @@ pub(super) fn act(event: &Event) -> Option<Act> {
             act("scaling", "carry out a step", pool, &outcome(error), step.clone())
         }
         EventKind::Scaling(ScalingEvent::AlarmRecovery { alarm, error }) => act("alarm", "repair", alarm, &outcome(error), String::new()),
+        EventKind::Recovery(RecoveryEvent::RecoveryBegun { recovery, thing, action, reason, .. }) => {
+            act("recovery", &format!("try {action}"), thing, "begun", format!("[recovery.{recovery}]: {reason}"))
+        }
+        EventKind::Recovery(RecoveryEvent::RecoveryTried { recovery, thing, action, outcome, text }) => {
+            act("recovery", action, thing, outcome, format!("[recovery.{recovery}]: {text}"))
+        }
         EventKind::Acted(MachineEvent::MachineActed { verb, machine, host, by, error, .. }) => {
             let host = host.as_ref().map(|host| format!("on {host}")).unwrap_or_default();
             act(by, verb, machine.as_deref().unwrap_or_default(), &outcome(error), host)
@@ -94,6 +100,15 @@ mod tests {
         };
         let act = act(&event(step)).expect("a change");
         assert_eq!((&*act.who, &*act.subject, &*act.outcome, &*act.detail), ("scaling", "web", "the host does not answer", "remove web-3"));
+        let tried = RecoveryEvent::RecoveryTried {
+            recovery: "web".into(),
+            thing: "machine/web-1".into(),
+            action: "restart".into(),
+            outcome: "healed",
+            text: "healed after 14 s".into(),
+        };
+        let act = super::act(&event(tried)).expect("a change");
+        assert_eq!((&*act.who, &*act.act, &*act.subject, &*act.outcome), ("recovery", "restart", "machine/web-1", "healed"));
         let reloaded = NodeKind::Reloaded { revision: 3, changes: vec!["node: name a -> b".into()] };
         assert_eq!(super::act(&event(reloaded)).expect("a change").detail, "revision 3: node: name a -> b");
         assert!(super::act(&event(NodeKind::Readmitted { pool: "web".into(), endpoint: "a:1".into() })).is_none());

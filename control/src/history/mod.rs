@@ -97,8 +97,13 @@ impl Historian {
     /// What was measured.
     pub(crate) fn pages(&self, pages: Vec<Page>) {
         let Some(handle) = &self.handle else { return };
-        for pages in pages.chunks(PAGES_MAX) {
-            handle.keep(Record::Pages(pages.to_vec()));
+        let mut pages = pages.into_iter();
+        loop {
+            let some: Vec<Page> = pages.by_ref().take(PAGES_MAX).collect();
+            if some.is_empty() {
+                return;
+            }
+            handle.keep(Record::Pages(some));
         }
     }
 
