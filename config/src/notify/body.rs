@@ -210,7 +210,7 @@ mod tests {
             ("{ \"hunter2\": ${title} }", "a field in line 1 stands outside of quotes"),
             ("{\n\"hunter2\": \"${title}\",\n}", "with its fields filled in this is no JSON, from line 3"),
             ("hunter2", "with its fields filled in this is no JSON"),
-            ("{ \"hunter2\": \"${title\" }", "`${` is not closed"),
+            ("{ \"hunter2\": \"${title\"", "`${` is not closed"),
         ] {
             let error = BodyTemplate::parse(body, BodySyntax::Json, BODY_FIELDS).unwrap_err();
             assert!(error.starts_with(want) && !error.contains("hunter2"), "{body}: {error}");

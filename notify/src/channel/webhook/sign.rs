@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn base64_is_read_back() {
         for length in 0..70 {
-            let bytes: Vec<u8> = (0..length).map(|byte| byte * 37).collect();
+            let bytes: Vec<u8> = (0..length).map(|byte: u8| byte.wrapping_mul(37)).collect();
             assert_eq!(decode(base64(&bytes).as_bytes()).as_deref(), Some(&bytes[..]));
         }
     }
