@@ -7,6 +7,7 @@ import { clock } from "./format.ts";
 import { useKept, useLive, usePlace } from "./hooks.ts";
 import type { Live } from "./live.ts";
 import { Alarms } from "./pages/alarms.tsx";
+import { Audit } from "./pages/audit.tsx";
 import { Config } from "./pages/config.tsx";
 import { Events } from "./pages/events.tsx";
 import { Login } from "./pages/login.tsx";
@@ -74,7 +75,7 @@ function Page({ place, view }: { place: string[]; view: OverviewView }) {
     case "alarms": return <Alarms view={view} />;
     case "machines": return <Machines view={view} place={rest} />;
     case "vips": return <Vips view={view} />;
-    case "events": return <Events />;
+    case "events": return rest[0] === "audit" ? <Audit /> : <Events />;
     case "config": return <Config view={view} />;
     default: return <Empty>{t("app.nothing")}</Empty>;
   }
