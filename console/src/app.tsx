@@ -1,6 +1,6 @@
 // The frame around every page: where one is, how the connection is, who one is.
 
-import { createContext } from "preact";
+import { Component, createContext, type ComponentChildren } from "preact";
 import { useContext, useEffect, useState } from "preact/hooks";
 import type { OverviewView } from "./api.ts";
 import { clock } from "./format.ts";
@@ -61,10 +61,21 @@ export function App() {
       <Nav at={place[0] ?? ""} view={view} />
       <main id="main" tabIndex={-1} lang={chosen}>
         <Lost live={live} />
-        {view ? <Page place={place} view={view} /> : <Empty>{t(live.link === "connecting" && Date.now() - live.since > 3000 ? "unreachable.text" : "app.loading")}</Empty>}
+        {view ? <Guarded key={place.join("/")}><Page place={place} view={view} /></Guarded> : <Empty>{t(live.link === "connecting" && Date.now() - live.since > 3000 ? "unreachable.text" : "app.loading")}</Empty>}
       </main>
     </SessionContext.Provider>
   );
+}
+
+/** A page that cannot show what it got says so, and the others go on. */
+class Guarded extends Component<{ children: ComponentChildren }, { error: string | null }> {
+  state = { error: null as string | null };
+  static getDerivedStateFromError(error: unknown) {
+    return { error: error instanceof Error ? error.message : String(error) };
+  }
+  render() {
+    return this.state.error === null ? this.props.children : <p class="note bad" role="alert">{t("app.broken", { why: this.state.error })}</p>;
+  }
 }
 
 function Page({ place, view }: { place: string[]; view: OverviewView }) {

@@ -10,6 +10,7 @@ export const en = {
   "app.theme.dark": "dark",
   "app.language": "Language",
   "app.loading": "Asking the node …",
+  "app.broken": "This page cannot show what the node says ({why}). The others go on; tell who made this program.",
   "app.nothing": "There is no such page.",
   "link.connecting": "connecting",
   "link.live": "live",

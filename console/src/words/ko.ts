@@ -14,6 +14,7 @@ export const ko: Words & Problems = {
   "app.theme.dark": "어둡게",
   "app.language": "언어",
   "app.loading": "노드에 묻는 중 …",
+  "app.broken": "이 페이지는 노드의 답을 표시할 수 없습니다({why}). 다른 페이지는 쓸 수 있으니, 프로그램을 만든 곳에 알려 주십시오.",
   "app.nothing": "없는 페이지입니다.",
   "link.connecting": "연결 중",
   "link.live": "실시간",
