@@ -1,12 +1,13 @@
 // The frame around every page: where one is, how the connection is, who one is.
 
-import { createContext } from "preact";
+import { Component, createContext, type ComponentChildren } from "preact";
 import { useContext, useEffect, useState } from "preact/hooks";
 import type { OverviewView } from "./api.ts";
 import { clock } from "./format.ts";
 import { useKept, useLive, usePlace } from "./hooks.ts";
 import type { Live } from "./live.ts";
 import { Alarms } from "./pages/alarms.tsx";
+import { Audit } from "./pages/audit.tsx";
 import { Config } from "./pages/config.tsx";
 import { Events } from "./pages/events.tsx";
 import { Login } from "./pages/login.tsx";
@@ -60,10 +61,21 @@ export function App() {
       <Nav at={place[0] ?? ""} view={view} />
       <main id="main" tabIndex={-1} lang={chosen}>
         <Lost live={live} />
-        {view ? <Page place={place} view={view} /> : <Empty>{t(live.link === "connecting" && Date.now() - live.since > 3000 ? "unreachable.text" : "app.loading")}</Empty>}
+        {view ? <Guarded key={place.join("/")}><Page place={place} view={view} /></Guarded> : <Empty>{t(live.link === "connecting" && Date.now() - live.since > 3000 ? "unreachable.text" : "app.loading")}</Empty>}
       </main>
     </SessionContext.Provider>
   );
+}
+
+/** A page that cannot show what it got says so, and the others go on. */
+class Guarded extends Component<{ children: ComponentChildren }, { error: string | null }> {
+  state = { error: null as string | null };
+  static getDerivedStateFromError(error: unknown) {
+    return { error: error instanceof Error ? error.message : String(error) };
+  }
+  render() {
+    return this.state.error === null ? this.props.children : <p class="note bad" role="alert">{t("app.broken", { why: this.state.error })}</p>;
+  }
 }
 
 function Page({ place, view }: { place: string[]; view: OverviewView }) {
@@ -74,7 +86,7 @@ function Page({ place, view }: { place: string[]; view: OverviewView }) {
     case "alarms": return <Alarms view={view} />;
     case "machines": return <Machines view={view} place={rest} />;
     case "vips": return <Vips view={view} />;
-    case "events": return <Events />;
+    case "events": return rest[0] === "audit" ? <Audit /> : <Events />;
     case "config": return <Config view={view} />;
     default: return <Empty>{t("app.nothing")}</Empty>;
   }

@@ -49,3 +49,13 @@ function push(points: Point[], point: Point) {
 
 export const ofPool = (name: string): readonly Point[] => pools.get(name) ?? [];
 export const ofNode = (): readonly Point[] => node;
+
+/** Series of the same steps side by side; where one has no point it has none. Pure. */
+export function together(series: { at: number; mean: number }[][]): { at: number[]; values: (number | null)[][] } {
+  const at = [...new Set(series.flatMap((points) => points.map((point) => point.at)))].sort((a, b) => a - b);
+  const values = series.map((points) => {
+    const known = new Map(points.map((point) => [point.at, point.mean]));
+    return at.map((moment) => known.get(moment) ?? null);
+  });
+  return { at, values };
+}

@@ -9,7 +9,7 @@ import { after, before, test } from "node:test";
 import { ARTEFACTS, Node, browser, freePort, origin, until } from "./node.mjs";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const PAGES = ["", "pools/web", "alarms", "machines", "vips", "events", "config"];
+const PAGES = ["", "pools/web", "alarms", "machines", "vips", "events", "events/audit", "config"];
 
 let node, chrome, origins;
 
@@ -124,7 +124,7 @@ for (const hash of PAGES) {
       if (hash === "alarms") await page.click("details.more summary");
       await page.waitForTimeout(1200);
       assert.deepEqual(await broken(page), []);
-      await page.screenshot({ path: join(ARTEFACTS, `${hash.replace("/", "-") || "overview"}-${colorScheme}.png`), fullPage: true });
+      await page.screenshot({ path: join(ARTEFACTS, `${hash.replaceAll("/", "-") || "overview"}-${colorScheme}.png`), fullPage: true });
       await close(page);
     });
   }
@@ -133,7 +133,7 @@ for (const hash of PAGES) {
     await page.waitForSelector("main .panel, main h1");
     await page.waitForTimeout(500);
     assert.equal(await page.evaluate(() => Math.max(0, document.documentElement.scrollWidth - innerWidth)), 0);
-    await page.screenshot({ path: join(ARTEFACTS, `${hash.replace("/", "-") || "overview"}-380.png`), fullPage: true });
+    await page.screenshot({ path: join(ARTEFACTS, `${hash.replaceAll("/", "-") || "overview"}-380.png`), fullPage: true });
     await close(page);
   });
 }
@@ -235,6 +235,23 @@ test("an alarm is taken care of", async () => {
   await page.locator("dialog input").first().fill("kim");
   await page.locator("dialog[open]").getByRole("button", { name: "Take care of it" }).click();
   await page.waitForSelector("text=kim takes care");
+  await close(page);
+});
+
+test("what was is drawn, an alarm is tried on it, and who did what is listed", async () => {
+  await node.call("PATCH", `v1/pools/spare/endpoints/127.0.0.1:${origins[2].port}`, { weight: 5 });
+  const page = await open("operate", "pools/web");
+  await page.getByRole("button", { name: "1 h", exact: true }).click();
+  await page.waitForSelector("text=Requests a second and latency, as they were");
+  await page.locator(".chart").or(page.getByText("Nothing was kept of that time")).first().waitFor();
+  await page.goto(`${node.url}#/alarms`);
+  await page.getByRole("button", { name: "Try it on the last day" }).click();
+  await page.waitForSelector("text=/It would have gone off \\d+ times/");
+  await page.fill("#definition", 'pool = "wbe"\nmetric = "requests"\nabove = 1');
+  await page.getByRole("button", { name: "Try it on the last day" }).click();
+  await page.waitForSelector("pre >> text=wbe");
+  await page.goto(`${node.url}#/events/audit`);
+  await page.locator("tr", { hasText: "admin" }).first().waitFor();
   await close(page);
 });
 

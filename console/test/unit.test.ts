@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { EndpointOverview, PoolOverview } from "../src/api.ts";
 import { merge } from "../src/live.ts";
+import { together } from "../src/history.ts";
 import { byNeed, endpointWord, letters, others } from "../src/states.ts";
 import { layout, stroke } from "../src/ui/layout.ts";
 import { en } from "../src/words/en.ts";
@@ -75,6 +76,12 @@ test("boxes stand in columns, and curves end at them", () => {
   assert.equal(boxes.get("c")!.y, boxes.get("b")!.y + 40 + 14);
   assert.deepEqual(curves.map((curve) => curve.to), ["b"]);
   assert.ok(stroke(0) < stroke(10) && stroke(10) < stroke(1000) && stroke(1e12) <= 9);
+});
+
+test("series stand side by side, each with its gaps", () => {
+  const { at, values } = together([[{ at: 10, mean: 1 }, { at: 30, mean: 3 }], [{ at: 20, mean: 2 }, { at: 30, mean: 4 }]]);
+  assert.deepEqual(at, [10, 20, 30]);
+  assert.deepEqual(values, [[1, null, 3], [null, 2, 4]]);
 });
 
 test("every language fills in the same values", () => {

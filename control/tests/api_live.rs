@@ -372,8 +372,7 @@ fn roles_sessions_and_who_did_what() {
     let file = node.dir.path().join("weir.toml");
     let config = std::fs::read_to_string(&file).expect("it is there") + &tables;
     std::fs::write(&file, config).expect("written");
-    let text = node.run(&["reload"], 0);
-    assert!(text.contains("api") && text.contains("token"), "{text}");
+    // The node watches its file. Asked to reload, it might ask for a token in the middle of that.
     until("a token is asked for", || node.try_raw("GET", "/v1/status", &[], "").is_some_and(|(status, ..)| status == 401));
 
     let path = format!("/v1/pools/web/endpoints/{}", origin.address);

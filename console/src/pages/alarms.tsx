@@ -10,6 +10,7 @@ import { may } from "../session.ts";
 import { Chart } from "../ui/chart.tsx";
 import { Confirm, Empty, Panel, Pill, place, type Wish } from "../ui/kit.tsx";
 import { t } from "../words/index.ts";
+import { Trial } from "./trial.tsx";
 
 export function Alarms({ view }: { view: OverviewView }) {
   const [wish, ask] = useState<Wish | null>(null);
@@ -77,6 +78,7 @@ export function Alarms({ view }: { view: OverviewView }) {
           ))}
         </ul>
       </Panel>
+      {operate && <Trial view={view} />}
       {Object.keys(view.channels).length > 0 && (
         <Panel title={t("alarms.channels")}>
           <ul class="cards">

@@ -56,6 +56,7 @@ export function Events() {
     <>
       <div class="title">
         <h1>{t("nav.events")}</h1>
+        <Tabs at="events" />
         <span class="space" />
         <SearchField value={search} set={setSearch} label={t("events.search")} />
         <label class="inline">{t("events.kind")}
@@ -87,6 +88,16 @@ export function Events() {
         {found.length > rows && <button type="button" class="quiet" onClick={() => setRows(rows + 5 * PAGE)}>{t("say.more", { n: found.length - rows })}</button>}
       </section>
     </>
+  );
+}
+
+/** What happened, and who did what. */
+export function Tabs({ at }: { at: "events" | "audit" }) {
+  return (
+    <span class="tabs">
+      <a href="#/events" aria-current={at === "events" ? "page" : undefined}>{t("nav.events")}</a>
+      <a href="#/events/audit" aria-current={at === "audit" ? "page" : undefined}>{t("events.audit")}</a>
+    </span>
   );
 }
 

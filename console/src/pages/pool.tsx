@@ -11,6 +11,7 @@ import { endpointWord, others, sum } from "../states.ts";
 import { Chart } from "../ui/chart.tsx";
 import { Bar, Confirm, Empty, Figure, Menu, Panel, Pill, SearchField, place, type Wish } from "../ui/kit.tsx";
 import { Problems } from "./overview.tsx";
+import { Past, SPANS } from "./past.tsx";
 import { Scaling } from "./scaling.tsx";
 import { t } from "../words/index.ts";
 
@@ -18,6 +19,7 @@ const PAGE = 100;
 
 export function Pool({ name, view }: { name: string; view: OverviewView }) {
   const [wish, ask] = useState<Wish | null>(null);
+  const [span, look] = useState(0);
   const operate = may(useSession(), "operate");
   const pool = view.pools[name];
   if (!pool) return <Empty>{t("app.nothing")}</Empty>;
@@ -43,8 +45,11 @@ export function Pool({ name, view }: { name: string; view: OverviewView }) {
         <Figure label={t("col.waiting")} value={amount(pool.waiting)} tone={pool.waiting > 0 ? "warn" : undefined} />
         <Figure label={t("col.endpoints")} value={`${pool.available}/${all}`} tone={pool.available < all ? "warn" : undefined} />
       </dl>
-      <Panel title={t("pool.chart")}>
-        <Chart
+      <Panel
+        title={t(span === 0 ? "pool.chart" : "past.title")}
+        side={SPANS.map(({ key, seconds }) => <button key={key} type="button" aria-pressed={seconds === span} onClick={() => look(seconds)}>{t(key)}</button>)}
+      >
+        {span > 0 ? <Past pool={name} seconds={span} label={t("past.title")} /> : <Chart
           label={t("pool.chart")}
           at={points.map((point) => point.at)}
           lines={[
@@ -53,7 +58,7 @@ export function Pool({ name, view }: { name: string; view: OverviewView }) {
             { label: t("pool.chart.p50"), colour: "off", right: true, values: points.map((point) => point.p50 ?? null) },
             { label: t("pool.chart.p99"), colour: "warn", right: true, values: points.map((point) => point.p99 ?? null) },
           ]}
-        />
+        />}
       </Panel>
       {pool.scaling && <Scaling name={name} pool={pool} scaling={pool.scaling} view={view} ask={ask} operate={operate} />}
       <Endpoints name={name} pool={pool} view={view} ask={ask} operate={operate} />

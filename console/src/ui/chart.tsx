@@ -86,7 +86,7 @@ export function Chart({ label, at, lines, marks = [], height = 200, top = 0 }: P
               width: 1.5,
               paths: line.steps ? uPlot.paths.stepped!({ align: 1 }) : undefined,
               points: { show: false },
-              value: (_: uPlot, value: number | null) => (value == null ? "–" : String(Math.round(value * 1000) / 1000)),
+              value: (_: uPlot, value: number | null) => (value == null ? "–" : String(Number(value.toPrecision(3)))),
             })),
           ],
           hooks: {
