@@ -460,8 +460,6 @@ impl Node {
             scaler,
             notifier: Notifier::default(),
             recoverer: Recoverer::default(),
-    }
-
             historian,
             meter: Meter::default(),
         };

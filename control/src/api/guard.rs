@@ -328,7 +328,8 @@ mod tests {
         let who = gate.access.find(b"kim").expect("it is there");
         gate.sessions.begin(b"s3cret", &who, Instant::now());
         let cookie = ("cookie", "weir_session=s3cret");
-        let status = |method: &str, headers: &[(&str, &str)]| ask(&gate, &parts(method, "/v1/vips/a/release", headers)).err().unwrap_or(200);
+        let status =
+            |method: &str, headers: &[(&str, &str)]| ask(&gate, &parts(method, "/v1/vips/a/release", headers)).err().unwrap_or(200);
         assert_eq!(status("GET", &[cookie]), 200);
         assert_eq!(status("POST", &[cookie]), 403);
         assert_eq!(status("POST", &[cookie, ("weir-console", "1")]), 200);
@@ -374,7 +375,9 @@ mod tests {
         assert!(problem.retry_after_s.is_some_and(|seconds| seconds <= 11));
         assert_eq!(status("kim").expect_err("not now").problem.status, StatusCode::TOO_MANY_REQUESTS);
         let elsewhere = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 8));
-        assert!(gate.admit(&parts("GET", "/v1/status", &[("authorization", "Bearer kim")]), elsewhere, Instant::now(), String::new).is_ok());
+        assert!(
+            gate.admit(&parts("GET", "/v1/status", &[("authorization", "Bearer kim")]), elsewhere, Instant::now(), String::new).is_ok()
+        );
     }
 
     #[test]

@@ -275,7 +275,8 @@ macro_rules! per_endpoint {
 
 /// Everything there is, in the order in which it is written.
 fn families() -> impl Iterator<Item = &'static Family> {
-    let machines = machines::FAMILIES.iter().chain(scaling::FAMILIES).chain(history::FAMILIES).chain(notify::FAMILIES).chain(recovery::FAMILIES);
+    let machines =
+        machines::FAMILIES.iter().chain(scaling::FAMILIES).chain(history::FAMILIES).chain(notify::FAMILIES).chain(recovery::FAMILIES);
     FAMILIES.iter().chain(udp::FAMILIES).chain(vip::FAMILIES).chain(machines)
 }
 

@@ -58,12 +58,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use weir_config::EndpointAddress;
 
-pub(crate) use caller::USER_HEADER;
 pub(crate) use access::Access;
+pub(crate) use caller::USER_HEADER;
 pub(crate) use guard::read_token;
 pub(crate) use history::audit_verdict;
-pub(crate) use session::{hex, random};
 use problem::Problem;
+pub(crate) use session::{hex, random};
 
 use crate::event::ApiEvent;
 use crate::node::Node;
@@ -115,12 +115,7 @@ impl Api {
 }
 
 /// Serves the API on `listener` until `shutdown` is done. Requests under way are then answered, within a short grace.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    node: Node,
-    access: Access,
-    shutdown: impl Future<Output = ()>,
-) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, node: Node, access: Access, shutdown: impl Future<Output = ()>) -> std::io::Result<()> {
     let (stopper, stop) = watch::channel(false);
     let router = router(Arc::new(Api { node, gate: guard::Gate::new(access), hub: overview::Hub::new(), stop: stop.clone() }));
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));

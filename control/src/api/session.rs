@@ -8,12 +8,12 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 
+use super::Api;
 use super::access::{IDLE_MAX, Who};
 use super::caller::Peer;
 use super::extract::Body;
 use super::model::*;
 use super::problem::Problem;
-use super::Api;
 use crate::event::ApiEvent;
 
 /// The cookie's name. Cookies are not apart by port, so that two nodes on one address share it: who uses both signs in to both again and again.
@@ -85,7 +85,8 @@ pub(crate) async fn sign_out(State(api): State<Arc<Api>>, headers: HeaderMap) ->
 fn set_cookie(response: &mut Response, secret: &str, age_s: u64, secure: bool) -> Result<(), Problem> {
     let secure = if secure { "; Secure" } else { "" };
     let text = format!("{COOKIE}={secret}; Path=/; Max-Age={age_s}; HttpOnly; SameSite=Strict{secure}");
-    let value = HeaderValue::from_str(&text).map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the cookie could not be made"))?;
+    let value =
+        HeaderValue::from_str(&text).map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the cookie could not be made"))?;
     response.headers_mut().insert(header::SET_COOKIE, value);
     Ok(())
 }

@@ -12,7 +12,8 @@ const PREFIX: &str = "weir_";
 
 /// Makes a token and prints it with what belongs into the file.
 pub(super) fn token(name: &str, role: &str, output: &Output) -> anyhow::Result<()> {
-    let is_label = !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    let is_label =
+        !name.is_empty() && name.len() <= 64 && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     ensure!(is_label, "the name {name:?} must be letters, digits, hyphens, underscores and dots");
     let mut secret = [0; 32];
     random(&mut secret).context("the kernel gives no random numbers")?;

@@ -418,7 +418,7 @@ impl Room {
                     to: change.to.word(),
                     reason: change.reason,
                     points: change.points.iter().map(|(at, value)| (at.0 as f64 / 1000.0, *value)).collect(),
-                    series: (change.to == AlarmState::Alarm).then(|| picture::series(&alarm, &self.board, now)).flatten().map(Box::new),
+                    series: (change.to == AlarmState::Alarm).then(|| picture::series(&alarm, measured, now)).flatten().map(Box::new),
                     notify: alarm.notify.clone(),
                     quiet,
                 }),
