@@ -121,6 +121,10 @@ pool = "web"
 endpoints   = []                      # the machines are added by weir
 min_healthy = 1
 
+[pool.web.timeouts]
+connect    = "1s"
+first_byte = "3s"                     # a machine without power says nothing: then another one is asked
+
 [pool.web.health]
 type     = "http"
 path     = "/healthz"
@@ -154,7 +158,7 @@ END
 }
 
 start_node() {
-    "$BIN/lab" shell --name "$LAB_NAME" "$1" "$PROGRAMS/weir" run --config "$FOLDER/$1.toml" >>"$FOLDER/$1.log" 2>&1 &
+    "$BIN/lab" shell --name "$LAB_NAME" "$1" "$BIN/weir" run --config "$FOLDER/$1.toml" >>"$FOLDER/$1.log" 2>&1 &
     started "$1"
     until_so 30 "the API of $1" node_is_up "$1"
 }
@@ -221,7 +225,7 @@ seen() {
     sleep 0.3
     read -r served failed again gap < <(account "$1")
     ALL_FAILED=$((ALL_FAILED + failed))
-    say "    the clients: $served requests answered, ${BOLD}requests failed: $failed$PLAIN, sent again over a new connection: $again, longest silence: $gap ms"
+    say "    the clients: $served requests answered, ${BOLD}requests failed: $failed$PLAIN, sent again by the clients: $again, longest silence: $gap ms"
 }
 
 # shares FROM: who answered since then.
@@ -247,7 +251,6 @@ make_folder
 
 step "Building weir and the lab (the first time takes some minutes)"
 build weir weir-libvirt lab
-PROGRAMS=$(cd "$BIN" && pwd)
 say "The guest: a small Debian kernel, busybox, and a server that tells the machine's name."
 run "$BIN/lab" image >"$FOLDER/image.json" || fail "the guest image could not be built" "Its messages are above."
 
@@ -283,7 +286,7 @@ figure "$FEW machines serve after" "$(since "$BEGAN") s"
 
 step "Clients ask for $CALM pages a second"
 rate "$CALM"
-"$BIN/lab" shell --name "$LAB_NAME" client "$PROGRAMS/lab" load "$VIP:80" --rate "$CALM" --rate-file "$FOLDER/rate" --patience 10 \
+"$BIN/lab" shell --name "$LAB_NAME" client "$BIN/lab" load "$VIP:80" --rate "$CALM" --rate-file "$FOLDER/rate" --patience 10 \
     --log "$FOLDER/load.log" >"$FOLDER/client.log" 2>&1 &
 started client
 BEGAN=$(now)
@@ -350,7 +353,7 @@ cat <<END
     its API           http://${ADDRESS[lb-a]}:7117/v1/status   http://${ADDRESS[lb-b]}:7117/v1/status   (token in $FOLDER/token)
 
     In another terminal:
-      export WEIR_API=${ADDRESS[$LEADER]}:7117 WEIR_TOKEN_FILE=$FOLDER/token PATH="$PROGRAMS:\$PATH"
+      export WEIR_API=${ADDRESS[$LEADER]}:7117 WEIR_TOKEN_FILE=$FOLDER/token PATH="$BIN:\$PATH"
       curl http://$VIP/
       weir status --watch
       weir events --follow

@@ -153,7 +153,7 @@ cat <<END
     API, metrics      http://127.0.0.1:$API/v1/status   http://127.0.0.1:$API/metrics
 
     In another terminal:
-      export WEIR_API=127.0.0.1:$API PATH="$PWD/${WEIR%/weir}:\$PATH"
+      export WEIR_API=127.0.0.1:$API PATH="$BIN:\$PATH"
       curl http://127.0.0.1:$PORT/
       weir status --watch
       weir drain 127.0.0.1:$BIRCH                no new work for birch; waits for what is open
