@@ -75,8 +75,8 @@ pub(crate) fn convert(text: &str, draft: &mut Draft, notes: &mut Notes) {
 
 /// The value of a word of `global`.
 fn of_global<'a>(sections: &'a [Section], word: &str) -> Option<&'a str> {
-    let statements = sections.iter().filter(|section| section.kind == "global").flat_map(|section| &section.statements);
-    statements.filter(|statement| statement.word(0) == word).last().map(|statement| statement.word(1)).filter(|path| !path.is_empty())
+    let mut statements = sections.iter().filter(|section| section.kind == "global").flat_map(|section| &section.statements);
+    statements.rfind(|statement| statement.word(0) == word).map(|statement| statement.word(1)).filter(|path| !path.is_empty())
 }
 
 /// A backend becomes a pool even when it is empty: frontends name it.
