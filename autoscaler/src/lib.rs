@@ -3,7 +3,7 @@
 //! - [`alarm`]: states of alarms, and whether something is done about them.
 //! - [`scaling`]: how many machines a pool wants, and the steps that lead there.
 //! - [`readings`]: where metrics come from. [`time`]: the moment everything is decided at.
-//! - [`replay`]: what a policy would have done with a load that was.
+//! - [`replay`]: what a policy would have done with a load that was. [`recorded`]: what an alarm would have done.
 //!
 //! Everything here is pure: metrics, the state of the machines and the time come in, decisions come out. What is deliberately not here:
 //! libvirt, sockets, files, and the carrying out of a plan.
@@ -12,6 +12,7 @@
 
 pub mod alarm;
 pub mod readings;
+pub mod recorded;
 pub mod replay;
 pub mod scaling;
 pub mod time;

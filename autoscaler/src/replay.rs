@@ -132,6 +132,7 @@ pub fn parse_csv(text: &str) -> Result<Vec<Row>, String> {
 pub fn replay(policy: &Policy, alarms: &BTreeMap<AlarmName, std::sync::Arc<Alarm>>, rows: &[Row], boot: Duration) -> Report {
     let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Report::default() };
     let (policy, left_out) = with_data(policy, alarms, rows);
+    let gap = gap(rows);
     let mut world = World::new(&policy, alarms, boot, first.at);
     world.report.left_out = left_out;
     let mut now = first.at;
@@ -140,11 +141,19 @@ pub fn replay(policy: &Policy, alarms: &BTreeMap<AlarmName, std::sync::Arc<Alarm
         while rows.get(row + 1).is_some_and(|next| next.at <= now) {
             row += 1;
         }
-        world.tick(&rows[row], now);
+        world.tick(&rows[row], now.since(rows[row].at) <= gap, now);
         now = now.plus(TICK);
     }
     world.report.span = (first.at, last.at);
     world.report
+}
+
+/// After how long a row says nothing any more: three times the usual distance, and a minute at least.
+fn gap(rows: &[Row]) -> Duration {
+    let mut distances: Vec<Duration> = rows.windows(2).map(|pair| pair[1].at.since(pair[0].at)).collect();
+    distances.sort_unstable();
+    let usual = distances.get(distances.len() / 2).copied().unwrap_or_default();
+    usual.saturating_mul(3).max(Duration::from_secs(60))
 }
 
 /// The policy without what the table says nothing about.
@@ -218,10 +227,13 @@ impl<'a> World<'a> {
         World { policy, book, values: Values::default(), memory: None, machines: Vec::new(), boot, next: 1, report }
     }
 
-    fn tick(&mut self, row: &Row, now: UnixMs) {
+    /// `known`: the row still says something about this moment.
+    fn tick(&mut self, row: &Row, known: bool, now: UnixMs) {
         let observation = self.observe(now);
         let serving = observation.count(|state| *state == MemberState::Serving);
-        self.measure(row, serving, now);
+        if known {
+            self.measure(row, serving, now);
+        }
         self.book.evaluate(&self.values, now);
         let signals = self.signals(now);
         let mut memory = self.memory.take().unwrap_or_else(|| Memory::adopt(self.policy, &observation, now));
@@ -392,6 +404,22 @@ mod tests {
         assert_eq!(report, again, "the same in, the same out");
         let slow = replay(&policy, &config.alarms, &rows, Duration::from_secs(1200));
         assert!(slow.violation_minutes > report.violation_minutes + 15.0, "{}", slow.violation_minutes);
+    }
+
+    /// What happened while nothing was measured nobody knows: the last value does not go on for hours.
+    #[test]
+    fn gaps_are_no_data() {
+        let config = weir_config::parse(FILE, "f").unwrap_or_else(|errors| panic!("{}", errors.render(false)));
+        let policy = Policy::of(&config, &"web".into()).expect("it is scaled");
+        let line = |minute: u64, load: u64| format!("{},{load}", 1_700_000_000 + minute * 60);
+        let before = (0..60).map(|minute| line(minute, 600));
+        let after = (600..660).map(|minute| line(minute, 600));
+        let text = format!("time,requests\n{}\n", before.chain(after).collect::<Vec<_>>().join("\n"));
+        let rows = parse_csv(&text).expect("a table");
+        assert_eq!(gap(&rows), Duration::from_secs(180));
+        let report = replay(&policy, &config.alarms, &rows, Duration::from_secs(60));
+        assert_eq!(report.ins, 0, "nothing is taken away while nothing is known: {:?}", report.decisions);
+        assert_eq!(report.serving_at(UnixMs(1_700_000_000_000 + 300 * 60_000)), 6);
     }
 
     #[test]

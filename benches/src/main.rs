@@ -6,7 +6,8 @@
 //!
 //! - [`suites`]: what is measured; [`targets`]: what weir promises; [`report`]: table and JSON
 //! - [`peers`]: how each product is started; [`process`]: children, pinned and never left behind; [`cpu`]: what they used
-//! - [`origin`], [`relay`], [`load`]: our own ends of the wire, each a process of its own, all on [`poller`]; [`wire`]: plain or under TLS
+//! - [`origin`], [`relay`], [`load`]: our own ends of the wire, each a process of its own, all on [`poller`]; [`wire`]: plain or under TLS;
+//!   [`udp`]: both ends for datagrams
 
 mod client;
 mod cpu;
@@ -20,6 +21,7 @@ mod relay;
 mod report;
 mod suites;
 mod targets;
+mod udp;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -55,6 +57,12 @@ enum Command {
         #[arg(required = true)]
         listen: Vec<Listen>,
     },
+    /// Sends datagrams back.
+    UdpOrigin {
+        /// What to bind.
+        #[arg(required = true)]
+        listen: Vec<SocketAddr>,
+    },
     /// The blind relay.
     Relay {
         /// Where clients connect.
@@ -86,6 +94,13 @@ enum LoadCommand {
         /// Requests a second.
         #[arg(long)]
         rate: f64,
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        window: Window,
+    },
+    /// Packets of 64 bytes and their echoes; the connections are flows.
+    Udp {
         #[command(flatten)]
         target: Target,
         #[command(flatten)]
@@ -141,6 +156,9 @@ enum Suite {
     Latency,
     Membership,
     Tls,
+    H2,
+    Udp,
+    Watch,
 }
 
 /// Above this load average something else competes for the two cores.
@@ -150,6 +168,7 @@ fn main() -> Result<ExitCode> {
     match Cli::parse().command {
         Command::Run(args) => run(&args),
         Command::Origin { listen } => origin::run(&listen).map(|()| ExitCode::SUCCESS),
+        Command::UdpOrigin { listen } => udp::serve(&listen).map(|()| ExitCode::SUCCESS),
         Command::Relay { listen, upstreams } => relay::run(listen, &upstreams).map(|()| ExitCode::SUCCESS),
         Command::Load(command) => run_load(command).map(|()| ExitCode::SUCCESS),
     }
@@ -159,6 +178,7 @@ fn run_load(command: LoadCommand) -> Result<()> {
     let outcome = match command {
         LoadCommand::Closed { kind, target, window } => load::closed::run(kind, &target, &window)?,
         LoadCommand::Open { rate, target, window } => load::open::run(rate, &target, &window)?,
+        LoadCommand::Udp { target, window } => udp::run(&target, &window)?,
         LoadCommand::Idle { at_once, target } => return load::idle::run(&target, at_once),
     };
     println!("{}", serde_json::to_string(&outcome)?);
@@ -179,6 +199,9 @@ fn run(args: &RunArgs) -> Result<ExitCode> {
             Suite::Latency => suites::latency::run(&mut bench),
             Suite::Membership => suites::membership::run(&mut bench),
             Suite::Tls => suites::tls::run(&mut bench),
+            Suite::H2 => suites::h2::run(&mut bench),
+            Suite::Udp => suites::udp::run(&mut bench),
+            Suite::Watch => suites::watch::run(&mut bench),
         }
         .with_context(|| format!("suite {suite:?}"))?;
     }

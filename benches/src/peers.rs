@@ -73,7 +73,18 @@ pub(crate) enum Mode {
     Http,
     /// HTTP under TLS towards clients.
     Https,
+    /// HTTP/2 in the clear towards clients, HTTP/1.1 towards endpoints.
+    Http2,
+    /// HTTP/2 in the clear on both sides.
+    Grpc,
     Tcp,
+    Udp,
+}
+
+impl Mode {
+    fn is_http(self) -> bool {
+        !matches!(self, Mode::Tcp | Mode::Udp)
+    }
 }
 
 /// A proxy that serves.
@@ -142,15 +153,17 @@ impl Peer {
 
     fn template(self, mode: Mode) -> Option<&'static str> {
         Some(match (self, mode) {
-            (Peer::Weir | Peer::WeirRoutes, Mode::Http | Mode::Https) => include_str!("../peers/weir-http.toml"),
+            (Peer::Relay, _) | (Peer::Haproxy | Peer::HaproxySplice | Peer::Envoy, Mode::Udp) => return None,
             (Peer::Weir | Peer::WeirRoutes, Mode::Tcp) => include_str!("../peers/weir-tcp.toml"),
-            (Peer::Nginx | Peer::NginxLargeBuffers, Mode::Http | Mode::Https) => include_str!("../peers/nginx-http.conf"),
+            (Peer::Weir | Peer::WeirRoutes, Mode::Udp) => include_str!("../peers/weir-udp.toml"),
+            (Peer::Weir | Peer::WeirRoutes, _) => include_str!("../peers/weir-http.toml"),
             (Peer::Nginx | Peer::NginxLargeBuffers, Mode::Tcp) => include_str!("../peers/nginx-tcp.conf"),
-            (Peer::Haproxy | Peer::HaproxySplice, Mode::Http | Mode::Https) => include_str!("../peers/haproxy-http.cfg"),
+            (Peer::Nginx | Peer::NginxLargeBuffers, Mode::Udp) => include_str!("../peers/nginx-udp.conf"),
+            (Peer::Nginx | Peer::NginxLargeBuffers, _) => include_str!("../peers/nginx-http.conf"),
             (Peer::Haproxy | Peer::HaproxySplice, Mode::Tcp) => include_str!("../peers/haproxy-tcp.cfg"),
-            (Peer::Envoy, Mode::Http | Mode::Https) => include_str!("../peers/envoy-http.yaml"),
+            (Peer::Haproxy | Peer::HaproxySplice, _) => include_str!("../peers/haproxy-http.cfg"),
             (Peer::Envoy, Mode::Tcp) => include_str!("../peers/envoy-tcp.yaml"),
-            (Peer::Relay, _) => return None,
+            (Peer::Envoy, _) => include_str!("../peers/envoy-http.yaml"),
         })
     }
 
@@ -170,8 +183,34 @@ impl Peer {
             ("load_module", nginx_stream_module()),
             ("extra", self.extra(job, &log)),
             ("routes", if self == Peer::WeirRoutes { twenty_routes() } else { String::new() }),
-            ("tls", if job.mode == Mode::Https { self.tls(dir) } else { String::new() }),
+            ("tls", self.listens(job.mode, dir)),
+            ("upstream", if job.mode == Mode::Grpc { self.speaks_http2().into() } else { String::new() }),
+            ("codec", if matches!(job.mode, Mode::Http2 | Mode::Grpc) { "HTTP2".into() } else { "HTTP1".into() }),
+            ("health_codec", if job.mode == Mode::Grpc { "HTTP2".into() } else { "HTTP1".into() }),
         ]
+    }
+
+    /// What the listening socket is told besides its address.
+    fn listens(self, mode: Mode, dir: &Path) -> String {
+        match (self, mode) {
+            (_, Mode::Https) => self.tls(dir),
+            (Peer::Nginx | Peer::NginxLargeBuffers, Mode::Http2 | Mode::Grpc) => "http2".into(),
+            (Peer::Haproxy | Peer::HaproxySplice, Mode::Http2 | Mode::Grpc) => "proto h2".into(),
+            _ => String::new(),
+        }
+    }
+
+    /// How it is told that its endpoints speak HTTP/2.
+    fn speaks_http2(self) -> &'static str {
+        match self {
+            Peer::Weir | Peer::WeirRoutes => "upstream_protocol = \"h2\"",
+            Peer::Haproxy | Peer::HaproxySplice => "proto h2",
+            Peer::Envoy => {
+                "typed_extension_protocol_options: { envoy.extensions.upstreams.http.v3.HttpProtocolOptions: { \"@type\": \
+                 type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: { http2_protocol_options: {} } } }"
+            }
+            Peer::Nginx | Peer::NginxLargeBuffers | Peer::Relay => "",
+        }
     }
 
     /// What the listening socket is told about TLS.
@@ -191,10 +230,10 @@ impl Peer {
     fn extra(self, job: &Job, log: &Path) -> String {
         let mut lines: Vec<String> = Vec::new();
         match (self, job.mode) {
-            (Peer::Weir, Mode::Http | Mode::Https) if job.access_log => {
+            (Peer::Weir, mode) if job.access_log && mode.is_http() => {
                 lines.push(format!("\n[access_log]\npath   = \"{}\"\nformat = \"json\"", log.display()));
             }
-            (Peer::Nginx | Peer::NginxLargeBuffers, Mode::Http | Mode::Https) => {
+            (Peer::Nginx | Peer::NginxLargeBuffers, mode) if mode.is_http() => {
                 if self == Peer::NginxLargeBuffers {
                     lines.push(
                         "proxy_buffers 64 32k; proxy_busy_buffers_size 256k; proxy_buffer_size 32k; proxy_max_temp_file_size 0;".into(),
@@ -251,7 +290,7 @@ fn nginx_stream_module() -> String {
 }
 
 /// Where a program of this name is; the bare name when nowhere.
-fn on_path(name: &str) -> PathBuf {
+pub(crate) fn on_path(name: &str) -> PathBuf {
     let folders = std::env::var_os("PATH").unwrap_or_default();
     let sbin = [PathBuf::from("/usr/sbin"), PathBuf::from("/usr/local/sbin")];
     std::env::split_paths(&folders).chain(sbin).map(|f| f.join(name)).find(|p| p.is_file()).unwrap_or_else(|| name.into())
@@ -278,13 +317,23 @@ fn wait_until_serving(process: &mut Process, mode: Mode, address: SocketAddr) ->
         let serving = match mode {
             Mode::Http => client::fetch(address, "bench.example", "/healthz").map(drop),
             Mode::Https => client::fetch_secure(address, "bench.example", "/healthz").map(drop),
-            Mode::Tcp => client::stays_open(address),
+            // What begins with HTTP/2 alone is asked by the load; a socket for datagrams is open when it is bound.
+            Mode::Tcp | Mode::Http2 | Mode::Grpc => client::stays_open(address),
+            Mode::Udp => is_bound(address),
         };
         match serving {
             Ok(()) => return Ok(()),
             Err(e) if Instant::now() > deadline => bail!("it did not serve in {} s: {e:#}", START_DEADLINE.as_secs()),
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
         }
+    }
+}
+
+/// Whether somebody has bound this address for datagrams.
+fn is_bound(address: SocketAddr) -> Result<()> {
+    match std::net::UdpSocket::bind(address) {
+        Ok(_) => bail!("nobody listens on {address}"),
+        Err(_) => Ok(()),
     }
 }
 
@@ -297,9 +346,10 @@ mod tests {
         let job =
             Job { mode: Mode::Http, listen_port: 1, api_port: 2, origins: [loopback(3), loopback(4)], access_log: true, forwarded: true };
         for peer in [Peer::Weir, Peer::WeirRoutes, Peer::Nginx, Peer::NginxLargeBuffers, Peer::Haproxy, Peer::HaproxySplice, Peer::Envoy] {
-            for mode in [Mode::Http, Mode::Https, Mode::Tcp] {
+            for mode in [Mode::Http, Mode::Https, Mode::Http2, Mode::Grpc, Mode::Tcp, Mode::Udp] {
                 let job = Job { mode, ..job.clone() };
-                let text = fill(peer.template(mode).expect("has one"), &peer.values(&job, Path::new("/tmp")));
+                let Some(template) = peer.template(mode) else { continue };
+                let text = fill(template, &peer.values(&job, Path::new("/tmp")));
                 assert!(!text.contains("{{"), "{peer} {mode:?}: {text}");
                 if matches!(peer, Peer::Weir | Peer::WeirRoutes) {
                     weir_config::parse(&text, "weir.toml").unwrap_or_else(|e| panic!("{mode:?}: {e:?}"));

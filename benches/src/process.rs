@@ -82,6 +82,11 @@ pub(crate) fn spawn_self(name: &str, core: Core, dir: &Path, args: Vec<String>) 
     spawn_with(Spec { name, core, program: std::env::current_exe()?, args, death_signal: "KILL", dir }, Stdio::piped())
 }
 
+/// Starts a program whose output we read.
+pub(crate) fn spawn_read(spec: Spec<'_>) -> Result<Process> {
+    spawn_with(spec, Stdio::piped())
+}
+
 impl Process {
     /// Its process id; the pinning tools replace themselves, so it is the program's own.
     pub(crate) fn pid(&self) -> u32 {

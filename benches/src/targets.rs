@@ -51,6 +51,7 @@ const fn limit(suite: &'static str, case: &'static str, metric: &'static str, at
 
 const NGINX: &[&str] = &["nginx", "nginx-large-buffers"];
 const HAPROXY: &[&str] = &["haproxy", "haproxy-splice"];
+const ENVOY: &[&str] = &["envoy"];
 const EITHER: &[&str] = &["nginx", "nginx-large-buffers", "haproxy"];
 
 /// All promises.
@@ -78,9 +79,17 @@ pub(crate) const TARGETS: &[Target] = &[
     ratio("tls", "full handshakes", "cpu/handshake", NGINX, 0.91),
     ratio("tls", "resumed handshakes", "cpu/handshake", NGINX, 0.91),
     limit("tls", "idle clients", "per connection", 8.0),
+    ratio("h2", "10x32, 100 B", "cpu/request", HAPROXY, 0.75),
+    ratio("h2", "10x32, 100 B", "cpu/request", NGINX, 0.65),
+    ratio("h2", "10x32, 100 B", "cpu/request", ENVOY, 0.5),
+    ratio("h2", "gRPC unary, 100 B", "cpu/request", ENVOY, 0.6),
+    // 1.5 times as many packets per second of CPU time.
+    ratio("udp", "echo 64 B", "cpu/packet", NGINX, 0.667),
     Target { suite: "membership", case: "1,000 endpoints", metric: "add", against: Against::LimitForAll, at_most: 10.0 },
     Target { suite: "membership", case: "1,000 endpoints", metric: "remove", against: Against::LimitForAll, at_most: 10.0 },
     limit("membership", "1,000 pools of 10", "start", 1000.0),
+    limit("watch", "5,000 alarms", "core in use", 10.0),
+    limit("watch", "5,000 alarms", "resident", 200.0),
 ];
 
 /// The verdicts on all targets of the suites that were run.

@@ -81,6 +81,13 @@ impl fmt::Debug for Calendar {
     }
 }
 
+/// Reads a time such as `2026-03-01T12:00:00Z`, in seconds since 1970.
+pub fn parse_time(text: &str) -> Result<f64, String> {
+    let time = text.parse::<Timestamp>().map_err(|_| format!("{text:?} is not a time"))?;
+    let seconds = time.as_millisecond() as f64 / 1000.0;
+    if seconds < 0.0 { Err(format!("{text:?} is before 1970")) } else { Ok(seconds) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

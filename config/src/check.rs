@@ -1,6 +1,7 @@
 //! What concerns several tables: names that lead nowhere, addresses taken twice, hash keys that a listener cannot provide.
 
 mod machines;
+mod recovery;
 mod scaling;
 mod vip;
 
@@ -14,6 +15,7 @@ use crate::parse::{ParsedApi, ParsedListener, ParsedPool};
 use crate::reader::{Placed, Table};
 
 pub(crate) use machines::machines;
+pub(crate) use recovery::recoveries;
 pub(crate) use scaling::{World, scaling};
 pub(crate) use vip::vips;
 
@@ -26,6 +28,9 @@ pub(crate) fn check(root: &Table<'_>, api: Option<&ParsedApi>, listeners: &[Pars
                 Some(parsed) => {
                     if let Some(raw) = listener.raw {
                         check_hash_key(root, raw, parsed, pool);
+                        check_upstream_protocol(root, raw, parsed, pool);
+                        check_udp(root, raw, parsed, pool);
+                        check_session(root, raw, parsed, pool);
                     }
                 }
             }
@@ -49,11 +54,42 @@ fn dangling(mention: &Placed<PoolName>, pools: &BTreeMap<&PoolName, &ParsedPool>
 }
 
 fn check_hash_key(root: &Table<'_>, raw: &str, pool: &ParsedPool, used: &Placed<PoolName>) {
-    if let Some(Placed { value: key @ (HashKey::Header(_) | HashKey::Cookie(_)), span, path }) = &pool.hash_key {
-        let message = format!("{:?} cannot be hashed for a {raw} listener, which sees no headers", key.to_string());
+    if let Some(Placed { value: key, span, path }) = pool.hash_key.as_ref().filter(|key| key.value != HashKey::Source) {
+        let message = format!("{:?} cannot be hashed for a {raw} listener, which sees no requests", key.to_string());
         let problem = Problem::new(span.clone(), path, message).note(used.span.clone(), format!("a {raw} listener uses this pool"));
         root.report(problem.help("write `key = \"source\"`").needs_whole_file());
     }
+}
+
+fn check_upstream_protocol(root: &Table<'_>, raw: &str, pool: &ParsedPool, used: &Placed<PoolName>) {
+    if let Some(Placed { value, span, path }) = &pool.upstream_protocol {
+        let message = format!("{:?} cannot be spoken for a {raw} listener, which passes on what its clients say", value.word());
+        let problem = Problem::new(span.clone(), path, message).note(used.span.clone(), format!("a {raw} listener uses this pool"));
+        root.report(problem.help("remove it, or use another pool").needs_whole_file());
+    }
+}
+
+/// What needs connections cannot be had with datagrams.
+fn check_udp(root: &Table<'_>, raw: &str, pool: &ParsedPool, used: &Placed<PoolName>) {
+    let Some(Placed { span, path, .. }) = pool.proxy_protocol.as_ref().filter(|_| raw == "udp") else { return };
+    let problem = Problem::new(span.clone(), path, "a flow of datagrams has no beginning to announce a client in");
+    let problem = problem.note(used.span.clone(), "a udp listener uses this pool");
+    root.report(problem.help("give the udp listener a pool of its own without `proxy_protocol`").needs_whole_file());
+}
+
+/// A cookie needs requests; a flow of datagrams stays where it is by itself.
+fn check_session(root: &Table<'_>, raw: &str, pool: &ParsedPool, used: &Placed<PoolName>) {
+    let Some(Placed { value: word, span, path }) = &pool.session else { return };
+    let (message, help) = match (raw, *word) {
+        ("udp", _) => (
+            "flows of datagrams have no sessions, they stay on their endpoint by themselves",
+            "use balance = \"maglev\" for clients that come back",
+        ),
+        (_, "cookie") => ("a tcp listener sees no cookies", "write `type = \"source\"`"),
+        _ => return,
+    };
+    let problem = Problem::new(span.clone(), path, message).note(used.span.clone(), format!("a {raw} listener uses this pool"));
+    root.report(problem.help(help).needs_whole_file());
 }
 
 /// An address can be bound once for TCP and once for UDP, and a wildcard takes all addresses of its family.

@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use crate::model::{
     AlarmName, Config, Endpoint, EndpointAddress, HostName, HttpListener, Listener, ListenerName, MetricName, Pool, PoolName, Protocol,
-    Route, TemplateName, Vip, VipName,
+    RecoveryName, Route, TemplateName, Vip, VipName,
 };
 use crate::notify::NotificationPlace;
 use crate::settings::{self, NONE, Setting};
 
 /// Keys of `[node]` that are read once, when the process starts.
 const NODE_KEYS_OF_START: [&str; 2] = ["workers", "state_dir"];
+
+/// Keys of `[history]` that are read once, when the process starts.
+const HISTORY_KEYS_OF_START: [&str; 1] = ["enabled"];
 
 /// One difference between two configurations. Printed, it is one line.
 #[derive(Clone, PartialEq, Debug)]
@@ -81,6 +84,8 @@ pub enum Place {
     Api,
     /// `[access_log]`
     AccessLog,
+    /// `[history]`
+    History,
     /// `[cluster]`
     Cluster,
     /// `[vip.NAME]`
@@ -97,6 +102,8 @@ pub enum Place {
     Metric(MetricName),
     /// `[alarm.NAME]`
     Alarm(AlarmName),
+    /// `[recovery.NAME]`
+    Recovery(RecoveryName),
     /// A table about telling people.
     Notification(NotificationPlace),
 }
@@ -104,7 +111,11 @@ pub enum Place {
 impl Change {
     /// Whether it takes effect only with a restart or an upgrade.
     pub fn needs_restart(&self) -> bool {
-        matches!(self, Change::Setting { place: Place::Node, key, .. } if NODE_KEYS_OF_START.contains(key))
+        match self {
+            Change::Setting { place: Place::Node, key, .. } => NODE_KEYS_OF_START.contains(key),
+            Change::Setting { place: Place::History, key, .. } => HISTORY_KEYS_OF_START.contains(key),
+            _ => false,
+        }
     }
 }
 
@@ -114,6 +125,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     diff_settings(&mut changes, &Place::Node, settings::of_node(&old.node), settings::of_node(&new.node));
     diff_table(&mut changes, Place::Api, old.api.as_ref(), new.api.as_ref(), settings::of_api);
     diff_table(&mut changes, Place::AccessLog, old.access_log.as_ref(), new.access_log.as_ref(), settings::of_access_log);
+    diff_settings(&mut changes, &Place::History, settings::of_history(&old.history), settings::of_history(&new.history));
     diff_table(&mut changes, Place::Cluster, old.cluster.as_ref(), new.cluster.as_ref(), settings::of_cluster);
     diff_named(&mut changes, &old.vips, &new.vips, Place::Vip, diff_vip);
     diff_named(&mut changes, &old.listeners, &new.listeners, Place::Listener, diff_listener);
@@ -129,6 +141,9 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     });
     diff_named(&mut changes, &old.alarms, &new.alarms, Place::Alarm, |changes, old, new| {
         diff_settings(changes, &Place::Alarm(new.name.clone()), settings::of_alarm(old), settings::of_alarm(new));
+    });
+    diff_named(&mut changes, &old.recoveries, &new.recoveries, Place::Recovery, |changes, old, new| {
+        diff_settings(changes, &Place::Recovery(new.name.clone()), settings::of_recovery(old), settings::of_recovery(new));
     });
     for (place, old, new) in crate::notify::diff(&old.notification, &new.notification) {
         let place = Place::Notification(place);
@@ -157,6 +172,7 @@ pub fn share_unchanged(old: &Config, new: &mut Config) {
     share(&old.templates, &mut new.templates);
     share(&old.metrics, &mut new.metrics);
     share(&old.alarms, &mut new.alarms);
+    share(&old.recoveries, &mut new.recoveries);
 }
 
 fn diff_named<K: Ord + Clone, V: PartialEq>(
@@ -251,7 +267,9 @@ fn diff_listener(changes: &mut Vec<Change>, old: &Listener, new: &Listener) {
         };
         diff_settings(changes, &place, own(old), own(new));
         diff_optional(changes, &place, ("tls", |_| "on".into()), old.tls.as_deref(), new.tls.as_deref(), settings::of_listener_tls);
-        diff_routes(changes, name, &old.routes, &new.routes);
+    }
+    if old.protocol.word() == new.protocol.word() {
+        diff_routes(changes, name, old.protocol.routes(), new.protocol.routes());
     }
 }
 
@@ -279,6 +297,10 @@ fn diff_pool(changes: &mut Vec<Change>, old: &Pool, new: &Pool) {
     let health = ("health", |check: &crate::model::HealthCheck| check.probe.word().to_string());
     diff_optional(changes, &place, (health.0, health.1), old.health.as_ref(), new.health.as_ref(), settings::of_health);
     diff_optional(changes, &place, ("ejection", |_| "on".into()), old.ejection.as_ref(), new.ejection.as_ref(), settings::of_ejection);
+    diff_optional(changes, &place, ("breaker", |_| "on".into()), old.breaker.as_ref(), new.breaker.as_ref(), settings::of_breaker);
+    diff_optional(changes, &place, ("adaptive", |_| "on".into()), old.adaptive.as_ref(), new.adaptive.as_ref(), settings::of_adaptive);
+    diff_optional(changes, &place, ("session", |_| "on".into()), old.session.as_deref(), new.session.as_deref(), settings::of_session);
+    diff_optional(changes, &place, ("tls", |_| "on".into()), old.tls.as_deref(), new.tls.as_deref(), settings::of_endpoint_tls);
     diff_optional(changes, &place, ("scaling", |_| "on".into()), old.scaling.as_deref(), new.scaling.as_deref(), settings::of_scaling);
 }
 
@@ -317,6 +339,7 @@ impl fmt::Display for Place {
             Place::Node => f.write_str("node"),
             Place::Api => f.write_str("api"),
             Place::AccessLog => f.write_str("access_log"),
+            Place::History => f.write_str("history"),
             Place::Cluster => f.write_str("cluster"),
             Place::Vip(name) => write!(f, "vip {name}"),
             Place::Listener(name) => write!(f, "listener {name}"),
@@ -325,6 +348,7 @@ impl fmt::Display for Place {
             Place::Template(name) => write!(f, "template {name}"),
             Place::Metric(name) => write!(f, "metric {name}"),
             Place::Alarm(name) => write!(f, "alarm {name}"),
+            Place::Recovery(name) => write!(f, "recovery {name}"),
             Place::Notification(place) => place.fmt(f),
         }
     }

@@ -219,6 +219,10 @@ impl<'a> Lines<'a> {
         let line_end = line_start + line.len();
         let before = self.text[line_start..start.min(line_end)].chars().count();
         let width = self.text[start.min(line_end)..end.min(line_end)].chars().count();
+        if mask::is_inside_text(&self.text[..line_start]) {
+            // A line of a long text, such as a template, may hold a secret under any name.
+            return (index + 1, before + 1, excerpt(mask::MASK, 0, mask::MASK.len()));
+        }
         let (masked, shown_before, shown_width) = mask::mask(line, before, width);
         (index + 1, before + 1, excerpt(&masked, shown_before, shown_width))
     }

@@ -3,8 +3,12 @@
 //! The meanings are those of `model`; here they are told to the person who writes the file.
 
 mod alarm;
+mod edge;
+mod history;
 mod limit;
 mod machines;
+mod recovery;
+mod resilience;
 mod route;
 mod scaling;
 mod tls;
@@ -28,6 +32,11 @@ pub(crate) static ROOT: Keys = Keys {
         Key::new("api", Kind::Table(&API), "The REST API and /metrics. Without this table there is neither."),
         Key::new("access_log", Kind::Table(&ACCESS_LOG), "One line for each request. Without this table requests are not logged."),
         Key::new(
+            "history",
+            Kind::Table(&history::HISTORY),
+            "What was, and for how long it is kept. Without this table: as by its defaults.",
+        ),
+        Key::new(
             "cluster",
             Kind::Table(&vip::CLUSTER),
             "Which of several nodes acts for all. Without this table this node is its own leader.",
@@ -39,6 +48,11 @@ pub(crate) static ROOT: Keys = Keys {
         Key::new("template", Kind::NamedTables(&machines::TEMPLATE), "What machines are cloned from, each written as [template.NAME]."),
         Key::new("metric", Kind::NamedTables(&alarm::METRIC), "Numbers from elsewhere by name, each written as [metric.NAME]."),
         Key::new("alarm", Kind::NamedTables(&alarm::ALARM), "What is watched, by name, each written as [alarm.NAME]."),
+        Key::new(
+            "recovery",
+            Kind::NamedTables(&recovery::RECOVERY),
+            "What is tried when something is ill, before people are told, each written as [recovery.NAME].",
+        ),
         notify::NOTIFY_KEY,
         notify::RULE_KEY,
         notify::ESCALATION_KEY,
@@ -72,7 +86,35 @@ static API: Keys = Keys {
     about: "The REST API and /metrics.",
     keys: &[
         Key::text("bind", "\"127.0.0.1:7117\"", "Where the API and /metrics listen.").default("127.0.0.1:7117"),
-        Key::text("token_file", "\"/etc/weir/token\"", "A file that holds the bearer token. Required unless bind is a loopback address."),
+        Key::text(
+            "token_file",
+            "\"/etc/weir/token\"",
+            "A file that holds a bearer token, which may do everything. Unless bind is a loopback address, this or an [api.token.NAME] is needed.",
+        ),
+        Key::new("token", Kind::NamedTables(&API_TOKEN), "Who may ask, and what, each written as [api.token.NAME]."),
+    ],
+};
+
+static API_TOKEN: Keys = Keys {
+    place: "[api.token.NAME]",
+    about: "A token of the API and of the console. `weir token` makes one.",
+    keys: &[
+        Key::choice(
+            "role",
+            &[
+                word("read", "look"),
+                word("operate", "also drain, scale, acknowledge and work on machines"),
+                word("admin", "everything, also apply the file and start another binary"),
+            ],
+            "What whoever has it may do.",
+        )
+        .required(),
+        Key::text(
+            "token_sha256",
+            "\"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\"",
+            "SHA-256 of the token, 64 hexadecimal digits. The token itself is not in the file.",
+        )
+        .required(),
     ],
 };
 
@@ -102,7 +144,7 @@ static LISTENER: Keys = Keys {
             "What is spoken here.",
         )
         .default("http"),
-        Key::text("pool", "\"web\"", "The pool for what no route takes. Required for tcp and udp."),
+        Key::text("pool", "\"web\"", "The pool for what no route takes. Required for udp, and for tcp without routes."),
         Key::count(
             "connections_max",
             1,
@@ -111,6 +153,15 @@ static LISTENER: Keys = Keys {
             "Client connections open at once; more wait in the accept queue. Of udp: flows at once; then the quietest is given up.",
         )
         .default("100000"),
+        Key::count(
+            "connections_per_source",
+            1,
+            10_000_000,
+            "100",
+            "Client connections open at once from one address, or one IPv6 network of 64 bits; more are closed at once. Not for udp.",
+        )
+        .zero("no bound")
+        .default("0"),
         Key::new("timeouts", Kind::Table(&LISTENER_TIMEOUTS), "How long we wait for a client."),
         Key::flag(
             "http2",
@@ -130,10 +181,15 @@ static LISTENER: Keys = Keys {
         Key::new(
             "route",
             Kind::Tables(&route::ROUTE),
-            "Rules that say where a request goes, each written as [[listener.NAME.route]]; the first match wins. Only for http.",
+            "Rules that say where a request goes, each written as [[listener.NAME.route]]; the first match wins. On a tcp listener they look at sni, in a TLS handshake that is passed on as it is, and source. Not for udp.",
         ),
         Key::list("allow", "[\"10.0.0.0/8\"]", "Only clients in these ranges may connect; without the key, all. Not for udp."),
         Key::list("deny", "[\"192.0.2.0/24\"]", "Clients in these ranges may not connect, allowed or not. Not for udp."),
+        Key::new(
+            "proxy_protocol",
+            Kind::Table(&edge::ANNOUNCERS),
+            "Proxies in front that announce each client by the PROXY protocol, version 1 or 2. Not for udp.",
+        ),
         Key::new(
             "rate_limit",
             Kind::Tables(&limit::RATE_LIMIT),
@@ -204,7 +260,7 @@ static FORWARD_HEADERS: Keys = Keys {
         Key::list(
             "trusted",
             "[\"10.0.0.0/8\"]",
-            "Clients in these ranges are proxies: what they sent under these names is kept and extended, not replaced.",
+            "Clients in these ranges are proxies: what they sent under these names is kept and extended, not replaced; and for routes, limits, hashing and the log, the client is the last address in X-Forwarded-For that is not in these ranges.",
         ),
     ],
 };
@@ -269,11 +325,35 @@ static POOL: Keys = Keys {
                 "Leaving out an endpoint that keeps failing real traffic; false switches it off.",
             )
         },
+        Key::choice(
+            "proxy_protocol",
+            &[word("v1", "as a line"), word("v2", "binary, with what a proxy in front told besides")],
+            "Endpoints are told who the client is by the PROXY protocol, at the beginning of each connection, which then serves one request or session; health checks announce themselves. Not for the pool of a udp listener. Absent: endpoints see our address.",
+        ),
+        Key::new("retry", Kind::Table(&resilience::RETRY), "What is tried again, besides how often (limits.retries_max)."),
+        Key::new("breaker", Kind::Table(&resilience::BREAKER), "Bounds on the whole pool; beyond one the answer is 503 at once."),
+        Key::new(
+            "adaptive",
+            Kind::Table(&resilience::ADAPTIVE),
+            "A bound on requests at once that follows the pool's latency; beyond it the answer is 503. Without this table there is none.",
+        ),
+        Key::new(
+            "session",
+            Kind::Table(&edge::SESSION),
+            "Clients stay on the endpoint that they had before. Without this table each request and session is balanced by itself.",
+        ),
         Key::new(
             "scaling",
             Kind::Table(&scaling::SCALING),
             "Machines that are cloned into the pool as the load rises. Without this table there are none.",
         ),
+        Key::choice(
+            "upstream_protocol",
+            &[word("http1", "HTTP/1.1"), word("h2", "HTTP/2, which gRPC needs: agreed on under TLS, else with prior knowledge")],
+            "What the endpoints speak, also to health checks. Only for pools of http listeners.",
+        )
+        .default("http1"),
+        Key::new("tls", Kind::Table(&tls::ENDPOINT_TLS), "TLS towards the endpoints. Without this table there is none."),
     ],
 };
 
@@ -296,7 +376,7 @@ static HASH: Keys = Keys {
         Key::text(
             "key",
             "\"source\"",
-            "source (the client's address), header:NAME or cookie:NAME. The pool of a tcp or udp listener can only use source.",
+            "source (the client's address), header:NAME, cookie:NAME, query:NAME or path. The pool of a tcp or udp listener can only use source.",
         )
         .required(),
         Key::count(
@@ -347,8 +427,11 @@ static HEALTH: Keys = Keys {
             "type",
             &[
                 word("http", "a request is answered as expected"),
+                word("https", "the same under the TLS of [pool.NAME.tls]"),
                 word("tcp", "a connection is accepted"),
                 word("tls", "a TLS handshake is completed"),
+                word("grpc", "grpc.health.v1.Health says SERVING"),
+                word("udp", "a datagram is answered"),
                 word("exec", "a program exits with 0"),
             ],
             "How an endpoint is probed.",
@@ -362,22 +445,37 @@ static HEALTH: Keys = Keys {
         Key::count("rise", 1, 1000, "2", "Successes in a row that make an endpoint healthy.").default("2"),
         Key::count("fall", 1, 1000, "3", "Failures in a row that make an endpoint unhealthy.").default("3"),
         Key::count("port", 1, 65535, "9000", "Probe this port instead of the endpoint's."),
-        Key::text("method", "\"GET\"", "The request method. Only for http; absent: GET."),
-        Key::text("path", "\"/healthz\"", "The request path, query included. Only for http; absent: /."),
-        Key::text("host", "\"web.example.com\"", "The Host header. Only for http; absent: the endpoint's address."),
+        Key::text("method", "\"GET\"", "The request method. Only for http and https; absent: GET."),
+        Key::text("path", "\"/healthz\"", "The request path, query included. Only for http and https; absent: /."),
+        Key::text("host", "\"web.example.com\"", "The Host header. Only for http and https; absent: the endpoint's address."),
         Key {
             example: "\"200-399\"",
             ..Key::new(
                 "expect",
                 Kind::Statuses,
-                "Accepted statuses: 200, \"200-399\", or a list of both. Only for http; absent: \"200-399\".",
+                "Accepted statuses: 200, \"200-399\", or a list of both. Only for http and https; absent: \"200-399\".",
             )
         },
-        Key::text("body", "'\"status\": *\"ok\"'", "A regular expression that the first 64 KiB of the body must match. Only for http."),
+        Key::text(
+            "body",
+            "'\"status\": *\"ok\"'",
+            "A regular expression that the first 64 KiB of the body must match. Only for http and https.",
+        ),
         Key::text(
             "server_name",
             "\"web.example.com\"",
-            "The name asked for in the handshake (SNI). Only for tls; absent: the endpoint's host.",
+            "The name asked for in the handshake (SNI). Only for tls; absent: that of [pool.NAME.tls], else the endpoint's host.",
+        ),
+        Key::text("service", "\"shop.Orders\"", "The service that gRPC is asked about. Only for grpc; absent: the server as a whole."),
+        Key::text(
+            "request",
+            "'\\x12\\x34version'",
+            "The datagram that is sent; \\xNN stands for a byte, and \\r, \\n, \\t, \\0 and \\\\ for what they usually do. Only for udp, and required there.",
+        ),
+        Key::text(
+            "answer",
+            "'(?-u)^\\x12\\x34'",
+            "A regular expression over bytes that the answer must match. Only for udp; absent: any answer.",
         ),
         Key {
             example: "[\"/usr/local/bin/probe\", \"--quick\"]",
@@ -402,6 +500,14 @@ static EJECTION: Keys = Keys {
             "Connect failures, resets, garbage, timeouts and answers 502, 503 and 504 in a row.",
         )
         .default("5"),
+        Key::count("consecutive_errors", 1, 10_000, "10", "Such failures, or any 5xx answers, in a row.")
+            .zero("other 5xx do not count")
+            .default("0"),
+        Key::new(
+            "success_rate",
+            Kind::Table(&resilience::SUCCESS_RATE),
+            "Endpoints that answer worse than the others are left out too. Without this table they are not compared.",
+        ),
         Key::time("time", "\"10s\"", "The first ejection; the n-th in a row lasts n times as long.").default("10s"),
         Key::time("time_max", "\"300s\"", "The longest ejection. At least time; absent: 300s, or time if that is more."),
         Key::count(

@@ -47,7 +47,7 @@ mod warnings;
 mod words;
 
 pub use address::{parse_bind_address, parse_endpoint_address};
-pub use calendar::Calendar;
+pub use calendar::{Calendar, parse_time};
 pub use diff::{Change, Place, diff, share_unchanged};
 pub use error::{ConfigError, ConfigErrors, ERRORS_MAX, Note};
 pub use metric::{Metric, Scopes, Statistic};

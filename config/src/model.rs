@@ -4,8 +4,12 @@
 //! configuration is cheap, and two configurations that share an object share the pointer.
 
 mod alarm;
+mod api;
+mod edge;
+mod history;
 mod limit;
 mod machines;
+mod recovery;
 mod route;
 mod scaling;
 mod tls;
@@ -20,8 +24,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use alarm::*;
+pub use api::*;
+pub use edge::*;
+pub use history::*;
 pub use limit::*;
 pub use machines::*;
+pub use recovery::*;
 pub use route::*;
 pub use scaling::*;
 pub use tls::*;
@@ -70,6 +78,8 @@ pub struct Config {
     pub api: Option<Api>,
     /// `[access_log]`; absent: requests are not logged.
     pub access_log: Option<AccessLog>,
+    /// `[history]`
+    pub history: History,
     /// `[cluster]`; absent: this node is its own leader.
     pub cluster: Option<Cluster>,
     /// `[vip.NAME]`
@@ -86,6 +96,8 @@ pub struct Config {
     pub metrics: BTreeMap<MetricName, Arc<ExternalMetric>>,
     /// `[alarm.NAME]`
     pub alarms: BTreeMap<AlarmName, Arc<Alarm>>,
+    /// `[recovery.NAME]`
+    pub recoveries: BTreeMap<RecoveryName, Arc<Recovery>>,
     /// Telling people: `[notify.NAME]`, `[[notify_rule]]` and what belongs to them.
     pub notification: Notification,
 }
@@ -103,15 +115,6 @@ pub struct Node {
     pub drain_timeout: Duration,
     /// Probes that may run at once. Default 256.
     pub probes_max: NonZeroU32,
-}
-
-/// `[api]`
-#[derive(Clone, PartialEq, Debug)]
-pub struct Api {
-    /// Where the REST API and `/metrics` listen. Default `127.0.0.1:7117`.
-    pub bind: SocketAddr,
-    /// A file holding the bearer token; required unless `bind` is a loopback address.
-    pub token_file: Option<PathBuf>,
 }
 
 /// `[access_log]`
@@ -150,15 +153,21 @@ pub struct Listener {
     pub binds: Vec<SocketAddr>,
     /// `protocol`, with what belongs to it alone.
     pub protocol: Protocol,
-    /// `pool`: where traffic goes that no route takes. Always present for `tcp` and `udp`.
+    /// `pool`: where traffic goes that no route takes. Always present for `udp`, and for `tcp` without routes.
     pub pool: Option<PoolName>,
     /// `connections_max`: client connections open at once; more wait in the accept queue. Of `udp`: flows at once, shared out evenly over the
     /// workers; a full table gives up the flow that was quiet the longest, or drops the datagram. Default 100,000.
     pub connections_max: NonZeroU32,
+    /// `connections_per_source`: of these, from one address, or one IPv6 network of 64 bits; more are closed at once. `None` (written 0): no bound.
+    /// Default none. Not of `udp`.
+    pub connections_per_source: Option<NonZeroU32>,
     /// `[listener.NAME.timeouts]`
     pub timeouts: ListenerTimeouts,
     /// `allow` and `deny`. Not of `udp`.
     pub access: Access,
+    /// `[listener.NAME.proxy_protocol]`, `trusted`: who connects from these ranges is a proxy, and announces each client by the PROXY protocol.
+    /// Default none. Not of `udp`.
+    pub announcers: Vec<Network>,
 }
 
 /// What a listener speaks.
@@ -166,10 +175,21 @@ pub struct Listener {
 pub enum Protocol {
     /// `protocol = "http"`
     Http(HttpListener),
-    /// `protocol = "tcp"`
-    Tcp,
+    /// `protocol = "tcp"`, with its routes by source range and by the name in a TLS handshake that is passed on, first match wins.
+    Tcp(Vec<Route>),
     /// `protocol = "udp"`
     Udp,
+}
+
+impl Protocol {
+    /// The routes, first match wins; a UDP listener has none.
+    pub fn routes(&self) -> &[Route] {
+        match self {
+            Protocol::Http(http) => &http.routes,
+            Protocol::Tcp(routes) => routes,
+            Protocol::Udp => &[],
+        }
+    }
 }
 
 /// What only an HTTP listener has.
@@ -247,7 +267,8 @@ pub struct ForwardHeaders {
     pub via: bool,
     /// `request_id`: the header that carries the request id, made where the client sent none; `None` (written ""): none. Default `x-request-id`.
     pub request_id: Option<String>,
-    /// `trusted`: of clients in these ranges, what they sent under these names is kept and extended. Default none.
+    /// `trusted`: of clients in these ranges, what they sent under these names is kept and extended, and the client is who the last of them that
+    /// is not in these ranges itself names in `X-Forwarded-For`. Default none.
     pub trusted: Vec<Network>,
 }
 
@@ -312,6 +333,30 @@ pub struct Pool {
     pub ejection: Option<Ejection>,
     /// `[pool.NAME.scaling]`; absent: its endpoints are those of the file and of the operators.
     pub scaling: Option<Arc<Scaling>>,
+    /// `upstream_protocol`: what the endpoints of an `http` listener speak. Default HTTP/1.1.
+    pub upstream_protocol: UpstreamProtocol,
+    /// `[pool.NAME.tls]`; absent: endpoints are spoken to in the clear.
+    pub tls: Option<Box<EndpointTls>>,
+    /// `proxy_protocol`; absent: endpoints see our address.
+    pub proxy_protocol: Option<ProxyVersion>,
+    /// `[pool.NAME.session]`; absent: each request and session is balanced by itself.
+    pub session: Option<Box<Session>>,
+    /// `[pool.NAME.retry]`
+    pub retry: RetryPolicy,
+    /// `[pool.NAME.breaker]`; absent: no bounds besides `limits`.
+    pub breaker: Option<Breaker>,
+    /// `[pool.NAME.adaptive]`; absent: off.
+    pub adaptive: Option<Adaptive>,
+}
+
+/// What is spoken to endpoints.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2: agreed on under TLS, else with prior knowledge (RFC 9113 section 3.3).
+    Http2,
 }
 
 /// One address of a pool.
@@ -427,6 +472,10 @@ pub enum HashKey {
     Header(String),
     /// `key = "cookie:NAME"`: that cookie's value; requests without it are picked at random.
     Cookie(String),
+    /// `key = "query:NAME"`: that query parameter's value, as sent; requests without it are picked at random.
+    Query(String),
+    /// `key = "path"`: the path, without the query.
+    Path,
 }
 
 /// What happens below `min_healthy`.
@@ -516,8 +565,10 @@ pub struct HealthCheck {
 /// How an endpoint is probed.
 #[derive(Clone, Debug)]
 pub enum Probe {
-    /// `type = "http"`: a request and what its answer must be.
+    /// `type = "http"` and `type = "https"`: a request and what its answer must be.
     Http {
+        /// Under TLS, by the pool's settings (`https`).
+        tls: bool,
         /// `method`. Default `GET`.
         method: String,
         /// `path`. Default `/`.
@@ -531,10 +582,22 @@ pub enum Probe {
     },
     /// `type = "tcp"`: a connection is accepted.
     Tcp,
-    /// `type = "tls"`: a TLS handshake is completed.
+    /// `type = "tls"`: a TLS handshake is completed. With `[pool.NAME.tls]` as traffic does it, else whatever the certificate says.
     Tls {
-        /// `server_name`: SNI. Default: the endpoint's host.
+        /// `server_name`: SNI. Default: that of the pool's TLS, else the endpoint's host.
         server_name: Option<String>,
+    },
+    /// `type = "grpc"`: `grpc.health.v1.Health/Check` says SERVING. With `[pool.NAME.tls]` under that.
+    Grpc {
+        /// `service`: the name that is asked for. Default: none, which stands for the server as a whole.
+        service: String,
+    },
+    /// `type = "udp"`: a datagram is answered.
+    Udp {
+        /// `request`: what is sent.
+        request: Vec<u8>,
+        /// `answer`: a regular expression that the answer must match. Default: any answer.
+        answer: Option<regex::bytes::Regex>,
     },
     /// `type = "exec"`: a program exits with 0. It finds `WEIR_POOL`, `WEIR_ENDPOINT`, `WEIR_HOST` and `WEIR_PORT` in its environment.
     Exec {
@@ -546,12 +609,24 @@ pub enum Probe {
 impl PartialEq for Probe {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
-            (Probe::Http { method, path, host, expect, body }, Probe::Http { method: m, path: p, host: h, expect: e, body: b }) => {
-                method == m && path == p && host == h && expect == e && body.as_ref().map(|r| r.as_str()) == b.as_ref().map(|r| r.as_str())
+            (
+                Probe::Http { tls, method, path, host, expect, body },
+                Probe::Http { tls: t, method: m, path: p, host: h, expect: e, body: b },
+            ) => {
+                tls == t
+                    && method == m
+                    && path == p
+                    && host == h
+                    && expect == e
+                    && body.as_ref().map(|r| r.as_str()) == b.as_ref().map(|r| r.as_str())
             }
             (Probe::Tcp, Probe::Tcp) => true,
             (Probe::Tls { server_name }, Probe::Tls { server_name: s }) => server_name == s,
             (Probe::Exec { command }, Probe::Exec { command: c }) => command == c,
+            (Probe::Grpc { service }, Probe::Grpc { service: s }) => service == s,
+            (Probe::Udp { request, answer }, Probe::Udp { request: r, answer: a }) => {
+                request == r && answer.as_ref().map(|regex| regex.as_str()) == a.as_ref().map(|regex| regex.as_str())
+            }
             _ => false,
         }
     }
@@ -562,6 +637,10 @@ impl PartialEq for Probe {
 pub struct Ejection {
     /// `consecutive_failures`: connect failures, resets, garbage, timeouts and 5xx gateway answers (502, 503, 504) in a row. Default 5.
     pub consecutive_failures: NonZeroU32,
+    /// `consecutive_errors`: such failures, or any 5xx answers, in a row; `None` (written 0): other 5xx do not count. Default none.
+    pub consecutive_errors: Option<NonZeroU32>,
+    /// `[pool.NAME.ejection.success_rate]`; absent: endpoints are not compared.
+    pub success_rate: Option<SuccessRate>,
     /// `time`: the first ejection; the n-th in a row lasts n times as long. Default 10 s.
     pub time: Duration,
     /// `time_max`. Default 300 s, or `time` if that is more; never below `time`.
@@ -574,6 +653,8 @@ impl Default for Ejection {
     fn default() -> Self {
         Ejection {
             consecutive_failures: NonZeroU32::new(5).expect("5 is not zero"),
+            consecutive_errors: None,
+            success_rate: None,
             time: Duration::from_secs(10),
             time_max: Duration::from_secs(300),
             share_max_percent: 50,

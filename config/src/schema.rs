@@ -36,7 +36,7 @@ fn property(key: &Key) -> Value {
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Number => json!({ "type": "number" }),
         Kind::Count(bounds) => integer(bounds),
-        Kind::Time(_) => json!({ "type": "string", "pattern": "^[0-9]+ *(ms|s|m|h)$" }),
+        Kind::Time(_) => json!({ "type": "string", "pattern": "^[0-9]+ *(ms|s|m|h|d)$" }),
         Kind::Size(bounds) => json!({ "anyOf": [{ "type": "string", "pattern": "^[0-9]+ *(B|KiB|MiB|GiB|TiB)$" }, integer(bounds)] }),
         Kind::Choice(words) => json!({ "type": "string", "enum": words.iter().map(|word| word.word).collect::<Vec<_>>() }),
         Kind::Table(keys) => table(keys),

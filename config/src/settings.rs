@@ -2,7 +2,10 @@
 //!
 //! The structures are taken apart field by field, so that a new field cannot be forgotten here.
 
+mod edge;
+mod history;
 mod machines;
+mod recovery;
 mod scaling;
 mod tls;
 mod vip;
@@ -11,14 +14,17 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::model::{
-    AccessLog, AccessLogTarget, Api, Balance, Ejection, ForwardHeaders, HashPolicy, HealthCheck, HttpLimits, Listener, ListenerTimeouts,
-    Node, Pool, PoolLimits, PoolTimeouts, Probe,
+    AccessLog, AccessLogTarget, Api, ApiToken, Balance, Ejection, ForwardHeaders, HashPolicy, HealthCheck, HttpLimits, Listener,
+    ListenerTimeouts, Node, Pool, PoolLimits, PoolTimeouts, Probe, ProxyVersion,
 };
 use crate::units::{format_duration, format_size};
 
+pub(crate) use edge::{of_adaptive, of_breaker, of_session};
+pub(crate) use history::of_history;
 pub(crate) use machines::{of_host, of_template};
+pub(crate) use recovery::of_recovery;
 pub(crate) use scaling::{of_alarm, of_metric, of_scaling};
-pub(crate) use tls::of_listener_tls;
+pub(crate) use tls::{of_endpoint_tls, of_listener_tls};
 pub(crate) use vip::{of_cluster, of_vip};
 
 /// A key as written in the file, relative to its table, and its value in words.
@@ -39,8 +45,17 @@ pub(crate) fn of_node(node: &Node) -> Vec<Setting> {
 }
 
 pub(crate) fn of_api(api: &Api) -> Vec<Setting> {
-    let Api { bind, token_file } = api;
-    vec![("bind", bind.to_string()), ("token_file", token_file.as_ref().map_or(NONE.into(), |path| path.display().to_string()))]
+    let Api { bind, token_file, tokens } = api;
+    // Enough of the digest to see that it is another one.
+    let token = |(name, token): (&std::sync::Arc<str>, &ApiToken)| {
+        format!("{name} ({}, {:02x}{:02x})", token.role, token.digest[0], token.digest[1])
+    };
+    let tokens: Vec<String> = tokens.iter().map(token).collect();
+    vec![
+        ("bind", bind.to_string()),
+        ("token_file", token_file.as_ref().map_or(NONE.into(), |path| path.display().to_string())),
+        ("token", if tokens.is_empty() { NONE.into() } else { tokens.join(", ") }),
+    ]
 }
 
 pub(crate) fn of_access_log(log: &AccessLog) -> Vec<Setting> {
@@ -54,13 +69,15 @@ pub(crate) fn of_access_log(log: &AccessLog) -> Vec<Setting> {
 
 /// Apart from addresses and protocol, with what belongs to it.
 pub(crate) fn of_listener(listener: &Listener) -> Vec<Setting> {
-    let Listener { name: _, binds: _, protocol: _, pool, connections_max, timeouts, access } = listener;
+    let Listener { name: _, binds: _, protocol: _, pool, connections_max, connections_per_source, timeouts, access, announcers } = listener;
     let ListenerTimeouts { head, idle, keep_alive, tunnel, flow, flow_drain } = timeouts;
     vec![
         ("pool", pool.as_ref().map_or(NONE.into(), |pool| pool.to_string())),
         ("connections_max", connections_max.to_string()),
+        ("connections_per_source", or_none(*connections_per_source)),
         ("allow", list(&access.allow)),
         ("deny", list(&access.deny)),
+        ("proxy_protocol.trusted", list(announcers)),
         ("timeouts.head", format_duration(*head)),
         ("timeouts.idle", format_duration(*idle)),
         ("timeouts.keep_alive", format_duration(*keep_alive)),
@@ -102,7 +119,7 @@ pub(crate) fn of_http(limits: &HttpLimits, headers: &ForwardHeaders) -> Vec<Sett
     ]
 }
 
-/// Apart from endpoints, health, ejection and scaling.
+/// Apart from endpoints, health, ejection, session, breaker, adaptive, scaling and TLS.
 pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
     let Pool {
         name: _,
@@ -116,6 +133,13 @@ pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
         health: _,
         ejection: _,
         scaling: _,
+        upstream_protocol,
+        tls: _,
+        proxy_protocol,
+        session: _,
+        retry,
+        breaker: _,
+        adaptive: _,
     } = pool;
     let PoolTimeouts { connect, first_byte, idle, keep_alive, total } = timeouts;
     let PoolLimits { connections_per_endpoint, queue_max, queue_timeout, retries_max, idle_connections_max } = limits;
@@ -124,6 +148,8 @@ pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
         ("slow_start", or_none_time(*slow_start)),
         ("min_healthy", min_healthy.to_string()),
         ("below_min_healthy", below_min_healthy.word().into()),
+        ("upstream_protocol", upstream_protocol.word().into()),
+        ("proxy_protocol", proxy_protocol.map_or(NONE, ProxyVersion::word).into()),
         ("timeouts.connect", format_duration(*connect)),
         ("timeouts.first_byte", format_duration(*first_byte)),
         ("timeouts.idle", format_duration(*idle)),
@@ -135,6 +161,7 @@ pub(crate) fn of_pool(pool: &Pool) -> Vec<Setting> {
         ("limits.retries_max", retries_max.to_string()),
         ("limits.idle_connections_max", idle_connections_max.to_string()),
     ];
+    settings.extend(edge::of_retry(retry));
     if let Balance::Maglev(HashPolicy { key, load_bound_percent }) = balance {
         settings.push(("hash.key", key.to_string()));
         settings.push(("hash.load_bound", load_bound_percent.map_or(NONE.into(), |percent| format!("{percent} %"))));
@@ -155,7 +182,7 @@ pub(crate) fn of_health(check: &HealthCheck) -> Vec<Setting> {
         ("health.port", port.map_or("the endpoint's".into(), |port| port.to_string())),
     ];
     match probe {
-        Probe::Http { method, path, host, expect, body } => {
+        Probe::Http { tls: _, method, path, host, expect, body } => {
             let range = |(low, high): &(u16, u16)| if low == high { low.to_string() } else { format!("{low}-{high}") };
             settings.push(("health.method", method.clone()));
             settings.push(("health.path", path.clone()));
@@ -164,6 +191,13 @@ pub(crate) fn of_health(check: &HealthCheck) -> Vec<Setting> {
             settings.push(("health.body", body.as_ref().map_or(NONE.into(), |body| body.as_str().into())));
         }
         Probe::Tls { server_name } => settings.push(("health.server_name", server_name.clone().unwrap_or("the endpoint's".into()))),
+        Probe::Grpc { service } => {
+            settings.push(("health.service", if service.is_empty() { "the whole server".into() } else { service.clone() }))
+        }
+        Probe::Udp { request, answer } => {
+            settings.push(("health.request", request.escape_ascii().to_string()));
+            settings.push(("health.answer", answer.as_ref().map_or(NONE.into(), |answer| answer.as_str().into())));
+        }
         Probe::Exec { command } => settings.push(("health.command", format!("{command:?}"))),
         Probe::Tcp => {}
     }
@@ -171,19 +205,22 @@ pub(crate) fn of_health(check: &HealthCheck) -> Vec<Setting> {
 }
 
 pub(crate) fn of_ejection(ejection: &Ejection) -> Vec<Setting> {
-    let Ejection { consecutive_failures, time, time_max, share_max_percent } = ejection;
-    vec![
+    let Ejection { consecutive_failures, consecutive_errors, success_rate, time, time_max, share_max_percent } = ejection;
+    let mut settings = vec![
         ("ejection.consecutive_failures", consecutive_failures.to_string()),
         ("ejection.time", format_duration(*time)),
         ("ejection.time_max", format_duration(*time_max)),
         ("ejection.share_max", format!("{share_max_percent} %")),
-    ]
+        ("ejection.consecutive_errors", or_none(*consecutive_errors)),
+    ];
+    settings.extend(edge::of_success_rate(success_rate.as_ref()));
+    settings
 }
 
-fn or_none(number: Option<NonZeroU32>) -> String {
+pub(crate) fn or_none(number: Option<NonZeroU32>) -> String {
     number.map_or(NONE.into(), |number| number.to_string())
 }
 
-fn or_none_time(duration: Option<Duration>) -> String {
+pub(crate) fn or_none_time(duration: Option<Duration>) -> String {
     duration.map_or(NONE.into(), format_duration)
 }

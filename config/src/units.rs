@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// Units of durations with their length in milliseconds, large to small.
-const TIME_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+const TIME_UNITS: [(&str, u64); 5] = [("d", 24 * 3_600_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
 /// Units of sizes with their length in bytes, large to small.
 const SIZE_UNITS: [(&str, u64); 5] = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
@@ -16,25 +16,26 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         return Err(format!("{text:?} is not a whole number; write it in a smaller unit, such as \"1500ms\" for one and a half seconds"));
     }
     if number.is_empty() {
-        return Err(format!("{text:?} is not a duration; write a whole number and a unit (ms, s, m, h), such as \"2s\""));
+        return Err(format!("{text:?} is not a duration; write a whole number and a unit (ms, s, m, h, d), such as \"2s\""));
     }
     if unit.is_empty() {
         return Err(format!("{text:?} has no unit; write \"{number}s\" or \"{number}ms\""));
     }
     let Some(unit_ms) = spelled(unit) else {
-        return Err(format!("{text:?} has an unknown unit; the units are ms, s, m and h, one of them, such as \"90s\""));
+        return Err(format!("{text:?} has an unknown unit; the units are ms, s, m, h and d, one of them, such as \"90s\""));
     };
     let ms = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit_ms));
     ms.map(Duration::from_millis).ok_or_else(|| format!("{text:?} is too long"))
 }
 
-/// Writes a duration as [`parse_duration`] reads it, in the largest unit that keeps it whole.
+/// Writes a duration as [`parse_duration`] reads it, in the largest unit that keeps it whole; one day is 24h.
 pub fn format_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
     if ms == 0 {
         return "0s".into();
     }
-    let (unit, unit_ms) = TIME_UNITS.iter().find(|(_, unit_ms)| ms.is_multiple_of(u128::from(*unit_ms))).unwrap_or(&("ms", 1));
+    let fits = |unit: &str, unit_ms: u128| ms.is_multiple_of(unit_ms) && (unit != "d" || ms > unit_ms);
+    let (unit, unit_ms) = TIME_UNITS.iter().find(|(unit, unit_ms)| fits(unit, u128::from(*unit_ms))).unwrap_or(&("ms", 1));
     format!("{}{unit}", ms / u128::from(*unit_ms))
 }
 
@@ -75,13 +76,15 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, ms) in [("250ms", 250), ("2s", 2000), ("1m", 60_000), ("1h", 3_600_000), ("0s", 0), ("10 s", 10_000)] {
+        for (text, ms) in
+            [("250ms", 250), ("2s", 2000), ("1m", 60_000), ("1h", 3_600_000), ("0s", 0), ("10 s", 10_000), ("2d", 172_800_000)]
+        {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
         for text in ["", "s", "10", "1.5s", "-1s", "1 week", "1m30s", "99999999999999999999s", "18446744073709551615h", "１s"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
-        for text in ["250ms", "90s", "2m", "1h", "36h", "0s"] {
+        for text in ["250ms", "90s", "2m", "1h", "24h", "36h", "90d", "0s"] {
             assert_eq!(format_duration(parse_duration(text).unwrap()), text);
         }
         assert_eq!(format_duration(Duration::from_secs(7200)), "2h");

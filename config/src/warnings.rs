@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{BelowMinHealthy, Config, Pool, PoolName, Protocol, VipName};
+use crate::model::{BelowMinHealthy, Config, Pool, PoolName, VipName};
 
 /// One sentence for each thing that is allowed, but likely not meant.
 pub fn warnings(config: &Config) -> Vec<String> {
@@ -44,15 +44,13 @@ fn pools_in_use(config: &Config) -> BTreeSet<&PoolName> {
     let mut used = BTreeSet::new();
     for listener in config.listeners.values() {
         used.extend(&listener.pool);
-        if let Protocol::Http(http) = &listener.protocol {
-            used.extend(http.routes.iter().flat_map(|route| route.pools()));
-        }
+        used.extend(listener.protocol.routes().iter().flat_map(|route| route.pools()));
     }
     used
 }
 
 fn warn_about_pool(found: &mut Vec<String>, pool: &Pool) {
-    let Pool { name, endpoints, min_healthy, health, ejection, below_min_healthy, scaling, .. } = pool;
+    let Pool { name, endpoints, min_healthy, health, ejection, below_min_healthy, scaling, tls, .. } = pool;
     let count = endpoints.len();
     if let Some(scaling) = scaling {
         if scaling.min < *min_healthy {
@@ -72,6 +70,11 @@ fn warn_about_pool(found: &mut Vec<String>, pool: &Pool) {
     }
     if health.is_none() && ejection.is_none() {
         found.push(format!("pool {name} has neither health checks nor ejection: an endpoint that fails keeps its traffic"));
+    }
+    if tls.as_ref().is_some_and(|tls| !tls.verify) {
+        found.push(format!(
+            "pool {name} believes whoever answers at the addresses of its endpoints: tls.verify = false, name their authority in tls.ca_file"
+        ));
     }
     if count > 0 && endpoints.iter().all(|endpoint| endpoint.tier > 0) {
         found.push(format!("pool {name} has no endpoint of tier 0: the lowest tier it has serves"));
@@ -99,6 +102,8 @@ mod tests {
             below_min_healthy = "fail-closed"
             endpoints = [{ address = "10.0.0.1:80", tier = 1 }]
             ejection = false
+            [pool.floor.tls]
+            verify = false
         "#;
         let config = crate::parse(text, "f").expect("it is allowed");
         let expected = [
@@ -108,6 +113,7 @@ mod tests {
             "pool floor is not used by any listener",
             "pool floor can never have 2 healthy endpoints, it has 1 in all: every request is answered 503",
             "pool floor has neither health checks nor ejection: an endpoint that fails keeps its traffic",
+            "pool floor believes whoever answers at the addresses of its endpoints: tls.verify = false, name their authority in tls.ca_file",
             "pool floor has no endpoint of tier 0: the lowest tier it has serves",
             "pool idle is not used by any listener",
             "vip a trusts whoever sends from the address of a peer: [vip.a.auth] would sign advertisements",

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::model::{
-    AccessLogFormat, AdminState, AmbiguousPaths, Balance, BelowMinHealthy, HashKey, Probe, Protocol, TrackSubject, VipChecksum, VipMode,
-    VrrpVersion,
+    AccessLogFormat, AdminState, AmbiguousPaths, Balance, BelowMinHealthy, CookieSecure, HashKey, Probe, Protocol, ProxyVersion, RetryOn,
+    SameSite, SessionGone, SessionMemory, TrackSubject, UpstreamProtocol, VipChecksum, VipMode, VrrpVersion,
 };
 
 impl AdminState {
@@ -49,6 +49,70 @@ impl BelowMinHealthy {
     }
 }
 
+impl SessionMemory {
+    /// `cookie` or `source`.
+    pub fn word(&self) -> &'static str {
+        match self {
+            SessionMemory::Cookie(_) => "cookie",
+            SessionMemory::Source { .. } => "source",
+        }
+    }
+}
+
+impl CookieSecure {
+    /// `auto`, `always` or `never`.
+    pub fn word(self) -> &'static str {
+        match self {
+            CookieSecure::Auto => "auto",
+            CookieSecure::Always => "always",
+            CookieSecure::Never => "never",
+        }
+    }
+}
+
+impl SameSite {
+    /// `strict`, `lax` or `none`.
+    pub fn word(self) -> &'static str {
+        match self {
+            SameSite::Strict => "strict",
+            SameSite::Lax => "lax",
+            SameSite::None => "none",
+        }
+    }
+}
+
+impl SessionGone {
+    /// `rebalance` or `fail`.
+    pub fn word(self) -> &'static str {
+        match self {
+            SessionGone::Rebalance => "rebalance",
+            SessionGone::Fail => "fail",
+        }
+    }
+}
+
+impl fmt::Display for RetryOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RetryOn::ConnectFailed => f.write_str("connect-failed"),
+            RetryOn::Closed => f.write_str("closed"),
+            RetryOn::BadResponse => f.write_str("bad-response"),
+            RetryOn::Timeout => f.write_str("timeout"),
+            RetryOn::Status(status) => write!(f, "{status}"),
+        }
+    }
+}
+
+impl ProxyVersion {
+    /// `v1` or `v2`.
+    pub fn word(self) -> &'static str {
+        match self {
+            ProxyVersion::V1 => "v1",
+            ProxyVersion::V2 => "v2",
+        }
+    }
+}
+
 impl AccessLogFormat {
     /// `json` or `text`.
     pub fn word(self) -> &'static str {
@@ -69,25 +133,38 @@ impl AmbiguousPaths {
     }
 }
 
+impl UpstreamProtocol {
+    /// `http1` or `h2`.
+    pub fn word(self) -> &'static str {
+        match self {
+            UpstreamProtocol::Http1 => "http1",
+            UpstreamProtocol::Http2 => "h2",
+        }
+    }
+}
+
 impl Protocol {
     /// `http`, `tcp` or `udp`.
     pub fn word(&self) -> &'static str {
         match self {
             Protocol::Http(_) => "http",
-            Protocol::Tcp => "tcp",
+            Protocol::Tcp(_) => "tcp",
             Protocol::Udp => "udp",
         }
     }
 }
 
 impl Probe {
-    /// `http`, `tcp`, `tls` or `exec`.
+    /// `http`, `https`, `tcp`, `tls`, `grpc`, `udp` or `exec`.
     pub fn word(&self) -> &'static str {
         match self {
-            Probe::Http { .. } => "http",
+            Probe::Http { tls: false, .. } => "http",
+            Probe::Http { tls: true, .. } => "https",
             Probe::Tcp => "tcp",
             Probe::Tls { .. } => "tls",
             Probe::Exec { .. } => "exec",
+            Probe::Grpc { .. } => "grpc",
+            Probe::Udp { .. } => "udp",
         }
     }
 }
@@ -116,6 +193,8 @@ impl fmt::Display for HashKey {
             HashKey::Source => f.write_str("source"),
             HashKey::Header(name) => write!(f, "header:{name}"),
             HashKey::Cookie(name) => write!(f, "cookie:{name}"),
+            HashKey::Query(name) => write!(f, "query:{name}"),
+            HashKey::Path => f.write_str("path"),
         }
     }
 }

@@ -20,6 +20,7 @@ fn errors_read_as_expected() {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let text = std::fs::read_to_string(&path).unwrap();
         let shown = parse(&text, &name).expect_err(&name).render(false);
+        assert!(!shown.contains("hunter2"), "{name} tells a secret:\n{shown}");
         let expected = path.with_extension("stderr");
         if bless() {
             std::fs::write(&expected, &shown).unwrap();

@@ -38,7 +38,13 @@ fn every_key_is_in_it() {
     let written = reference(&json_schema());
     for key in support::schema_keys() {
         let last = key.rsplit('.').next().unwrap();
-        assert!(last == "*" || written.contains(&format!("| `{last}` |")) || written.contains(&format!(".{last}]")) || written.contains(&format!("[{last}")), "{key}");
+        assert!(
+            last == "*"
+                || written.contains(&format!("| `{last}` |"))
+                || written.contains(&format!(".{last}]"))
+                || written.contains(&format!("[{last}")),
+            "{key}"
+        );
     }
 }
 

@@ -117,7 +117,8 @@ function Head({ live, session, chosen, pick }: { live: Live; session: Session | 
 
 function Nav({ at, view }: { at: string; view: OverviewView | null }) {
   const counts: Record<string, number> = {
-    "": view?.problems.length ?? 0,
+    // What an operator did on purpose is listed, but calls nobody.
+    "": view?.problems.filter((problem) => problem.severity !== "info").length ?? 0,
     alarms: Object.values(view?.incidents ?? {}).filter((incident) => incident.state === "open").length,
   };
   const here = at === "pools" ? "" : at;

@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::time::timeout;
 
@@ -34,7 +34,15 @@ impl Drop for Group {
 /// # Errors
 /// It cannot be started, takes too long, or does not exit with 0; in one line for people, with the first line of its complaint.
 pub(crate) async fn run(command: &[String], environment: &[(&str, String)], limit: Duration) -> Result<(), String> {
-    run_and_read(command, environment, limit, Stdio::null()).await.map(drop)
+    run_and_read(command, environment, limit, Stdio::null(), None).await.map(drop)
+}
+
+/// The same, with something on its standard input.
+///
+/// # Errors
+/// As those of [`run`].
+pub(crate) async fn run_with(command: &[String], environment: &[(&str, String)], limit: Duration, input: Vec<u8>) -> Result<(), String> {
+    run_and_read(command, environment, limit, Stdio::null(), Some(input)).await.map(drop)
 }
 
 /// The same, and the first line of what it prints, at most a KiB of it.
@@ -42,19 +50,30 @@ pub(crate) async fn run(command: &[String], environment: &[(&str, String)], limi
 /// # Errors
 /// As those of [`run`].
 pub(crate) async fn output(command: &[String], limit: Duration) -> Result<String, String> {
-    run_and_read(command, &[], limit, Stdio::piped()).await
+    run_and_read(command, &[], limit, Stdio::piped(), None).await
 }
 
-async fn run_and_read(command: &[String], environment: &[(&str, String)], limit: Duration, stdout: Stdio) -> Result<String, String> {
+async fn run_and_read(
+    command: &[String],
+    environment: &[(&str, String)],
+    limit: Duration,
+    stdout: Stdio,
+    input: Option<Vec<u8>>,
+) -> Result<String, String> {
     let Some((program, arguments)) = command.split_first() else { return Err("no program to run".into()) };
     let mut command = Command::new(program);
     command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
     for name in NOT_PASSED_ON {
         command.env_remove(name);
     }
-    command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+    let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
+    command.stdin(stdin).stdout(stdout).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
     let mut child = command.spawn().map_err(|error| format!("cannot run {program}: {error}"))?;
     let _group = Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw));
+    if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+        // An error: it does not want to know. It ends with the program, whose end of the pipe goes.
+        tokio::spawn(async move { stdin.write_all(&input).await });
+    }
     let stderr = child.stderr.take().expect("stderr is piped");
     let printed = child.stdout.take().map(|stdout| tokio::spawn(first_line(stdout)));
     let reading = tokio::spawn(first_line(stderr));
@@ -105,6 +124,14 @@ mod tests {
             run(&["/nonexistent".into()], &[], PATIENCE).await,
             Err("cannot run /nonexistent: No such file or directory (os error 2)".into())
         );
+    }
+
+    #[tokio::test]
+    async fn a_program_reads_what_it_is_given_or_not() {
+        let run_it =
+            async |script: &str, input: Vec<u8>| run_with(&["/bin/sh".into(), "-c".into(), script.into()], &[], PATIENCE, input).await;
+        assert_eq!(run_it("test \"$(cat)\" = 'a b'", b"a b".to_vec()).await, Ok(()));
+        assert_eq!(run_it("exit 0", vec![b'x'; 1 << 20]).await, Ok(()), "more than a pipe holds, and nobody reads it");
     }
 
     #[tokio::test]

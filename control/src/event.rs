@@ -34,6 +34,114 @@ pub enum EventKind {
     Scaling(ScalingEvent),
     /// With telling people.
     Notify(NotifyEvent),
+    /// With healing.
+    Recovery(RecoveryEvent),
+    /// With what is kept of all this.
+    History(HistoryEvent),
+    /// Over the API.
+    Api(ApiEvent),
+}
+
+/// What happens with healing.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[expect(clippy::enum_variant_names, reason = "the tag says of itself where it happened")]
+pub enum RecoveryEvent {
+    /// Something is tried.
+    RecoveryBegun {
+        /// `[recovery.NAME]`
+        recovery: String,
+        /// What is ill.
+        thing: String,
+        /// What is done.
+        action: String,
+        /// It may have been done before: the process was ended over it.
+        resumed: bool,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An attempt is over.
+    RecoveryTried {
+        /// `[recovery.NAME]`
+        recovery: String,
+        /// What is, or was, ill.
+        thing: String,
+        /// What was done.
+        action: String,
+        /// `healed`, `still_ill`, `failed` or `gone`.
+        outcome: &'static str,
+        /// The same in words.
+        text: String,
+    },
+    /// No attempt is left.
+    RecoveryGivenUp {
+        /// `[recovery.NAME]`
+        recovery: String,
+        /// What is ill.
+        thing: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Nothing is tried until people do something: too many are ill at once, or an operator has stopped it.
+    RecoveryHeld {
+        /// `[recovery.NAME]`
+        recovery: String,
+        /// What is ill.
+        thing: String,
+        /// Why.
+        reason: String,
+    },
+    /// Something else worth saying.
+    RecoveryNotice {
+        /// `[recovery.NAME]`
+        recovery: String,
+        /// What it is about.
+        thing: String,
+        /// In words.
+        text: String,
+    },
+    /// What is done cannot be kept: a kill may let it be done again.
+    RecoveryNotKept {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl From<RecoveryEvent> for EventKind {
+    fn from(kind: RecoveryEvent) -> EventKind {
+        EventKind::Recovery(kind)
+    }
+}
+
+/// Who asked for what over the API.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum ApiEvent {
+    /// A change was asked for.
+    ApiChange {
+        /// Who, and from where.
+        by: String,
+        /// Method and target.
+        request: String,
+        /// What was answered: 2xx was done, anything else was refused.
+        status: u16,
+    },
+    /// A session began.
+    SignedIn {
+        /// The token.
+        name: String,
+        /// `read`, `operate` or `admin`.
+        role: &'static str,
+        /// An address.
+        from: String,
+    },
+    /// A wrong token came, not for the first time.
+    TokenRefused {
+        /// An address.
+        from: String,
+        /// How often by now.
+        tries: u32,
+    },
 }
 
 /// What somebody asked of machines, and what came of it.
@@ -77,6 +185,9 @@ pub enum ScalingEvent {
         reason: String,
         /// The data points that caused it, oldest first: seconds since 1970, and the value; null where it is missing.
         points: Vec<(f64, Option<f64>)>,
+        /// The metric over a longer time, for the picture in a mail; only where a metric began to be an alarm.
+        #[serde(skip)]
+        series: Option<Box<weir_notify::message::Series>>,
         /// Channels that are to be told.
         notify: Vec<String>,
         /// It is muted or suppressed: nobody is called.
@@ -113,10 +224,25 @@ pub enum ScalingEvent {
         /// It is only shown: `mode = "recommend"`.
         recommended: bool,
     },
+    /// What is to be done next with the machines of a pool; said when it is something else than before.
+    ScalingPlanned {
+        /// Pool.
+        pool: Arc<str>,
+        /// Each plan has its own; its steps carry it.
+        generation: u64,
+        /// Machines that are wanted.
+        desired: u32,
+        /// Machines that serve.
+        serving: u32,
+        /// The steps, in words.
+        steps: Vec<String>,
+    },
     /// A step was carried out, or failed.
     ScalingStep {
         /// Pool.
         pool: Arc<str>,
+        /// That of the plan it belongs to.
+        generation: u64,
         /// The step, in words.
         step: String,
         /// How long it took.
@@ -216,6 +342,46 @@ pub enum NotifyEvent {
         /// Why.
         reason: String,
     },
+}
+
+/// What happens with what is kept.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(tag = "event")]
+pub enum HistoryEvent {
+    /// The history cannot be written: it goes on in memory.
+    #[serde(rename = "history_failed")]
+    Failed {
+        /// Why.
+        reason: String,
+    },
+    /// It can be written again.
+    #[serde(rename = "history_recovered")]
+    Recovered {
+        /// Records that were in memory and are written now.
+        written: u64,
+        /// Records that found no place.
+        lost: u64,
+    },
+    /// A damaged file was set aside, and a new one begun.
+    #[serde(rename = "history_set_aside")]
+    SetAside {
+        /// What is wrong with it.
+        reason: String,
+        /// Where it is now.
+        path: String,
+    },
+}
+
+impl From<HistoryEvent> for EventKind {
+    fn from(kind: HistoryEvent) -> EventKind {
+        EventKind::History(kind)
+    }
+}
+
+impl From<ApiEvent> for EventKind {
+    fn from(kind: ApiEvent) -> EventKind {
+        EventKind::Api(kind)
+    }
 }
 
 impl From<NotifyEvent> for EventKind {

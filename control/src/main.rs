@@ -7,7 +7,7 @@
 //! - [`client`], [`render`]: what the commands ask and show. [`top`]: the same as a picture in a terminal.
 //! - [`api`]: REST, metrics, health of the node itself. [`logging`], [`systemd`]: what others are told.
 //! - [`vip`]: virtual IPs. [`command`]: programs of the operator's.
-//! - [`notify`]: telling people.
+//! - [`notify`]: telling people. [`meter`]: what is measured. [`history`]: what was, and who changed what.
 //! - [`event`]: what happened, in all rooms.
 //! - [`sys`]: the allocator.
 
@@ -17,11 +17,14 @@ mod cli;
 mod client;
 mod command;
 mod event;
+mod history;
 mod logging;
 mod machines;
+mod meter;
 pub mod node;
 mod notify;
 mod overlay;
+mod recovery;
 mod render;
 mod run;
 mod scaling;

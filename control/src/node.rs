@@ -40,16 +40,19 @@ use weir_lb::tls::CertificateStatus;
 
 use crate::access_log::AccessLog;
 use crate::event::{self, Event};
+use crate::history::{self, Historian};
 use crate::machines::Machines;
+use crate::meter::Meter;
 use crate::notify::Notifier;
 use crate::overlay::{Overlay, Refusal};
+use crate::recovery::Recoverer;
 use crate::scaling::{SavedScaling, Scaler};
 use crate::state::{RawOverlay, Saved, StateDir};
 use crate::systemd;
 use crate::upgrade::{self, Header, Launch};
 use crate::vip::Vips;
 use api_slot::{ApiSlot, Prepared};
-use events::EventLog;
+pub(crate) use events::EventLog;
 
 /// The largest file that is read; ten thousand pools need a tenth of it.
 const CONFIG_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -77,6 +80,8 @@ pub struct NodeInfo {
     pub draining: bool,
     /// When the file last took effect, or was refused, and why.
     pub last_reload: Option<(SystemTime, Result<(), String>)>,
+    /// Why what happens is kept in memory alone.
+    pub history_fault: Option<String>,
 }
 
 /// What a reload did, or would do.
@@ -148,6 +153,9 @@ struct Inner {
     machines: Machines,
     scaler: Scaler,
     notifier: Notifier,
+    recoverer: Recoverer,
+    historian: Historian,
+    meter: Meter,
 }
 
 /// What only the writer knows.
@@ -240,6 +248,7 @@ impl Node {
             ready: stage == Stage::Serving,
             draining: stage != Stage::Serving,
             last_reload: published.last_reload.clone(),
+            history_fault: self.inner.historian.stats().and_then(|stats| stats.fault),
         }
     }
 
@@ -346,6 +355,21 @@ impl Node {
         }
     }
 
+    /// Healing.
+    pub(crate) fn recoverer(&self) -> &Recoverer {
+        &self.inner.recoverer
+    }
+
+    /// What is measured.
+    pub(crate) fn meter(&self) -> &Meter {
+        &self.inner.meter
+    }
+
+    /// What was.
+    pub(crate) fn historian(&self) -> &Historian {
+        &self.inner.historian
+    }
+
     /// Telling people.
     pub(crate) fn notifier(&self) -> &Notifier {
         &self.inner.notifier
@@ -405,6 +429,8 @@ impl Node {
             Machines::start(&writer.effective, parts.launch.program())
         };
         let room_events = machines.events();
+        let (historian, reports) = Historian::start(&writer.effective);
+        historian.note(history::start_act(env!("CARGO_PKG_VERSION"), &writer.file_sha256, &parts.config_path));
         let saved = parts.state.load_scaling().unwrap_or_else(|error| {
             warn!("{error}: alarms begin anew");
             SavedScaling::default()
@@ -421,7 +447,7 @@ impl Node {
             director,
             writer: Arc::new(tokio::sync::Mutex::new(writer)),
             published: RwLock::new(Arc::new(published)),
-            events: EventLog::new(last_event),
+            events: EventLog::new(last_event, historian.clone()),
             stage: watch::Sender::new(Stage::Serving),
             state: parts.state,
             log: Mutex::new(parts.log),
@@ -433,9 +459,13 @@ impl Node {
             machines,
             scaler,
             notifier: Notifier::default(),
+            recoverer: Recoverer::default(),
+            historian,
+            meter: Meter::default(),
         };
         let node = Node { inner: Arc::new(inner) };
         node.inner.runtime.spawn(events::pump(node.clone(), events));
+        node.inner.runtime.spawn(history::pump(node.clone(), reports));
         node.inner.runtime.spawn(events::pump_machines(node.clone(), room_events));
         if let Some(prepared) = parts.api {
             lock(&node.inner.api).commit(prepared, &node, &node.inner.runtime);
@@ -503,6 +533,9 @@ impl Node {
             self.inner.with_plane(|plane| plane.stop_accepting(false));
         } else {
             self.await_upgrade();
+            self.keep_measured();
+            // What happens here while what is in flight finishes goes to the log alone: the other process keeps what was from now on.
+            self.inner.historian.stop();
         }
         ours
     }
@@ -524,7 +557,15 @@ impl Node {
                 warn!(%error, "health verdicts are not kept");
             }
         }
+        self.keep_measured();
+        self.inner.historian.stop();
         cut
+    }
+
+    /// What was measured in the minute that is not over.
+    fn keep_measured(&self) {
+        let pages = self.inner.meter.lock().flush();
+        self.inner.historian.pages(pages);
     }
 
     /// A handover ends in a moment, well or, when we were told to stop meanwhile, badly; its program must not outlive us unawares. Blocks.
@@ -614,7 +655,11 @@ impl Node {
         let (text, sha256) = read_config(path).map_err(|error| ChangeError::Invalid(format!("cannot read {}: {error}", path.display())))?;
         *digest = Some(sha256.clone());
         if sha256 == writer.file_sha256 {
-            let changes = if dry_run { Vec::new() } else { self.renew_api(&writer.effective)? };
+            if dry_run {
+                return Ok(ReloadReport { revision: writer.revision, changes: Vec::new() });
+            }
+            self.renew_session_keys(&writer.effective)?;
+            let changes = self.renew_api(&writer.effective)?;
             return Ok(ReloadReport { revision: writer.revision, changes });
         }
         let file = weir_config::parse(&text, &path.to_string_lossy()).map_err(|errors| ChangeError::Invalid(errors.render(false)))?;
@@ -653,6 +698,14 @@ impl Node {
         Ok(vec!["api: another token".into()])
     }
 
+    /// Nor need the files that hold the keys of sessions be the same.
+    fn renew_session_keys(&self, config: &Config) -> Result<(), ChangeError> {
+        match self.inner.with_plane(|plane| plane.renew_session_keys(config)) {
+            Some(Err(error)) => Err(ChangeError::Failed(chain(&error))),
+            Some(Ok(())) | None => Ok(()),
+        }
+    }
+
     /// Lets a configuration take effect that differs in endpoints only. On an error nothing has changed.
     fn apply(&self, writer: &mut Writer, mut config: Config) -> Result<(), ChangeError> {
         weir_config::share_unchanged(&writer.effective, &mut config);
@@ -683,6 +736,7 @@ impl Node {
             let _inside = self.inner.runtime.enter();
             self.inner.machines.apply(&writer.effective);
             self.inner.notifier.apply(self, &writer.effective);
+            self.inner.historian.apply(&writer.effective);
         }
         self.inner.vips.choose_leader(self, &writer.effective);
         if let Some(log) = log {

@@ -304,7 +304,7 @@ mod tests {
     use std::net::SocketAddr;
     use std::time::Duration;
 
-    use weir_config::{Balance, BelowMinHealthy, Node, Pool, PoolLimits, PoolTimeouts};
+    use weir_config::{Balance, BelowMinHealthy, Node, Pool, PoolLimits, PoolTimeouts, UpstreamProtocol};
 
     use super::*;
 
@@ -342,6 +342,13 @@ mod tests {
             health: None,
             ejection: None,
             scaling: None,
+            upstream_protocol: UpstreamProtocol::Http1,
+            tls: None,
+            proxy_protocol: None,
+            session: None,
+            retry: weir_config::RetryPolicy::default(),
+            breaker: None,
+            adaptive: None,
         };
         Config {
             node: Node {
@@ -353,12 +360,14 @@ mod tests {
             },
             api: None,
             access_log: None,
+            history: weir_config::History::default(),
             cluster: None,
             vips: BTreeMap::new(),
             hosts: BTreeMap::new(),
             templates: BTreeMap::new(),
             metrics: BTreeMap::new(),
             alarms: BTreeMap::new(),
+            recoveries: BTreeMap::new(),
             listeners: BTreeMap::new(),
             pools: pools.iter().map(|(name, text)| (PoolName::from(*name), Arc::new(pool(name, text)))).collect(),
             notification: weir_config::Notification::default(),

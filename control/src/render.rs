@@ -1,5 +1,6 @@
 //! What the commands print for people: tables, event lines, sums. Pure: values in, text out.
 
+mod history;
 mod machines;
 mod replay;
 mod scaling;
@@ -13,6 +14,7 @@ use serde_json::Value;
 
 use crate::api::model::*;
 
+pub(crate) use history::{audit, audit_verdict, history, trial};
 pub(crate) use machines::{fleet, machine};
 pub(crate) use replay::{replay, replay_svg};
 pub(crate) use scaling::{alarm, alarms, scaled, scaling};
@@ -72,6 +74,9 @@ pub(crate) fn node(node: &NodeView, now: f64, screen: Screen) -> String {
         node.revision,
         node.config_sha256.get(..12).unwrap_or(&node.config_sha256),
     );
+    if let Some(fault) = &node.history_fault {
+        text.push_str(&format!("what happens is kept in memory alone: {}\n", single_line(fault)));
+    }
     if let Some(LastReload { at, error: Some(error) }) = &node.last_reload {
         text.push_str(&format!("the file was refused at {}; the one before it is in effect:\n", time(*at)));
         text.extend(error.trim_end().lines().map(|line| format!("  {line}\n")));
@@ -196,6 +201,10 @@ pub(crate) fn event(event: &EventView) -> String {
         Some(value) => value.to_string(),
         None => "?".into(),
     };
+    let words = |key: &str| match event.details.get(key) {
+        Some(Value::Array(items)) => single_line(&items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("; ")),
+        _ => "-".into(),
+    };
     let evidence = match event.details.get("evidence") {
         Some(Value::String(text)) if !text.is_empty() => format!(": {}", single_line(text)),
         _ => String::new(),
@@ -234,6 +243,20 @@ pub(crate) fn event(event: &EventView) -> String {
         "base_not_copied" => format!("{} was not copied to {}: {}", word("base"), word("host"), word("why")),
         "leftover_removed" => format!("{} {} was removed from {}: {}", word("kind"), word("name"), word("host"), word("why")),
         "kvm_tried" => format!("machines of {} get {}", word("host"), word("domain_type")),
+        "history_failed" => format!("the history goes on in memory: {}", word("reason")),
+        "history_recovered" => format!("the history is written again: {} records, {} lost", word("written"), word("lost")),
+        "history_set_aside" => format!("the history begins anew, the old one is {}: {}", word("path"), word("reason")),
+        "scaling_planned" => format!(
+            "{}: plan {} for {} machines, {} serve: {}",
+            word("pool"),
+            word("generation"),
+            word("desired"),
+            word("serving"),
+            words("steps")
+        ),
+        "api_change" => format!("{} asked for {}: {}", word("by"), word("request"), word("status")),
+        "signed_in" => format!("{} ({}) signed in from {}", word("name"), word("role"), word("from")),
+        "token_refused" => format!("a wrong token from {}, {} by now", word("from"), word("tries")),
         "channel_failed" => format!("channel {} fails: {}", word("channel"), word("reason")),
         "channel_recovered" => format!("channel {} delivers again", word("channel")),
         "message_dead" => format!("channel {} gave up {}: {}", word("channel"), word("key"), word("reason")),
@@ -529,6 +552,7 @@ ENDPOINT        STATE  HEALTH     WEIGHT  IN-FLIGHT  REQUESTS  FAILURES  WHY
             config_sha256: "ab".into(),
             ready: true,
             draining: false,
+            history_fault: None,
             last_reload: Some(LastReload { at: 0.0, error: Some("error: no such pool\n  --> 3:4".into()) }),
             connections: 1,
             in_flight: 0,

@@ -352,6 +352,96 @@ fn the_token_is_needed_on_every_path() {
 }
 
 #[test]
+fn roles_sessions_and_who_did_what() {
+    let origin = origin();
+    let node = Node::start(origin.address, None);
+    let made =
+        |role: &str| -> Value { serde_json::from_slice(&node.weir(&["token", role, "--role", role, "--json"]).stdout).expect("JSON") };
+    let tokens: Vec<Value> = ["read", "operate", "admin"].map(made).into();
+    let tables: String = tokens
+        .iter()
+        .map(|made| {
+            format!(
+                "[api.token.{}]\nrole = {}\ntoken_sha256 = {}\n",
+                made["name"].as_str().expect("text"),
+                made["role"],
+                made["token_sha256"]
+            )
+        })
+        .collect();
+    let file = node.dir.path().join("weir.toml");
+    let config = std::fs::read_to_string(&file).expect("it is there") + &tables;
+    std::fs::write(&file, config).expect("written");
+    let text = node.run(&["reload"], 0);
+    assert!(text.contains("api") && text.contains("token"), "{text}");
+    until("a token is asked for", || node.try_raw("GET", "/v1/status", &[], "").is_some_and(|(status, ..)| status == 401));
+
+    let path = format!("/v1/pools/web/endpoints/{}", origin.address);
+    let with = |index: usize| format!("Bearer {}", tokens[index]["token"].as_str().expect("text"));
+    let (read, operate, admin) = (with(0), with(1), with(2));
+    let status = |method: &str, path: &str, bearer: &str, body: &str| node.raw(method, path, &[("authorization", bearer)], body);
+    assert_eq!(status("GET", "/v1/overview", &read, "").0, 200);
+    let (code, _, body) = status("PATCH", &path, &read, r#"{"weight": 3}"#);
+    assert!(code == 403 && body.contains("`operate`") && body.contains("`read`"), "{body}");
+    assert_eq!(status("PATCH", &path, &operate, r#"{"weight": 3}"#).0, 200);
+    assert_eq!(status("POST", "/v1/reload", &operate, "").0, 403);
+    assert_eq!(status("POST", "/v1/reload", &admin, "").0, 200);
+
+    // The page is for everybody, what it shows is not; a session stands for the token.
+    assert_eq!(node.status("GET", "/", ""), 200);
+    let token = tokens[1]["token"].as_str().expect("text");
+    let (code, head, body) =
+        node.raw("POST", "/v1/session", &[("origin", &format!("http://{}", node.api))], &json!({ "token": token }).to_string());
+    assert_eq!(code, 200, "{body}");
+    let cookie = head.lines().find_map(|line| line.strip_prefix("set-cookie: ")).expect("a cookie").to_owned();
+    assert!(cookie.contains("httponly") && cookie.contains("samesite=strict") && !cookie.contains("secure"), "{cookie}");
+    let cookie = cookie.split(';').next().expect("the pair").to_owned();
+    assert!(!cookie.contains(&token.to_ascii_lowercase()));
+    let by_session = |method: &str, path: &str, more: &[(&str, &str)], body: &str| {
+        let headers: Vec<(&str, &str)> = [("cookie", cookie.as_str())].into_iter().chain(more.iter().copied()).collect();
+        node.raw(method, path, &headers, body)
+    };
+    let (code, _, body) = by_session("GET", "/v1/session", &[], "");
+    assert!(code == 200 && body.contains(r#""name":"operate""#) && body.contains(r#""session":true"#), "{body}");
+    assert_eq!(by_session("PATCH", &path, &[], r#"{"weight": 4}"#).0, 403, "without the header of the page");
+    assert_eq!(by_session("PATCH", &path, &[("weir-console", "1")], r#"{"weight": 4}"#).0, 200);
+    let secure = node.raw(
+        "POST",
+        "/v1/session",
+        &[("host", "lb.example"), ("origin", "https://lb.example")],
+        &json!({ "token": token }).to_string(),
+    );
+    assert!(secure.0 == 200 && secure.1.contains("; secure"), "{}", secure.1);
+
+    // Who did it is in the events, and no secret.
+    let (_, _, events) = status("GET", "/v1/events?limit=1000", &read, "");
+    let events: Value = serde_json::from_str(&events).expect("JSON");
+    let of = |kind: &str| -> Vec<&Value> {
+        events["events"].as_array().expect("a list").iter().filter(|event| event["event"] == kind).map(|event| &event["details"]).collect()
+    };
+    let changes = of("api_change");
+    assert!(
+        changes.iter().any(|change| change["by"] == "operate from 127.0.0.1"
+            && change["status"] == 200
+            && change["request"].as_str().is_some_and(|request| request.starts_with("PATCH /v1/pools/web"))),
+        "{changes:?}"
+    );
+    assert_eq!((&of("signed_in")[0]["name"], &of("signed_in")[0]["role"]), (&json!("operate"), &json!("operate")));
+    assert!(!events.to_string().contains(token));
+
+    assert_eq!(by_session("DELETE", "/v1/session", &[], "").0, 200);
+    assert_eq!(by_session("GET", "/v1/session", &[], "").0, 401);
+    // Guessing is made to wait, over signing in as over the header.
+    let mut tries = 0;
+    while node.raw("POST", "/v1/session", &[], r#"{"token": "guess"}"#).0 == 401 {
+        tries += 1;
+        assert!(tries < 100, "guessed for ever");
+    }
+    let (code, head, _) = status("GET", "/v1/overview", &read, "");
+    assert!(code == 429 && head.contains("retry-after: "), "{head}");
+}
+
+#[test]
 fn web_pages_cannot_reach_it() {
     let node = Node::start(origin().address, None);
     let status = |method, headers: &[(&str, &str)]| node.raw(method, "/v1/reload", headers, "").0;

@@ -32,6 +32,11 @@ struct Site {
 
 impl Site {
     fn new() -> Site {
+        Site::with("")
+    }
+
+    /// With more channels.
+    fn with(more: &str) -> Site {
         let site = Site { folder: tempfile::tempdir().unwrap(), api: free_port(), endpoint: free_port() };
         let (folder, listener) = (site.folder.path().display(), free_port());
         let text = format!(
@@ -40,7 +45,7 @@ impl Site {
              [pool.web.health]\ntype = \"tcp\"\ninterval = \"100ms\"\n\
              [notify.tickets.ticket_log]\npath = \"{folder}/tickets.log\"\n\
              [notify.mail.email]\nsmtp = \"smtp://127.0.0.1:{}\"\nstarttls = \"none\"\nfrom = \"a@b\"\nto = [\"c@d\"]\n\
-             [[notify_rule]]\nnotify = \"tickets\"\n[incident]\nurl = \"http://127.0.0.1:{}\"\n",
+             [[notify_rule]]\nnotify = \"tickets\"\n[incident]\nurl = \"http://127.0.0.1:{}\"\n{more}",
             site.api,
             site.endpoint,
             free_port(),
@@ -141,4 +146,37 @@ fn a_test_shows_the_conversation() {
     let unknown = site.weir("notify test mial");
     assert!(text(&unknown.stderr).contains("there are: mail, tickets"));
     assert!(text(&site.weir("notify list --json").stdout).contains("\"kind\": \"ticket_log\""));
+}
+
+/// Whatever the channel: up to the fault, and without what it logs in with.
+#[test]
+fn each_kind_of_channel_shows_its_conversation() {
+    let port = free_port();
+    let secrets = tempfile::tempdir().unwrap();
+    let secret = secrets.path().join("secret");
+    std::fs::write(&secret, "hunter2!").unwrap();
+    let login = format!("user = \"weir\"\npassword_file = {secret:?}");
+    let phone = "from = \"+15550100\"\nto = \"+15550123\"";
+    let kinds = [
+        ("webhook", format!("url = \"http://127.0.0.1:{port}/\"\n{login}"), "cannot connect"),
+        ("sms", format!("gateway = \"twilio\"\nurl = \"http://127.0.0.1:{port}\"\n{login}\n{phone}"), "cannot connect"),
+        ("smpp", format!("server = \"smpp://127.0.0.1:{port}\"\n{login}\n{phone}"), "cannot connect"),
+        ("snmp", format!("to = \"127.0.0.1:{port}\"\ncommunity_file = {secret:?}"), "nobody takes it at"),
+        (
+            "ticket",
+            format!("style = \"redmine\"\nurl = \"http://127.0.0.1:{port}\"\nproject = \"ops\"\ntoken_file = {secret:?}"),
+            "cannot connect",
+        ),
+    ];
+    let more: String = kinds.iter().map(|(kind, lines, _)| format!("[notify.a-{kind}.{kind}]\n{lines}\n")).collect();
+    let site = Site::with(&more);
+    let _running = site.start();
+    site.wait_for_tickets(&["opened"]);
+    for (kind, _, fault) in &kinds {
+        let failed = site.weir(&format!("notify test a-{kind}"));
+        let said = text(&failed.stdout);
+        assert_eq!(failed.status.code(), Some(1), "{kind}: {said}");
+        assert!(said.contains(&format!(" 127.0.0.1:{port}")) && said.starts_with("* "), "{kind}: {said}");
+        assert!(said.contains(&format!("a-{kind}: not delivered: {fault}")) && !said.contains("hunter2"), "{kind}: {said}");
+    }
 }

@@ -4,14 +4,19 @@
 //! The oracle is a second, plain reading of the same rules that shares no code with the product: a message that passes is read again by it,
 //! and both must agree on where the message ends.
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::sync::LazyLock;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, LazyLock};
 
-use weir_config::{Config, ForwardHeaders, HttpLimits, Protocol};
+use weir_config::{Config, ForwardHeaders, HttpLimits, Protocol, ProxyVersion};
+use weir_lb::h2::ask;
+use weir_lb::health::probe::grpc::serving_status;
 use weir_lb::http1::request::{self, Method};
 use weir_lb::http1::response::{self, Asked, Framing};
 use weir_lb::http1::{Body, Bounds, Scanner};
+use weir_lb::proxy_protocol::{self, Addresses, HEADER_BYTES_MAX};
 use weir_lb::route::{self, Question};
+use weir_lb::session::{EndpointId, Keys, Memory, Sessions};
+use weir_lb::tls::hello::{self, HELLO_BYTES_MAX, Hello};
 
 /// More than any rewritten head of an accepted one can be.
 const WIDE: Bounds = Bounds { head_bytes_max: 1 << 20, line_bytes_max: 1 << 20, headers_max: 1000 };
@@ -167,6 +172,16 @@ pub fn request_head(data: &[u8]) {
     }
     if headers.request_id.is_some() {
         assert_eq!(passed.all("x-request-id").len(), 1, "{}", shown());
+    }
+
+    // Said over HTTP/2 it is the same request, or cannot be said.
+    if let Ok((len, asked)) = ask::read_head(&out, false, "192.0.2.1:80") {
+        assert_eq!(len, out.len(), "{}", shown());
+        assert_eq!(asked.request.method().as_str().as_bytes(), words[0], "{}", shown());
+        assert_eq!(asked.body.is_done(), body == Length::None, "{}", shown());
+        for name in ["connection", "upgrade", "transfer-encoding", "host", "keep-alive"] {
+            assert!(!asked.request.headers().contains_key(name), "{}", shown());
+        }
     }
 
     // What we passed on is itself a request that we read alike: nothing is left for a second reading.
@@ -342,6 +357,20 @@ pub fn route(data: &[u8]) {
     assert_eq!(&*again, path, "{}", shown());
 }
 
+/// What an endpoint answers when it is asked for its health by gRPC. A message with nothing but the status says the same.
+pub fn grpc_health(data: &[u8]) {
+    let Some(status) = serving_status(data) else { return };
+    let mut message = vec![8];
+    let mut left = status;
+    while left >= 0x80 {
+        message.push(left as u8 | 0x80);
+        left >>= 7;
+    }
+    message.push(left as u8);
+    let again = [&[0][..], &(message.len() as u32).to_be_bytes(), &message].concat();
+    assert_eq!(serving_status(&again), Some(status), "{}", data.escape_ascii());
+}
+
 /// Any text at all: errors, not panics; and what is accepted is accepted again.
 pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
@@ -354,5 +383,93 @@ pub fn config(data: &[u8]) {
             let again = weir_config::parse(text, "fuzz.toml").unwrap_or_else(|_| panic!("accepted once only: {text}"));
             assert!(weir_config::diff(&config, &again).is_empty(), "differs from itself: {text}");
         }
+    }
+}
+
+/// What a proxy sends before a client's first byte. Found alike in any pieces, and read alike once written again.
+pub fn proxy_protocol(data: &[u8]) {
+    let whole = proxy_protocol::parse(data);
+    for end in 0..data.len() {
+        let part = proxy_protocol::parse(&data[..end]);
+        match (part, whole) {
+            // What has not come whole is no verdict; what is wrong or whole stays so.
+            (Ok(None), _) => {}
+            (part, whole) => assert_eq!(part, whole, "{end} bytes of {}", data.escape_ascii()),
+        }
+    }
+    let Ok(Some(header)) = whole else { return };
+    assert!(header.length <= data.len().min(HEADER_BYTES_MAX), "{header:?}");
+    let told: usize = proxy_protocol::tlvs(header.tlvs).map(|tlv| 3 + tlv.value.len()).sum();
+    assert_eq!(told, header.tlvs.len(), "{header:?}");
+    for version in [ProxyVersion::V1, ProxyVersion::V2] {
+        let mut out = Vec::new();
+        proxy_protocol::encode(version, header.addresses, header.tlvs, &mut out);
+        let again = proxy_protocol::parse(&out).unwrap_or_else(|error| panic!("{error}: {header:?}")).expect("it is whole");
+        assert_eq!(again.length, out.len(), "{header:?}");
+        let canonical = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+        let plain = |addresses: Option<Addresses>| addresses.map(|both| (canonical(both.source), canonical(both.destination)));
+        assert_eq!(plain(again.addresses), plain(header.addresses), "{header:?}");
+    }
+}
+
+/// What a connection begins with that may be TLS: a verdict stays what it is whatever follows, and a name is one that was sent.
+pub fn client_hello(data: &[u8]) {
+    let whole = hello::read(data);
+    let mut verdict = None;
+    for end in (0..data.len()).step_by(1 + data.len() / 64).chain([data.len()]) {
+        let seen = hello::read(&data[..end]);
+        if let Some(before) = &verdict {
+            assert_eq!(&seen, before, "{end} bytes of {}", data.escape_ascii());
+        }
+        if seen != Hello::Partial {
+            verdict = Some(seen);
+        }
+    }
+    match &whole {
+        Hello::Partial => assert!(data.len() < HELLO_BYTES_MAX, "waits for ever after {} bytes", data.len()),
+        Hello::Nameless => {}
+        Hello::Named(name) => {
+            assert!(!name.is_empty() && name.len() <= 255 && name.bytes().all(|byte| byte.is_ascii_graphic()), "{name:?}");
+            // In records of its own it is the same hello.
+            let Some((&[22, 3, minor, high, low], body)) = data.split_first_chunk::<5>() else { panic!("{name:?} from no record") };
+            let length = usize::from(u16::from_be_bytes([high, low])).min(body.len());
+            let parts = body[..length].chunks(7).flat_map(|part| [&[22, 3, minor, 0, part.len() as u8], part].concat());
+            let again: Vec<u8> = parts.chain(body[length..].iter().copied()).collect();
+            if again.len() < HELLO_BYTES_MAX {
+                assert_eq!(hello::read(&again), whole, "{}", data.escape_ascii());
+            }
+        }
+    }
+}
+
+/// The first byte chooses what becomes of sessions without an endpoint, the rest is the value of a `Cookie` field. Each cookie is found where a plain
+/// reader finds it, and none leads to an endpoint but those that were made with the key.
+pub fn cookie(data: &[u8]) {
+    static KEYS: LazyLock<Arc<Keys>> = LazyLock::new(|| Arc::new(Keys::parse(&"k".repeat(32)).expect("it is long enough")));
+    static SESSIONS: LazyLock<[Sessions; 2]> = LazyLock::new(|| {
+        let ids = [EndpointId(1), EndpointId(2)];
+        ["rebalance", "fail"].map(|gone| {
+            let text = format!("[pool.p]\nsession = {{ type = \"cookie\", name = \"s\", key_file = \"/k\", gone = \"{gone}\" }}");
+            let config = weir_config::parse(&text, "session").expect("it is right");
+            let session = config.pools[&"p".into()].session.as_deref().expect("it is there");
+            Sessions::new(&"p".into(), session, &Memory::Cookie(Arc::clone(&KEYS)), &[(ids[0], Some(0)), (ids[1], None)])
+        })
+    });
+    let Some((options, value)) = data.split_first() else { return };
+    if value.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
+        return;
+    }
+    let head = [b"GET / HTTP/1.1\r\nCookie: ", value, b"\r\n\r\n"].concat();
+    let found: Vec<&[u8]> = request::cookies(&head, "s").collect();
+    let plain: Vec<&[u8]> =
+        value.trim_ascii().split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter_map(|pair| pair.strip_prefix(b"s=")).collect();
+    assert_eq!(found, plain, "{}", value.escape_ascii());
+    let sessions = &SESSIONS[usize::from(options & 1)];
+    for value in found {
+        let known = sessions.by_cookie(&"p".into(), value);
+        let made = known.id.map(|id| KEYS.seal(&"p".into(), id));
+        assert!(made.is_none_or(|seal| seal == value), "{} leads to {known:?}", value.escape_ascii());
+        let real = [1, 2, 3].map(EndpointId).into_iter().find(|id| KEYS.seal(&"p".into(), *id) == value);
+        assert!(real.is_none() || known.id == real || real == Some(EndpointId(3)) && options & 1 == 0, "{}", value.escape_ascii());
     }
 }

@@ -63,6 +63,8 @@ struct Known {
     storage_error: Option<String>,
     storage_read: Option<SystemTime>,
     pressure: Option<Pressure>,
+    /// What was written into machines since their definitions were last asked for: it is newer than the answer.
+    written: BTreeMap<MachineId, Arc<Metadata>>,
     /// Its kernel does not say; asked again when it was away.
     pressure_missing: bool,
     definitions_read: Option<SystemTime>,
@@ -115,6 +117,7 @@ impl Host {
             storage_error: None,
             storage_read: None,
             pressure: None,
+            written: BTreeMap::new(),
             pressure_missing: false,
             definitions_read: None,
             domain_type: match config.domain_type {
@@ -251,12 +254,15 @@ impl Host {
         let unknown = self.take_sample(sample, now);
         for ids in unknown.chunks(DESCRIBE_AT_ONCE) {
             let request = Request::Describe { uuids: ids.iter().map(|id| id.0.to_string()).collect() };
+            self.known().written.clear();
             let Answer::Descriptions(found) = self.call(request).await? else { continue };
             let mut known = self.known();
             for description in found {
                 let Ok(xml) = Element::parse(&description.xml) else { continue };
-                if let Some(machine) = known.machines.get_mut(&MachineId(description.uuid.into())) {
-                    let metadata = Metadata::of_domain(&xml).map(Arc::new);
+                let id = MachineId(description.uuid.into());
+                let written = known.written.remove(&id);
+                if let Some(machine) = known.machines.get_mut(&id) {
+                    let metadata = written.or_else(|| Metadata::of_domain(&xml).map(Arc::new));
                     if machine.address.is_none() {
                         machine.address = metadata.as_ref().and_then(|metadata| metadata.address);
                     }
@@ -351,8 +357,11 @@ impl Host {
 
     /// What we have just written into it, so that nobody acts on what it said before.
     pub(crate) fn remember(&self, id: &MachineId, metadata: &Metadata) {
-        if let Some(definition) = self.known().machines.get_mut(id).and_then(|machine| machine.definition.as_mut()) {
-            definition.metadata = Some(Arc::new(metadata.clone()));
+        let metadata = Arc::new(metadata.clone());
+        let mut known = self.known();
+        known.written.insert(id.clone(), metadata.clone());
+        if let Some(definition) = known.machines.get_mut(id).and_then(|machine| machine.definition.as_mut()) {
+            definition.metadata = Some(metadata);
         }
     }
 

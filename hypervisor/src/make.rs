@@ -375,11 +375,14 @@ impl Job<'_> {
         let power = Request::Power { uuid: id.0.to_string(), act: PowerAct::Start };
         host.call_within(power, host.config().timeout.max(remove::SLOW_STEP_MAX)).await?;
         // A warm clone is ready when it waits, frozen.
-        if metadata.role == Role::Member {
+        let is_member = metadata.role == Role::Member;
+        if is_member {
             metadata.enter(Phase::Ready, SystemTime::now());
-            write_metadata(host, id, metadata).await?;
         }
-        host.look().await?;
+        let say = async { if is_member { write_metadata(host, id, metadata).await } else { Ok(()) } };
+        // Side by side: what is written during a look counts for it.
+        let (said, looked) = tokio::join!(say, host.look());
+        said.and(looked)?;
         // From now on the machine itself counts.
         let address = reservation.address;
         let settled = reservation.settle();

@@ -36,6 +36,16 @@ const RECOVER_EVERY: Duration = Duration::from_secs(60);
 
 /// Removes a machine of ours; one that is gone already is a success.
 pub(crate) async fn remove(shared: &Arc<Shared>, host: &Arc<Host>, id: &MachineId) -> Result<(), HypervisorError> {
+    remove_if(shared, host, id, |_| true).await
+}
+
+/// The same, if it is `wanted` by what it says of itself now.
+async fn remove_if(
+    shared: &Arc<Shared>,
+    host: &Arc<Host>,
+    id: &MachineId,
+    wanted: impl Fn(&Metadata) -> bool,
+) -> Result<(), HypervisorError> {
     // What is known may be older than what is true: ask.
     let Answer::Descriptions(found) = host.call(Request::Describe { uuids: vec![id.0.to_string()] }).await? else { return Ok(()) };
     let Some(description) = found.into_iter().next() else { return Ok(()) };
@@ -43,6 +53,10 @@ pub(crate) async fn remove(shared: &Arc<Shared>, host: &Arc<Host>, id: &MachineI
     let (Some(metadata), Ok(name)) = (metadata, description.name.parse::<MachineName>()) else {
         return Err(HypervisorError::Conflict(format!("{} on {} was not made by weir and is left alone", description.name, host.name)));
     };
+    if !wanted(&metadata) {
+        host.remember(id, &metadata);
+        return Err(HypervisorError::Conflict(format!("{} on {} has become whole meanwhile", description.name, host.name)));
+    }
     mark(shared, host, id, metadata).await?;
     let power_off = Request::Power { uuid: id.0.to_string(), act: PowerAct::PowerOff };
     host.call_within(power_off, host.config().timeout.max(SLOW_STEP_MAX)).await?;
@@ -99,7 +113,8 @@ pub(crate) async fn recover(shared: Arc<Shared>) {
 async fn remove_in_turn(shared: &Arc<Shared>, host: &Arc<Host>, id: &MachineId) -> Result<(), HypervisorError> {
     let (shared, host, id) = (shared.clone(), host.clone(), id.clone());
     let lanes = shared.lanes.clone();
-    lanes.run(&id.clone(), async move { remove(&shared, &host, &id).await }).await
+    let is_unfinished = |metadata: &Metadata| metadata.phase != Phase::Ready;
+    lanes.run(&id.clone(), async move { remove_if(&shared, &host, &id, is_unfinished).await }).await
 }
 
 /// Machines that are neither whole nor being worked on, and why.

@@ -89,9 +89,7 @@ impl Condition {
 
     /// Writes it into a route. The lists of fields stand in one line each.
     pub(crate) fn write(&self, route: &mut Block, place: Place) {
-        for (name, values) in
-            [("host", &self.hosts), ("method", &self.methods), ("source", &self.sources), ("sni", &self.server_names)]
-        {
+        for (name, values) in [("host", &self.hosts), ("method", &self.methods), ("source", &self.sources), ("sni", &self.server_names)] {
             if !values.is_empty() {
                 route.set(name, one_or_list(values), place);
             }

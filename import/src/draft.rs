@@ -257,10 +257,7 @@ mod tests {
         pool.set_list("endpoints", vec![(text("10.0.0.1:80"), at(4)), (text("10.0.0.1"), at(5))], at(3));
         pool.set("slow_start", text("soon"), at(6));
         let (toml, notes) = settled(vec![pool]);
-        assert_eq!(
-            toml,
-            "[api]\nbind = \"127.0.0.1:7117\"\n\n# a.cfg:3\n[pool.web]\nendpoints = [\n    \"10.0.0.1:80\",\n]\n"
-        );
+        assert_eq!(toml, "[api]\nbind = \"127.0.0.1:7117\"\n\n# a.cfg:3\n[pool.web]\nendpoints = [\n    \"10.0.0.1:80\",\n]\n");
         assert_eq!(notes.len(), 2);
         assert!(notes[0].starts_with("a.cfg:5: not converted: \"10.0.0.1\", in [pool.web]: weir refuses it: "), "{notes:?}");
     }

@@ -216,7 +216,8 @@ mod tests {
         // A refusal is never given up for what comes after it.
         let mut inexact = 0;
         let rules = [rule(&[path("/admin")], &[host("office")], "refuse"), rule(&[regex(".*[.]css")], &[], "static")];
-        let routes = lower(&rules, vec![to(Condition::default(), "rest")], |_, left| inexact += u32::from(matches!(left, Left::Exceptions)));
+        let routes =
+            lower(&rules, vec![to(Condition::default(), "rest")], |_, left| inexact += u32::from(matches!(left, Left::Exceptions)));
         let pools: Vec<_> = routes.iter().map(|route| format!("{:?}", route.action)).collect();
         assert_eq!((pools.join(" "), inexact), (r#"Pool("rest") Pool("refuse") Pool("static") Pool("rest")"#.into(), 1));
     }

@@ -45,7 +45,8 @@ fn files_as_people_have_them() {
 /// No line is passed over in silence: each is in the result, as the origin of a table or a key, or in a note, or a part of its block.
 #[test]
 fn a_word_that_nobody_knows_is_noted() {
-    let text = "defaults\n mode http\nfrontend a\n bind 10.0.0.1:80\n zebra crossing\n default_backend b\nbackend b\n server s 10.0.0.2:80 gnu\n";
+    let text =
+        "defaults\n mode http\nfrontend a\n bind 10.0.0.1:80\n zebra crossing\n default_backend b\nbackend b\n server s 10.0.0.2:80 gnu\n";
     let imported = import(&[Source { name: "h", text, format: Format::Haproxy }]).expect("it is converted");
     let notes: Vec<String> = imported.notes.iter().map(ToString::to_string).collect();
     assert_eq!(notes.iter().filter(|note| note.contains("zebra crossing") || note.contains(": gnu:")).count(), 2, "{notes:?}");

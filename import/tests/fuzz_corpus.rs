@@ -69,7 +69,8 @@ fn inputs() -> Vec<Vec<u8>> {
 fn mutate(random: &mut fastrand::Rng, inputs: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = inputs[random.usize(..inputs.len())].clone();
     for _ in 0..random.usize(1..5) {
-        let starts: Vec<usize> = std::iter::once(1).chain(bytes.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(at, _)| at + 1)).collect();
+        let starts: Vec<usize> =
+            std::iter::once(1).chain(bytes.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(at, _)| at + 1)).collect();
         let at = starts[random.usize(..starts.len())].min(bytes.len());
         let next = bytes[at..].iter().position(|b| *b == b'\n').map_or(bytes.len(), |found| at + found + 1);
         match random.u8(..6) {

@@ -75,6 +75,8 @@ pub struct LabStatus {
     pub hosts: Vec<(String, String, &'static str)>,
     /// Its nodes: name and address.
     pub nodes: Vec<(String, String)>,
+    /// Addresses that nobody has, from the first to the last: for virtual IPs and static guests.
+    pub free: (String, String),
     /// The faults of its network that hold now.
     pub faults: Vec<Fault>,
 }
@@ -107,6 +109,7 @@ fn status_of(record: &Record) -> LabStatus {
         held: record.owner.alive(),
         hosts: hosts.collect(),
         nodes: nodes.collect(),
+        free: (addresses.free(0).to_string(), addresses.free(Addresses::FREE - 1).to_string()),
         faults: record.faults.clone(),
     }
 }

@@ -9,6 +9,7 @@
 //! ```
 //!
 //! - `image`: the guest, built from Debian packages and `guest/`. [`Guest`]: a machine without weir, started by `virsh` alone.
+//! - [`Load`]: clients that keep account of every request.
 //! - `network`: namespaces, cables, addresses. `host`: what makes a host one. [`Fault`]: what is done to the cables.
 //! - `record`: what was made, written down first. `down`: taking it away, by whatever process.
 //!
@@ -24,6 +25,7 @@ mod guest;
 mod handle;
 mod host;
 mod image;
+mod load;
 mod network;
 mod process;
 mod record;
@@ -37,6 +39,7 @@ pub use fault::Fault;
 pub use guest::{Guest, GuestOptions, http_get, wait_http};
 pub use handle::{Host, Node};
 pub use image::Image;
+pub use load::{Asked, Load};
 pub use network::Addresses;
 
 use host::{Held, Plan};

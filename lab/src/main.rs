@@ -1,11 +1,19 @@
 //! `lab`: the lab for a person. See `README.md`.
 
+use std::fs::File;
+use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
-use lab::{Lab, LabOptions};
+use lab::{Asked, Image, Lab, LabOptions, Load};
+
+/// Between two looks at the rate, and two writes of the log.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Virtual hosts with a real libvirtd each, on one machine.
 #[derive(Debug, Parser)]
@@ -49,6 +57,25 @@ enum Verb {
         #[arg(trailing_var_arg = true)]
         command: Vec<String>,
     },
+    /// Build the guest image, if it is not there yet, and say where its parts are, as JSON.
+    Image,
+    /// Ask a server at a steady rate, and write down what came of each request.
+    Load {
+        /// Whom.
+        target: SocketAddr,
+        /// Requests a second.
+        #[arg(long, default_value_t = 20)]
+        rate: u64,
+        /// A file with the rate, looked at again and again: write another number into it at any time.
+        #[arg(long, value_name = "FILE")]
+        rate_file: Option<PathBuf>,
+        /// For so many seconds a request whose connection broke is sent again, as browsers do.
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        patience: u64,
+        /// Where a line goes for each request: when it ended, milliseconds, tries, ok or failed, the answer or the reason. Else standard output.
+        #[arg(long, value_name = "FILE")]
+        log: Option<PathBuf>,
+    },
     /// Take a lab down.
     Down {
         /// Which lab.
@@ -62,6 +89,8 @@ fn main() -> Result<()> {
         Verb::Up { hosts, nodes, disk, name } => up(LabOptions { name, hosts, nodes, disk_mib: disk }),
         Verb::Status { json } => status(json),
         Verb::Shell { member, name, command } => shell(&name, &member, &command),
+        Verb::Image => image(),
+        Verb::Load { target, rate, rate_file, patience, log } => load(target, rate, rate_file, Duration::from_secs(patience), log),
         Verb::Down { name } => lab::down(&name).map_err(Into::into),
     }
 }
@@ -85,6 +114,40 @@ fn up(options: LabOptions) -> Result<()> {
         drop(lab);
         Ok(())
     })
+}
+
+fn image() -> Result<()> {
+    let Image { folder, kernel, initramfs, disk } = Image::get()?;
+    let parts = serde_json::json!({ "folder": folder, "kernel": kernel, "initramfs": initramfs, "disk": disk, "command_line": Image::COMMAND_LINE });
+    println!("{}", serde_json::to_string_pretty(&parts)?);
+    Ok(())
+}
+
+/// Until a signal ends it.
+fn load(target: SocketAddr, rate: u64, rate_file: Option<PathBuf>, patience: Duration, log: Option<PathBuf>) -> Result<()> {
+    let mut output: Box<dyn Write> = match &log {
+        Some(path) => Box::new(File::create(path).with_context(|| path.display().to_string())?),
+        None => Box::new(std::io::stdout()),
+    };
+    let load = Load::patient(target, rate, patience);
+    loop {
+        if let Some(rate) = rate_file.as_ref().and_then(|path| std::fs::read_to_string(path).ok()?.trim().parse().ok()) {
+            load.set_rate(rate);
+        }
+        let lines: String = load.take().iter().map(line).collect();
+        output.write_all(lines.as_bytes())?;
+        output.flush()?;
+        std::thread::sleep(LOOK);
+    }
+}
+
+fn line(asked: &Asked) -> String {
+    let at = asked.at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let (word, said) = match &asked.outcome {
+        Ok(body) => ("ok", body),
+        Err(why) => ("failed", why),
+    };
+    format!("{at:.3} {:.1} {} {word} {said}\n", asked.took.as_secs_f64() * 1e3, asked.tries)
 }
 
 fn status(json: bool) -> Result<()> {

@@ -50,6 +50,16 @@ pub enum Cause {
     RateLimited,
     /// The client's address may not connect to the listener. The connection is closed without an answer.
     Denied,
+    /// No session under TLS could be agreed on with an endpoint, or its certificate is not to be believed (502).
+    TlsFailed,
+    /// A trusted proxy did not announce its client as the PROXY protocol has it. The connection is closed without an answer.
+    Announcement,
+    /// The endpoint of the client's session is not there, and the pool says that no other will do (503).
+    SessionGone,
+    /// A fixed bound of the pool was reached (503).
+    CircuitOpen,
+    /// The bound of the pool that follows its latency was reached (503).
+    Shed,
 }
 
 /// Who is to blame for an end.
@@ -67,7 +77,7 @@ pub enum Fault {
 
 impl Cause {
     /// How many there are.
-    pub const COUNT: usize = 23;
+    pub const COUNT: usize = 28;
 
     /// All of them, in order.
     pub const ALL: [Cause; Cause::COUNT] = [
@@ -94,6 +104,11 @@ impl Cause {
         Cause::Overload,
         Cause::RateLimited,
         Cause::Denied,
+        Cause::TlsFailed,
+        Cause::Announcement,
+        Cause::SessionGone,
+        Cause::CircuitOpen,
+        Cause::Shed,
     ];
 
     /// The word used in logs and metrics.
@@ -122,6 +137,11 @@ impl Cause {
             Cause::Overload => "overload",
             Cause::RateLimited => "rate-limited",
             Cause::Denied => "denied",
+            Cause::TlsFailed => "tls-failed",
+            Cause::Announcement => "bad-announcement",
+            Cause::SessionGone => "session-gone",
+            Cause::CircuitOpen => "circuit-open",
+            Cause::Shed => "shed",
         }
     }
 
@@ -129,15 +149,22 @@ impl Cause {
     pub fn status(self) -> u16 {
         match self {
             Cause::Ok => 200,
-            Cause::BadRequest | Cause::ClientClosed => 400,
+            Cause::BadRequest | Cause::ClientClosed | Cause::Announcement => 400,
             Cause::NoRoute => 404,
             Cause::HeadTimeout | Cause::ClientIdle => 408,
             Cause::BodyTooLarge => 413,
             Cause::HeadTooLarge => 431,
             Cause::RateLimited => 429,
             Cause::Denied => 403,
-            Cause::EndpointClosed | Cause::ReusedClosed | Cause::BadResponse => 502,
-            Cause::NoEndpoint | Cause::QueueFull | Cause::ConnectFailed | Cause::Drained | Cause::Overload => 503,
+            Cause::EndpointClosed | Cause::ReusedClosed | Cause::BadResponse | Cause::TlsFailed => 502,
+            Cause::NoEndpoint
+            | Cause::QueueFull
+            | Cause::ConnectFailed
+            | Cause::Drained
+            | Cause::Overload
+            | Cause::SessionGone
+            | Cause::CircuitOpen
+            | Cause::Shed => 503,
             Cause::ConnectTimeout | Cause::FirstByteTimeout | Cause::EndpointIdle | Cause::TotalTimeout | Cause::TunnelIdle => 504,
         }
     }
@@ -153,8 +180,10 @@ impl Cause {
             | Cause::ClientIdle
             | Cause::ClientClosed
             | Cause::RateLimited
-            | Cause::Denied => Fault::Client,
+            | Cause::Denied
+            | Cause::Announcement => Fault::Client,
             Cause::ConnectFailed
+            | Cause::TlsFailed
             | Cause::ConnectTimeout
             | Cause::EndpointClosed
             | Cause::ReusedClosed
@@ -162,7 +191,14 @@ impl Cause {
             | Cause::FirstByteTimeout
             | Cause::EndpointIdle
             | Cause::TotalTimeout => Fault::Endpoint,
-            Cause::NoRoute | Cause::NoEndpoint | Cause::QueueFull | Cause::Drained | Cause::Overload => Fault::Us,
+            Cause::NoRoute
+            | Cause::NoEndpoint
+            | Cause::QueueFull
+            | Cause::Drained
+            | Cause::Overload
+            | Cause::SessionGone
+            | Cause::CircuitOpen
+            | Cause::Shed => Fault::Us,
         }
     }
 }

@@ -16,12 +16,16 @@ pub struct EndpointState {
     pub in_flight: AtomicU32,
     /// Failures of real traffic in a row, for ejection.
     pub failures_in_row: AtomicU32,
+    /// Such failures, or answers of any 5xx, in a row.
+    pub errors_in_row: AtomicU32,
     /// Peak-EWMA latency, maintained only for pools that balance by it.
     pub latency: PeakEwma,
     /// Requests and sessions that were sent here.
     pub requests_total: AtomicU64,
     /// Those that failed for the endpoint's fault.
     pub failures_total: AtomicU64,
+    /// Those that failed so, or were answered by any 5xx.
+    pub errors_total: AtomicU64,
     /// Connections opened.
     pub connects_total: AtomicU64,
     /// Upgraded connections under way (counted in `in_flight` too).
@@ -48,9 +52,11 @@ impl EndpointState {
         EndpointState {
             in_flight: AtomicU32::new(0),
             failures_in_row: AtomicU32::new(0),
+            errors_in_row: AtomicU32::new(0),
             latency: PeakEwma::default(),
             requests_total: AtomicU64::new(0),
             failures_total: AtomicU64::new(0),
+            errors_total: AtomicU64::new(0),
             connects_total: AtomicU64::new(0),
             tunnels: AtomicU32::new(0),
             sessions: AtomicU32::new(0),
@@ -61,6 +67,12 @@ impl EndpointState {
             pool,
             address,
         }
+    }
+
+    /// It gets a fresh chance: what was in a row before does not count any more.
+    pub fn forgive(&self) {
+        self.failures_in_row.store(0, Ordering::Relaxed);
+        self.errors_in_row.store(0, Ordering::Relaxed);
     }
 
     /// Requests and sessions under way.

@@ -101,6 +101,18 @@ pub enum EventKind {
         /// It is over.
         expired: bool,
     },
+    /// Files that a pool's TLS names changed and are in use.
+    EndpointTlsLoaded {
+        /// Pool.
+        pool: Arc<str>,
+    },
+    /// Files that a pool's TLS names changed and cannot be used; the old ones still are.
+    EndpointTlsRefused {
+        /// Pool.
+        pool: Arc<str>,
+        /// Every file with what is wrong.
+        reason: String,
+    },
     /// A configuration took effect.
     Applied {
         /// The snapshot's generation.

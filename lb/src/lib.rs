@@ -11,8 +11,9 @@
 //! - [`http1`]: HTTP/1.1 framing (pure): heads, bodies, forwarding.
 //! - [`snapshot`]: what the workers read. [`endpoint`]: what outlives a snapshot.
 //! - [`h2`]: HTTP/2 in terms of HTTP/1.1 (pure).
-//! - [`route`]: where a request goes (pure). [`udp`]: flows of datagrams (pure).
-//! - [`limit`]: rate limits (pure).
+//! - [`resilience`]: retries, bounds on pools, outliers (pure).
+//! - [`route`]: where a request goes (pure). [`session`]: clients that come back (pure). [`udp`]: flows of datagrams (pure).
+//! - [`limit`]: rate limits (pure). [`proxy_protocol`]: who a client is, told by the proxy in front (pure).
 //! - [`director`]: the one writer. [`shell`]: threads, sockets, bytes.
 //! - [`tls`]: certificates, tickets.
 //! - [`cause`]: why a request ended. [`stats`], [`histogram`]: counting. [`access_log`]: one line per request.
@@ -30,7 +31,10 @@ pub mod health;
 pub mod histogram;
 pub mod http1;
 pub mod limit;
+pub mod proxy_protocol;
+pub mod resilience;
 pub mod route;
+pub mod session;
 pub mod shell;
 pub mod snapshot;
 pub mod stats;

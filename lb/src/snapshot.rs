@@ -6,8 +6,11 @@ use std::sync::atomic::AtomicU32;
 use weir_config::{Listener, ListenerName, Pool};
 
 use crate::balance::Selector;
-use crate::limit::Limiter;
+use crate::limit::{Crowd, Limiter};
+use crate::resilience::budget::RetryBudget;
+use crate::resilience::gate::Gate;
 use crate::route::RouteTable;
+use crate::session::Sessions;
 use crate::stats::{ListenerStats, PoolStats};
 
 /// Listeners, routes, pools, endpoints and selectors together. Built aside, swapped once, loaded once per request.
@@ -32,6 +35,8 @@ pub struct ListenerSnapshot {
     pub routes: Option<RouteTable>,
     /// The rate limits, if there are any, in the order of the configuration.
     pub limiters: Option<Arc<[Limiter]>>,
+    /// Connections by source, if they are bounded; kept over reloads.
+    pub crowd: Option<Arc<Crowd>>,
     /// Pool slot of the listener's own pool.
     pub pool: Option<u32>,
     /// Counters, kept over reloads.
@@ -63,4 +68,10 @@ pub struct PoolSnapshot {
     pub stats: Arc<PoolStats>,
     /// Requests that wait for an endpoint of this pool now; kept over reloads.
     pub waiting: Arc<AtomicU32>,
+    /// What it takes at once, if that is bounded.
+    pub gate: Option<Arc<Gate>>,
+    /// What may be sent again; kept over reloads.
+    pub budget: Arc<RetryBudget>,
+    /// Its sessions, if it has some.
+    pub sessions: Option<Box<Sessions>>,
 }

@@ -59,7 +59,7 @@ pub enum Handshake {
     Resumed,
     /// The two sides found no way, or the client went.
     Failed,
-    /// It took longer than `timeouts.head`.
+    /// It took longer than the listener's `timeouts.head`, or the pool's `timeouts.connect`.
     TimedOut,
     /// Too many were under way.
     Refused,
@@ -97,10 +97,18 @@ pub struct PoolShard {
     pub failures: AtomicU64,
     /// Further attempts.
     pub retries: AtomicU64,
+    /// Further attempts that were not made, as the budget or the breaker did not allow them.
+    pub retries_refused: AtomicU64,
+    /// Requests of other pools that this one got too.
+    pub mirrored: AtomicU64,
+    /// Those that it should have got, and did not, as it did not keep up or did not answer.
+    pub mirrors_lost: AtomicU64,
     /// Requests that had to wait for an endpoint.
     pub queued: AtomicU64,
     /// Pooled connections used again.
     pub reused: AtomicU64,
+    /// TLS handshakes with endpoints ended, by [`Handshake`].
+    pub tls_handshakes: [AtomicU64; Handshake::ALL.len()],
     latency: OnceLock<Box<Histogram>>,
     queue_wait: OnceLock<Box<Histogram>>,
 }

@@ -52,6 +52,8 @@ pub struct PoolStatus {
     pub waiting: u32,
     /// Live counters.
     pub stats: Arc<PoolStats>,
+    /// Its endpoints are spoken to under TLS.
+    pub tls: bool,
     /// In the order of the file.
     pub endpoints: Vec<EndpointStatus>,
 }

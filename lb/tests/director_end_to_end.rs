@@ -11,10 +11,15 @@ use weir_config::*;
 use weir_lb::director::{Director, Report};
 use weir_lb::event::EventKind;
 use weir_lb::snapshot::PoolSnapshot;
+use weir_lb::tls::TlsStore;
 
 const MS: Duration = Duration::from_millis(1);
 /// How long a condition may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+fn start(workers: usize) -> std::io::Result<Director> {
+    Director::start(workers, Vec::new(), Arc::new(TlsStore::new(Vec::new())))
+}
 
 fn pool(name: &str, endpoints: Vec<EndpointAddress>) -> Pool {
     let endpoint = |address| Endpoint { address, weight: Weight::ONE, tier: 0, state: AdminState::Ready };
@@ -39,6 +44,13 @@ fn pool(name: &str, endpoints: Vec<EndpointAddress>) -> Pool {
         }),
         ejection: Some(Ejection { time: 200 * MS, ..Ejection::default() }),
         scaling: None,
+        upstream_protocol: UpstreamProtocol::Http1,
+        tls: None,
+        proxy_protocol: None,
+        session: None,
+        retry: weir_config::RetryPolicy::default(),
+        breaker: None,
+        adaptive: None,
     }
 }
 
@@ -59,6 +71,8 @@ fn config(pools: impl IntoIterator<Item = Pool>) -> Arc<Config> {
         templates: BTreeMap::new(),
         metrics: BTreeMap::new(),
         alarms: BTreeMap::new(),
+        recoveries: BTreeMap::new(),
+        history: Default::default(),
         notification: Default::default(),
         listeners: BTreeMap::new(),
         pools: pools.into_iter().map(|pool| (pool.name.clone(), Arc::new(pool))).collect(),
@@ -109,7 +123,7 @@ fn candidates(director: &Director) -> Vec<SocketAddr> {
 
 #[test]
 fn follows_what_it_sees() {
-    let director = Director::start(1, Vec::new()).unwrap();
+    let director = start(1).unwrap();
     let mut events = director.events();
     let (mut listeners, addresses) = servers(2);
     let stop_second = accept_all(listeners.pop().unwrap());
@@ -152,7 +166,7 @@ fn follows_what_it_sees() {
 
 #[test]
 fn drain_and_removal_purge_idle_connections() {
-    let director = Director::start(1, Vec::new()).unwrap();
+    let director = start(1).unwrap();
     let (_listeners, addresses) = servers(2);
     let mut web = Pool { health: None, ..pool("web", addresses) };
     director.apply(config([web.clone()]));
@@ -169,7 +183,7 @@ fn drain_and_removal_purge_idle_connections() {
 
 #[test]
 fn reports_eject_for_a_while() {
-    let director = Director::start(1, Vec::new()).unwrap();
+    let director = start(1).unwrap();
     let (_listeners, addresses) = servers(2);
     director.apply(config([Pool { health: None, ..pool("web", addresses) }]));
     let state = Arc::clone(&only_pool(&director).selector.candidates()[0].state);
@@ -193,7 +207,7 @@ fn reports_eject_for_a_while() {
 
 #[test]
 fn a_name_that_does_not_resolve_is_a_down_endpoint() {
-    let director = Director::start(1, Vec::new()).unwrap();
+    let director = start(1).unwrap();
     let (_listeners, addresses) = servers(1);
     let named = |name: &str| EndpointAddress { host: Host::Name(name.into()), port: addresses[0].port };
     let web = Pool { min_healthy: 0, ..pool("web", vec![named("no-such-host.invalid"), named("localhost")]) };
@@ -209,7 +223,7 @@ fn a_name_that_does_not_resolve_is_a_down_endpoint() {
 
 #[test]
 fn slow_start_ramps() {
-    let director = Director::start(1, Vec::new()).unwrap();
+    let director = start(1).unwrap();
     let (_listeners, addresses) = servers(2);
     let web = |count: usize| {
         let pool = pool("web", addresses[..count].to_vec());
@@ -235,7 +249,7 @@ fn slow_start_ramps() {
 
 #[test]
 fn the_thread_ends_with_the_last_handle() {
-    let director = Director::start(1, Vec::new()).unwrap();
+    let director = start(1).unwrap();
     director.apply(config([pool("web", vec![])]));
     let (reports, mut events) = (director.reports(), director.events());
     drop(director);
@@ -253,7 +267,7 @@ fn addresses(range: std::ops::Range<u32>) -> Vec<EndpointAddress> {
 
 #[test]
 fn large_configurations_apply_quickly() {
-    let director = Director::start(2, Vec::new()).unwrap();
+    let director = start(2).unwrap();
     let slowly = |pool: Pool| Pool { health: pool.health.map(|health| HealthCheck { interval: 2000 * MS, ..health }), ..pool };
     let many: Vec<Pool> = (0..1000).map(|n| slowly(pool(&format!("pool-{n}"), addresses(n * 10..n * 10 + 10)))).collect();
     let whole = config(many.clone());

@@ -58,6 +58,12 @@ const WORDS: &[&[u8]] = &[
     b"?d=a%20b&",
     b"x-beta: 1\r\n",
     b"Cookie: g=b\r\n",
+    b"\x16\x03\x01\0\x05",
+    b"\0\0\0\x0a\0\x08\0\0\x05a.tst",
+    b"PROXY TCP4 ",
+    b"PROXY UNKNOWN\r\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
+    b"\x03\0\x04",
     b"[pool.web]\n",
     b"[[listener.web.route]]\n",
 ];
@@ -143,6 +149,26 @@ fn chunked() {
 #[test]
 fn route() {
     run("route", targets::route, MUTATIONS);
+}
+
+#[test]
+fn grpc_health() {
+    run("grpc_health", targets::grpc_health, MUTATIONS);
+}
+
+#[test]
+fn proxy_protocol() {
+    run("proxy_protocol", targets::proxy_protocol, MUTATIONS);
+}
+
+#[test]
+fn client_hello() {
+    run("client_hello", targets::client_hello, MUTATIONS / 4);
+}
+
+#[test]
+fn cookie() {
+    run("cookie", targets::cookie, MUTATIONS / 4);
 }
 
 #[test]

@@ -28,6 +28,7 @@ fn check(probe: Probe, timeout: Duration) -> HealthCheck {
 
 fn http(body: Option<&str>) -> Probe {
     Probe::Http {
+        tls: false,
         method: "GET".into(),
         path: "/healthz".into(),
         host: None,
@@ -38,7 +39,7 @@ fn http(body: Option<&str>) -> Probe {
 
 async fn run(settings: &HealthCheck, address: SocketAddr) -> Outcome {
     let endpoint = EndpointAddress::from(address);
-    probe(settings, Subject { pool: "web", endpoint: &endpoint, address }).await
+    probe(settings, Subject { pool: "web", endpoint: &endpoint, address, announced: None, tls: None, http2: false }).await
 }
 
 /// A server that reads a request head and then does what it is told with one connection after the other.
@@ -291,4 +292,29 @@ async fn what_a_program_leaves_behind_does_not_hold_the_probe_up() {
     assert_eq!(exec(&script, Duration::from_secs(20)).await, "exit status 5: left it");
     assert!(begin.elapsed() < Duration::from_secs(10));
     wait_until_dead(&std::fs::read_to_string(&file).unwrap()).await;
+}
+
+#[tokio::test]
+async fn udp_answers() {
+    let server = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut room = [0; 64];
+        while let Ok((count, from)) = server.recv_from(&mut room).await {
+            // What begins with an s is met with silence.
+            if room[0] != b's' {
+                let _ = server.send_to(&[&room[..count], b" back"].concat(), from).await;
+            }
+        }
+    });
+    let asked = |request: &str, pattern: Option<&str>| {
+        let answer = pattern.map(|pattern| regex::bytes::Regex::new(pattern).unwrap());
+        check(Probe::Udp { request: request.into(), answer }, Duration::from_millis(500))
+    };
+    assert_eq!(words(run(&asked("ping", None), address).await), "ok");
+    assert_eq!(words(run(&asked("ping", Some("^ping back$")), address).await), "ok");
+    assert_eq!(words(run(&asked("ping", Some("^pong")), address).await), "an answer of 9 bytes does not match");
+    assert_eq!(words(run(&asked("silence", None), address).await), "timeout after 500ms waiting for the answer");
+    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    assert_eq!(words(run(&asked("ping", None), nobody).await), "receive refused");
 }

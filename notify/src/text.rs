@@ -8,7 +8,7 @@
 use jiff::tz::TimeZone;
 use weir_config::{Language, NotifyChannel, Severity, TextTemplate};
 
-use crate::message::{Alarm, Kind, Message, State, Text, UnixMs};
+use crate::message::{Alarm, Kind, Message, RecoveryAttempt, State, Text, UnixMs};
 
 /// Characters kept of one value that comes from outside.
 const VALUE_CHARS_MAX: usize = 500;
@@ -169,8 +169,10 @@ impl Renderer<'_> {
         if attempts.is_empty() {
             return String::new();
         }
-        let lines = attempts.iter().map(|attempt| format!("- {}: {}", outside(&attempt.what), outside(&attempt.outcome)));
-        format!("\n{}", self.list(lines, attempts.len() as u64))
+        let zone = &self.channel.time_zone;
+        let line =
+            |attempt: &RecoveryAttempt| format!("- {} {}: {}", clock(attempt.at, zone), outside(&attempt.what), outside(&attempt.outcome));
+        format!("\n{}", self.list(attempts.iter().map(line), attempts.len() as u64))
     }
 
     fn list(&self, lines: impl Iterator<Item = String>, count: u64) -> String {
@@ -202,9 +204,18 @@ impl Renderer<'_> {
     }
 }
 
+/// The time of day in a zone.
+fn clock(at: UnixMs, zone: &TimeZone) -> String {
+    zone.to_datetime(timestamp(at)).strftime("%H:%M:%S").to_string()
+}
+
+fn timestamp(at: UnixMs) -> jiff::Timestamp {
+    i64::try_from(at).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or_default()
+}
+
 /// A time as people of a zone read it, with the zone's name.
 pub(crate) fn time(at: UnixMs, zone: &TimeZone) -> String {
-    let timestamp = i64::try_from(at).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()).unwrap_or_default();
+    let timestamp = timestamp(at);
     let abbreviation = zone.to_offset_info(timestamp);
     format!("{} {}", zone.to_datetime(timestamp).strftime("%Y-%m-%d %H:%M:%S"), abbreviation.abbreviation())
 }
@@ -238,7 +249,7 @@ mod tests {
         let english = rendered(&message(), "", "en");
         assert_eq!(english.title, "[warning] pool web: 2 of the wanted 3 endpoints are healthy");
         let text = "pool web: 2 of the wanted 3 endpoints are healthy\n\nState: open, warning, since 2026-01-05 08:59:00 UTC (1 min)\n\
-                    Concerns: pool=web\n\nWhat was tried:\n- restart web-3: the fault stayed\n\nIncident sample, told by weir";
+                    Concerns: pool=web\n\nWhat was tried:\n- 08:59:30 restart web-3: the fault stayed\n\nIncident sample, told by weir";
         assert_eq!(english.text, text);
         let korean = rendered(&message(), "time_zone = \"Asia/Seoul\"", "ko");
         assert_eq!(korean.title, "[경고] 풀 web: 정상 엔드포인트 2개, 필요한 수 3개");

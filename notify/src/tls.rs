@@ -1,11 +1,14 @@
 //! How channels trust servers: by the authorities of the operating system, or by those of one file.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+
+use crate::channel::Fault;
 
 /// Where distributions keep their authorities, by how common they are.
 const BUNDLES: [&str; 4] = [
@@ -35,6 +38,22 @@ pub fn client_config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(|error| error.to_string())?;
     Ok(Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+}
+
+/// Whether it is the other end's certificate that is not good.
+pub(crate) fn is_certificate(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(inner, Some(rustls::Error::InvalidCertificate(_)))
+}
+
+/// Why there is no TLS. A certificate that is not good will not be better in five seconds.
+pub(crate) fn fault(server: &str, error: &io::Error) -> Fault {
+    if is_certificate(error) {
+        return Fault::permanent(format!(
+            "the certificate of {server} is not to be trusted ({error}); if it is yours, name its authority in `ca_file`"
+        ));
+    }
+    Fault::temporary(format!("no TLS with {server}: {error}"))
 }
 
 #[cfg(test)]

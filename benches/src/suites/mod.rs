@@ -1,12 +1,15 @@
 //! The suites: each starts an origin and the proxies, puts load on them in turn, and adds to the results.
 
 pub(crate) mod connections;
+pub(crate) mod h2;
 pub(crate) mod http;
 pub(crate) mod latency;
 pub(crate) mod membership;
 pub(crate) mod memory;
 pub(crate) mod tcp;
 pub(crate) mod tls;
+pub(crate) mod udp;
+pub(crate) mod watch;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -44,9 +47,10 @@ pub(crate) struct Bench {
     pub(crate) results: Results,
 }
 
-/// The origin's process with its two endpoints.
+/// The origin's processes with their two endpoints.
 pub(crate) struct Origin {
-    _process: Process,
+    #[allow(dead_code)] // Held: they end with it.
+    pub(crate) processes: Vec<Process>,
     pub(crate) addresses: [SocketAddr; 2],
 }
 
@@ -58,7 +62,7 @@ impl Bench {
     pub(crate) fn start_origin(&mut self, role: Role) -> Result<Origin> {
         let addresses = [loopback(self.ports.take()?), loopback(self.ports.take()?)];
         let process = self.start_origin_at(role, &addresses)?;
-        Ok(Origin { _process: process, addresses })
+        Ok(Origin { processes: vec![process], addresses })
     }
 
     /// An origin at the addresses given.
@@ -128,6 +132,13 @@ impl Bench {
         let mut args: Vec<String> = vec!["load".into(), "closed".into(), "--kind".into(), kind_word(kind).into()];
         args.extend(self.load_args(proxy.address, path, connections, Some(proxy.process.pid())));
         args.push(format!("--security={}", security_word(security)));
+        self.load(args)
+    }
+
+    /// Packets on so many flows.
+    pub(crate) fn packets(&self, proxy: &Proxy, flows: usize) -> Result<Outcome> {
+        let mut args: Vec<String> = vec!["load".into(), "udp".into()];
+        args.extend(self.load_args(proxy.address, "/", flows, Some(proxy.process.pid())));
         self.load(args)
     }
 

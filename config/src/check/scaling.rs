@@ -46,7 +46,7 @@ pub(crate) fn scaling(root: &Table<'_>, world: &World<'_>) {
     check_circles(root, world.alarms);
 }
 
-fn known(root: &Table<'_>, what: &str, names: &[&str], name: &str, span: &std::ops::Range<usize>, path: &str) {
+pub(super) fn known(root: &Table<'_>, what: &str, names: &[&str], name: &str, span: &std::ops::Range<usize>, path: &str) {
     if names.contains(&name) {
         return;
     }

@@ -1,7 +1,7 @@
 //! Secrets in quoted source lines. Somebody types a password into the file, which is wrong; the message that says so must not spread it.
 
 /// What stands for a secret.
-const MASK: &str = "***";
+pub(super) const MASK: &str = "***";
 
 /// Parts of keys that hold, or name, secrets.
 const SECRET_WORDS: [&str; 8] = ["password", "passwd", "passphrase", "secret", "token", "community", "api_key", "credential"];
@@ -10,6 +10,54 @@ const SECRET_WORDS: [&str; 8] = ["password", "passwd", "passphrase", "secret", "
 pub(crate) fn is_secret_name(key: &str) -> bool {
     let key = key.to_ascii_lowercase().replace('-', "_");
     SECRET_WORDS.iter().any(|word| key.contains(word)) || key.ends_with("_key")
+}
+
+/// Keys that hold no secret where they are written as they should be, and often one where they are not: a secret URL in the place of its file's
+/// name, a token typed into a template.
+const TEMPTING_KEYS: [&str; 3] = ["body", "url_file", "url_env"];
+
+/// Whether a string of several lines is still open at the end of this part of a file.
+pub(super) fn is_inside_text(before: &str) -> bool {
+    let mut rest = before;
+    let mut open: Option<&str> = None;
+    loop {
+        let (skipped, end) = match open {
+            // Outside: a comment, or the beginning of a string.
+            None => match rest.find(['#', '"', '\'']) {
+                None => return false,
+                Some(at) => {
+                    let found = &rest[at..];
+                    let marks = ["\"\"\"", "'''", "\"", "'"];
+                    open = marks.into_iter().find(|mark| found.starts_with(mark));
+                    (at, open.map_or_else(|| found.find('\n').unwrap_or(found.len()), str::len))
+                }
+            },
+            Some(mark) => {
+                // One line's string ends with the line at the latest.
+                let stops = |c: char| mark.starts_with(c) || (c == '\\' && mark.starts_with('"')) || (c == '\n' && mark.len() == 1);
+                match rest.find(stops) {
+                    None => return mark.len() == 3,
+                    Some(at) => {
+                        let found = &rest[at..];
+                        let is_end = found.starts_with(mark) || found.starts_with('\n');
+                        let escaped = found.chars().take(2).map(char::len_utf8).sum::<usize>();
+                        let length = if is_end && !found.starts_with('\n') {
+                            mark.len()
+                        } else if found.starts_with('\\') {
+                            escaped
+                        } else {
+                            1
+                        };
+                        if is_end {
+                            open = None;
+                        }
+                        (at, length)
+                    }
+                }
+            }
+        };
+        rest = &rest[(skipped + end).min(rest.len())..];
+    }
 }
 
 /// The line without secrets, and where the wrong part (`before` and `width`, in characters) is in it.
@@ -68,7 +116,8 @@ fn value_of_secret(chars: &[char], equals: usize) -> Option<(usize, usize)> {
     let is_key = |c: &char| c.is_alphanumeric() || matches!(c, '_' | '-' | '"' | '\'' | ' ' | '\t' | '.');
     let start = chars[..equals].iter().rposition(|c| !is_key(c)).map_or(0, |at| at + 1);
     let key: String = chars[start..equals].iter().filter(|c| !matches!(c, '"' | '\'' | ' ' | '\t')).collect();
-    if !is_secret_name(key.rsplit('.').next().unwrap_or_default()) {
+    let key = key.rsplit('.').next().unwrap_or_default();
+    if !is_secret_name(key) && !TEMPTING_KEYS.contains(&key) {
         return None;
     }
     let value = equals + 1 + chars[equals + 1..].iter().take_while(|c| c.is_whitespace()).count();
@@ -111,8 +160,30 @@ mod tests {
             ("key = \"source\"", "key = \"source\""),
             ("path = \"/x\"", "path = \"/x\""),
             ("password = \"\"", "password = \"\""),
+            ("url_file = \"https://hooks/hunter2\"", "url_file = \"***\""),
+            ("body = 'token=hunter2&x=${y}'", "body = '***'"),
+            ("body = \"\"\"hunter2", "body = ***"),
+            ("somebody = 'x'", "somebody = 'x'"),
         ] {
             assert_eq!(mask(line, 0, 0).0, want, "{line}");
+        }
+    }
+
+    #[test]
+    fn lines_of_a_long_text_are_known() {
+        for (before, inside) in [
+            ("a = 1\n", false),
+            ("body = \"\"\"\n{ token }\n", true),
+            ("body = '''\n\"\n", true),
+            ("body = '''\n''' # '''\n", false),
+            ("# it's\na = \"'\"\n", false),
+            ("a = \"\\\"\\\\\"\nb = \"\"\"x\\\"\"\"\n", true),
+            ("a = \"open\nb = 1\n", false),
+            ("a = \"\"\"ü\\ü\n", true),
+            ("\"\"\"\"\"\"\n", false),
+            ("a = \"\"\"\\", true),
+        ] {
+            assert_eq!(is_inside_text(before), inside, "{before:?}");
         }
     }
 

@@ -13,8 +13,9 @@ pub(super) static RATE_LIMIT: Keys = Keys {
         )
         .default("source"),
         Key::text("route", "\"api\"", "Only requests that the route of this name takes."),
-        Key::count("requests_per_second", 1, 1_000_000, "100", "Requests a second.").required(),
+        Key::count("requests_per_second", 1, 1_000_000, "100", "Requests a second. Either this, or requests_at_once, or both."),
         Key::count("burst", 1, 1_000_000, "200", "Requests that may come at once after a quiet time; as many as in a second if absent."),
+        Key::count("requests_at_once", 1, 1_000_000, "20", "Requests under way, from the head to the end of the answer."),
     ],
 };
 

@@ -18,11 +18,18 @@ pub(super) static ROUTE: Keys = Keys {
         Key::new("cookie", Kind::Tables(&COOKIE), "Cookies, all of which must be as told: { name = \"group\", value = \"b\" }."),
         Key::new("query", Kind::Tables(&QUERY), "Query parameters, all of which must be as told: { name = \"debug\" }."),
         Key::list("source", "[\"10.0.0.0/8\"]", "The client's address or range of addresses, or a list."),
-        Key::list("sni", "\"api.example.com\"", "The name that the client asked for in its TLS handshake, or a list; \"*.\" as for host."),
+        Key::list(
+            "sni",
+            "\"api.example.com\"",
+            "The name that the client asked for in its TLS handshake, or a list; \"*.\" as for host. One that hides its name (ECH) asks for a public one.",
+        ),
         Key::text("pool", "\"api\"", "The pool that serves what matches. Either this, or split, redirect or answer."),
         Key::new("split", Kind::Tables(&SPLIT), "Pools of which chance picks one by weight: [{ pool = \"a\", weight = 95 }, ...]."),
         Key::new("redirect", Kind::Table(&REDIRECT), "The client is sent elsewhere."),
         Key::new("answer", Kind::Table(&ANSWER), "The client is answered by us."),
+        Key::new("mirror", Kind::Table(&MIRROR), "Another pool gets the requests too; nobody hears its answers."),
+        Key::count("priority", 0, 9, "8", "Of requests that wait for an endpoint, those of a higher priority go first; in a full queue they take the place of lower ones.")
+            .default("5"),
         Key::text("rewrite_prefix", "\"/\"", "The endpoint gets this in place of the route's path."),
         Key::new("rewrite_regex", Kind::Table(&REWRITE), "The endpoint gets another path."),
         Key::new("request", Kind::Table(&EDITS), "What is changed on the request's header fields."),
@@ -61,6 +68,15 @@ static SPLIT: Keys = Keys {
     keys: &[
         Key::text("pool", "\"web\"", "The pool.").required(),
         Key::count("weight", 0, 1_000_000, "95", "Its share of the requests, relative to the others.").required(),
+    ],
+};
+
+static MIRROR: Keys = Keys {
+    place: "[listener.NAME.route.mirror]",
+    about: "Another pool gets the requests too, over HTTP/1.1, as long as it keeps up. Requests whose body does not come with their head, or that ask for an upgrade, are left out.",
+    keys: &[
+        Key::text("pool", "\"shadow\"", "The pool.").required(),
+        Key::count("percent", 1, 100, "10", "Of the requests.").default("100"),
     ],
 };
 

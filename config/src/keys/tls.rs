@@ -1,4 +1,4 @@
-//! `[listener.NAME.tls]`.
+//! `[listener.NAME.tls]` and `[pool.NAME.tls]`.
 
 use crate::spec::{Key, Keys, Kind, word};
 
@@ -45,6 +45,32 @@ pub(super) static LISTENER_TLS: Keys = Keys {
         .default("none"),
         Key::text("client_ca_file", "\"/etc/weir/clients-ca.pem\"", "Who may have signed the clients' certificates, in PEM."),
         Key::text("client_crl_file", "\"/etc/weir/clients.crl\"", "Revocation lists of these, in PEM."),
+    ],
+};
+
+pub(super) static ENDPOINT_TLS: Keys = Keys {
+    place: "[pool.NAME.tls]",
+    about: "TLS towards the endpoints. Changed files are read again by themselves, and what is wrong with them leaves the old ones in use.",
+    keys: &[
+        Key::flag(
+            "verify",
+            "true",
+            "The endpoints' certificates must be valid, for their name, and signed by somebody in ca_file. With false whoever answers at the address is believed.",
+        ),
+        Key::text(
+            "ca_file",
+            "\"/etc/weir/endpoints-ca.pem\"",
+            "Who may have signed the endpoints' certificates, in PEM; the certificate of an endpoint itself may be in it, too. Absent: whom the system trusts.",
+        ),
+        Key::text(
+            "server_name",
+            "\"web.example.com\"",
+            "The name that is asked for (SNI), and that the certificates must be for. Absent: the endpoint's host.",
+        ),
+        Key::text("certificate_file", "\"/etc/weir/client.pem\"", "A chain in PEM that is shown to endpoints that ask for one."),
+        Key::text("key_file", "\"/etc/weir/client.key\"", "Its private key in PEM. Absent: it is in the same file."),
+        Key::choice("version_min", &[word("1.2", "TLS 1.2 and 1.3"), word("1.3", "TLS 1.3 alone")], "The oldest version spoken.")
+            .default("1.2"),
     ],
 };
 

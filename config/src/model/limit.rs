@@ -31,10 +31,12 @@ pub struct RateLimit {
     pub per: LimitKey,
     /// `route`: only requests that the route of this name takes.
     pub route: Option<String>,
-    /// `requests_per_second`
-    pub requests_per_second: NonZeroU32,
+    /// `requests_per_second`; `None` (absent): they are not counted by time.
+    pub requests_per_second: Option<NonZeroU32>,
     /// `burst`: requests that may come at once after a quiet time. Default: as many as in a second.
     pub burst: NonZeroU32,
+    /// `requests_at_once`: requests under way; `None` (absent): no bound.
+    pub requests_at_once: Option<NonZeroU32>,
 }
 
 /// What each has a bound of its own.
@@ -113,8 +115,14 @@ impl fmt::Display for LimitKey {
 
 impl fmt::Display for RateLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let RateLimit { per, route, requests_per_second, burst } = self;
-        write!(f, "{requests_per_second}/s for {per}, burst {burst}")?;
+        let RateLimit { per, route, requests_per_second, burst, requests_at_once } = self;
+        if let Some(requests_per_second) = requests_per_second {
+            write!(f, "{requests_per_second}/s for {per}, burst {burst}")?;
+        }
+        if let Some(requests_at_once) = requests_at_once {
+            let between = if requests_per_second.is_some() { ", " } else { "" };
+            write!(f, "{between}{requests_at_once} at once for {per}")?;
+        }
         route.as_ref().map_or(Ok(()), |route| write!(f, ", route {route}"))
     }
 }

@@ -27,8 +27,12 @@ pub struct Route {
     pub sources: Vec<Network>,
     /// `sni`: any of these is what the client named in its TLS handshake.
     pub server_names: Vec<HostPattern>,
+    /// `priority`: of requests that wait for an endpoint, those of a higher one go first. Default 5, 0 to 9.
+    pub priority: u8,
     /// `pool`, `split`, `redirect` or `answer`.
     pub action: RouteAction,
+    /// `mirror`; `None`: requests go to one endpoint only.
+    pub mirror: Option<Mirror>,
     /// `request`, `response` and `rewrite_*`; `None`: nothing is changed.
     pub changes: Option<Box<Changes>>,
 }
@@ -168,6 +172,15 @@ pub enum RouteAction {
     Answer(FixedAnswer),
 }
 
+/// `mirror`: another pool gets the requests too, whose answers nobody hears.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Mirror {
+    /// `pool`
+    pub pool: PoolName,
+    /// `percent` of the requests. Default 100.
+    pub percent: u32,
+}
+
 /// One pool of a `split`.
 #[derive(Clone, PartialEq, Debug)]
 pub struct WeightedPool {
@@ -204,6 +217,9 @@ pub struct FixedAnswer {
 }
 
 impl Route {
+    /// The priority of a request that no route gives another.
+    pub const PRIORITY: u8 = 5;
+
     /// The pools that it may lead to.
     pub fn pools(&self) -> impl Iterator<Item = &PoolName> {
         let (one, many) = match &self.action {
@@ -211,7 +227,7 @@ impl Route {
             RouteAction::Split(pools) => (None, pools.as_slice()),
             RouteAction::Redirect(_) | RouteAction::Answer(_) => (None, [].as_slice()),
         };
-        one.into_iter().chain(many.iter().map(|weighted| &weighted.pool))
+        one.into_iter().chain(many.iter().map(|weighted| &weighted.pool)).chain(self.mirror.as_ref().map(|mirror| &mirror.pool))
     }
 }
 
@@ -287,7 +303,7 @@ impl fmt::Display for RouteAction {
 /// As `host/path, more conditions to pool`.
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Route { name, hosts, path, methods, headers, cookies, query, sources, server_names, action, changes } = self;
+        let Route { name, hosts, path, methods, headers, cookies, query, sources, server_names, priority, action, mirror, changes } = self;
         fn list<T: fmt::Display>(items: &[T], between: &str) -> String {
             items.iter().map(T::to_string).collect::<Vec<_>>().join(between)
         }
@@ -312,6 +328,12 @@ impl fmt::Display for Route {
             write!(f, ", {what} {words}")?;
         }
         write!(f, " to {action}")?;
+        if let Some(Mirror { pool, percent }) = mirror {
+            write!(f, ", {percent} % to {pool} too")?;
+        }
+        if *priority != Route::PRIORITY {
+            write!(f, ", priority {priority}")?;
+        }
         changes.as_ref().map_or(Ok(()), |changes| write!(f, "{changes}"))
     }
 }

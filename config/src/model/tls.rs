@@ -1,4 +1,4 @@
-//! `[listener.NAME.tls]`
+//! `[listener.NAME.tls]` and `[pool.NAME.tls]`
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -22,6 +22,21 @@ pub struct ListenerTls {
     pub handshakes_max: NonZeroU32,
     /// `client_certificates` and its files; `None` (written none): clients are not asked.
     pub clients: Option<ClientCertificates>,
+}
+
+/// `[pool.NAME.tls]`: how the endpoints of a pool are spoken to under TLS.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EndpointTls {
+    /// `verify`: their certificates are looked at. Default true; false believes whoever answers.
+    pub verify: bool,
+    /// `ca_file`: who may have signed them, in PEM; a certificate of an endpoint itself may be in it too. Default: whom the system trusts.
+    pub ca_file: Option<PathBuf>,
+    /// `server_name`: the name asked for, and the one that the certificate must be for. Default: the endpoint's host.
+    pub server_name: Option<String>,
+    /// `certificate_file` and `key_file`: what we show to endpoints that ask for it. Default: nothing.
+    pub certificate: Option<CertificateFiles>,
+    /// `version_min`: the oldest version spoken. Default 1.2.
+    pub version_min: TlsVersion,
 }
 
 /// A chain with its key.

@@ -11,8 +11,13 @@ use super::email::{self, EmailChannel};
 use super::language::{LANGUAGE_WORDS, Language};
 use super::names::NotifyName;
 use super::script::{self, ScriptChannel};
+use super::smpp::{self, SmppChannel};
+use super::sms::{self, SmsChannel};
+use super::snmp::{self, SnmpChannel};
 use super::template::{TEXT_FIELDS, TextTemplate};
+use super::ticket::{self, TicketChannel};
 use super::ticket_log::{self, TicketLogChannel};
+use super::webhook::{self, WebhookChannel};
 use super::window::{self, Quiet};
 use crate::error::Problem;
 use crate::reader::{Named, Table};
@@ -56,6 +61,16 @@ pub struct NotifyChannel {
 pub enum ChannelKind {
     /// `[notify.NAME.email]`
     Email(EmailChannel),
+    /// `[notify.NAME.webhook]`
+    Webhook(Box<WebhookChannel>),
+    /// `[notify.NAME.sms]`
+    Sms(Box<SmsChannel>),
+    /// `[notify.NAME.smpp]`
+    Smpp(Box<SmppChannel>),
+    /// `[notify.NAME.snmp]`
+    Snmp(Box<SnmpChannel>),
+    /// `[notify.NAME.ticket]`
+    Ticket(Box<TicketChannel>),
     /// `[notify.NAME.script]`
     Script(ScriptChannel),
     /// `[notify.NAME.console]`
@@ -69,6 +84,11 @@ impl ChannelKind {
     pub fn word(&self) -> &'static str {
         match self {
             ChannelKind::Email(_) => "email",
+            ChannelKind::Webhook(_) => "webhook",
+            ChannelKind::Sms(_) => "sms",
+            ChannelKind::Snmp(_) => "snmp",
+            ChannelKind::Smpp(_) => "smpp",
+            ChannelKind::Ticket(_) => "ticket",
             ChannelKind::Script(_) => "script",
             ChannelKind::Console(_) => "console",
             ChannelKind::TicketLog(_) => "ticket_log",
@@ -78,6 +98,11 @@ impl ChannelKind {
     fn settings(&self) -> Vec<Setting> {
         match self {
             ChannelKind::Email(email) => email::settings(email),
+            ChannelKind::Webhook(webhook) => webhook::settings(webhook),
+            ChannelKind::Sms(sms) => sms::settings(sms),
+            ChannelKind::Snmp(snmp) => snmp::settings(snmp),
+            ChannelKind::Smpp(smpp) => smpp::settings(smpp),
+            ChannelKind::Ticket(ticket) => ticket::settings(ticket),
             ChannelKind::Script(script) => script::settings(script),
             ChannelKind::Console(console) => console::settings(console),
             ChannelKind::TicketLog(log) => ticket_log::settings(log),
@@ -90,6 +115,11 @@ type Reader = (&'static str, fn(&Table<'_>) -> Option<ChannelKind>);
 
 const KINDS: &[Reader] = &[
     ("email", |table| email::email(table).map(ChannelKind::Email)),
+    ("webhook", |table| webhook::webhook(table).map(Box::new).map(ChannelKind::Webhook)),
+    ("sms", |table| sms::sms(table).map(Box::new).map(ChannelKind::Sms)),
+    ("smpp", |table| smpp::smpp(table).map(Box::new).map(ChannelKind::Smpp)),
+    ("snmp", |table| snmp::snmp(table).map(Box::new).map(ChannelKind::Snmp)),
+    ("ticket", |table| ticket::ticket(table).map(Box::new).map(ChannelKind::Ticket)),
     ("script", |table| script::script(table).map(ChannelKind::Script)),
     ("console", |table| Some(ChannelKind::Console(console::console(table)))),
     ("ticket_log", |table| ticket_log::ticket_log(table).map(ChannelKind::TicketLog)),
@@ -100,6 +130,11 @@ pub(super) static NOTIFY: Keys = Keys {
     about: "A way to reach people, of one kind: with exactly one table below it that says which.",
     keys: &[
         Key::new("email", Kind::Table(&email::EMAIL), "By e-mail."),
+        Key::new("webhook", Kind::Table(&webhook::WEBHOOK), "By HTTP, as JSON of a known form or of your own."),
+        Key::new("sms", Kind::Table(&sms::SMS), "By short message, through a gateway over HTTP."),
+        Key::new("smpp", Kind::Table(&smpp::SMPP), "By short message, through a centre that speaks SMPP."),
+        Key::new("snmp", Kind::Table(&snmp::SNMP), "By SNMP traps or informs."),
+        Key::new("ticket", Kind::Table(&ticket::TICKET), "As tickets of Jira or Redmine."),
         Key::new("script", Kind::Table(&script::SCRIPT), "By a program of yours."),
         Key::new("console", Kind::Table(&console::CONSOLE), "On this machine: journal and terminals."),
         Key::new("ticket_log", Kind::Table(&ticket_log::TICKET_LOG), "As lines of a ticket log file."),

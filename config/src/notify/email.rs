@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::language::{LANGUAGE_WORDS, Language};
 use super::secret::secret;
+use super::server::{self, Schemes};
 use crate::parse::absolute_path;
 use crate::reader::{Field, Table};
 use crate::secret::SecretSource;
@@ -12,6 +13,8 @@ use crate::spec::{Key, Keys, Kind, word};
 
 /// People on one mail. More belong on a mailing list.
 const RECIPIENTS_MAX: usize = 100;
+
+const SCHEMES: Schemes = Schemes { what: "mail server", plain: ("smtp", 587), tls: ("smtps", 465), host: "mail.example.com" };
 
 /// Mail through one server.
 #[derive(Clone, PartialEq, Debug)]
@@ -100,7 +103,7 @@ static RECIPIENT: Keys = Keys {
 };
 
 pub(super) fn email(table: &Table<'_>) -> Option<EmailChannel> {
-    let server = table.field("smtp").and_then(|field| field.checked(parse_server(field.text()?)));
+    let server = table.field("smtp").and_then(|field| field.checked(server::parse(field.text()?, &SCHEMES)));
     let starttls = table.choice("starttls");
     let from = table.field("from").and_then(|field| field.checked(parse_address(field.text()?)));
     let to = recipients(table);
@@ -174,35 +177,6 @@ fn recipient(item: &Field<'_>) -> Option<Recipient> {
     }
 }
 
-/// TLS from the first byte, host, port. A user in the URL is refused without repeating it: a password may follow.
-fn parse_server(text: &str) -> Result<(bool, String, u16), String> {
-    let how = "write \"smtp://mail.example.com:587\" or \"smtps://mail.example.com:465\"";
-    let (tls, rest) = match (text.strip_prefix("smtp://"), text.strip_prefix("smtps://")) {
-        (Some(rest), _) => (false, rest),
-        (_, Some(rest)) => (true, rest),
-        _ => return Err(format!("this is not a mail server; {how}")),
-    };
-    if rest.contains('@') {
-        return Err("user and password must not stand in the URL; use `user` and `password_file`".into());
-    }
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    let (host, port) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, "")) => (host, None),
-        Some((host, port)) => (host, Some(port.strip_prefix(':').unwrap_or("x"))),
-        None => rest.split_once(':').map_or((rest, None), |(host, port)| (host, Some(port))),
-    };
-    let port = match port {
-        None if tls => 465,
-        None => 587,
-        Some(port) => {
-            port.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(|| format!("{text:?} has no port that can be; {how}"))?
-        }
-    };
-    let good =
-        !host.is_empty() && host.len() <= 253 && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':'));
-    if good { Ok((tls, host.to_owned(), port)) } else { Err(format!("{text:?} has no host name that can be; {how}")) }
-}
-
 /// The plain form of RFC 5321: `local@domain` in ASCII, nothing that a mail server or a header could read as syntax.
 fn parse_address(text: &str) -> Result<String, String> {
     let wrong = || format!("{text:?} is not a mail address; write it plainly, such as \"ops@example.com\"");
@@ -222,10 +196,9 @@ fn parse_address(text: &str) -> Result<String, String> {
 
 pub(super) fn settings(email: &EmailChannel) -> Vec<Setting> {
     let EmailChannel { host, port, security, from, to, login, ca_file, html, picture } = email;
-    let scheme = if *security == MailSecurity::Tls { "smtps" } else { "smtp" };
     let recipient = |to: &Recipient| to.language.map_or(to.address.clone(), |language| format!("{} ({language})", to.address));
     vec![
-        ("email.smtp", if host.contains(':') { format!("{scheme}://[{host}]:{port}") } else { format!("{scheme}://{host}:{port}") }),
+        ("email.smtp", server::shown(&SCHEMES, *security == MailSecurity::Tls, host, *port)),
         ("email.starttls", if *security == MailSecurity::StartTls { "required" } else { NONE }.into()),
         ("email.from", from.clone()),
         ("email.to", to.iter().map(recipient).collect::<Vec<_>>().join(", ")),
@@ -240,26 +213,6 @@ pub(super) fn settings(email: &EmailChannel) -> Vec<Setting> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn servers() {
-        for (text, want) in [
-            ("smtp://mail.example.com:587", Some((false, "mail.example.com", 587))),
-            ("smtp://mail", Some((false, "mail", 587))),
-            ("smtps://[::1]", Some((true, "::1", 465))),
-            ("smtps://[::1]:25/", Some((true, "::1", 25))),
-            ("mail.example.com", None),
-            ("smtp://", None),
-            ("smtp://a b", None),
-            ("smtp://a:0", None),
-            ("smtp://[::1]x", None),
-            ("smtp://user:hunter2@mail", None),
-        ] {
-            let parsed = parse_server(text);
-            assert_eq!(parsed.as_ref().ok().map(|(tls, host, port)| (*tls, host.as_str(), *port)), want, "{text}");
-            assert!(!format!("{parsed:?}").contains("hunter2"));
-        }
-    }
 
     #[test]
     fn addresses() {

@@ -2,35 +2,47 @@
 //!
 //! This room holds keys, model, reading and words of its tables together, one file for each:
 //!
-//! - `channel`: `[notify.NAME]`, and one file for each kind of channel below it: `email`, `script`, `console`, `ticket_log`.
+//! - `channel`: `[notify.NAME]`, and one file for each kind of channel below it: `email`, `webhook`, `sms`,
+//!   `smpp`, `snmp`, `ticket`, `script`, `console`, `ticket_log`. `http`, `server`, `body`, `phone`: what several of them have in common.
 //! - `rule`: `[[notify_rule]]`, `[escalation.NAME]`, `[[inhibit]]`. `oncall`: `[oncall.NAME]`. `mute`: `[mute.NAME]`. `incident`: `[incident]`.
 //! - `template`, `language`: texts. `matcher`: which alarms are meant. `window`: times of day. `names`, `secret`: what several need.
 //! - `check`: names that lead nowhere, and circles. `diff`: what a reload changes.
 
+mod body;
 mod channel;
 mod check;
 mod console;
 mod diff;
 mod email;
+mod http;
 mod incident;
 mod language;
 mod matcher;
 mod mute;
 mod names;
 mod oncall;
+mod phone;
 mod rule;
 mod script;
 mod secret;
+mod server;
+mod smpp;
+mod sms;
+mod snmp;
 mod template;
+mod ticket;
 mod ticket_log;
+mod webhook;
 mod window;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use body::{BODY_FIELDS, BodySyntax, BodyTemplate, percent_encoded};
 pub use channel::{ChannelKind, NotifyChannel};
 pub use console::ConsoleChannel;
 pub use email::{EmailChannel, MailSecurity, Recipient};
+pub use http::{HttpAddress, HttpLogin, HttpUrl};
 pub use incident::IncidentSettings;
 pub use language::Language;
 pub use matcher::{Matcher, MatcherTest};
@@ -39,8 +51,13 @@ pub use names::{EscalationName, MuteName, NotifyName, OncallName};
 pub use oncall::{Oncall, OncallMember, OncallOverride, Shift};
 pub use rule::{Escalation, EscalationStep, Inhibition, NotifyRule, Recipients};
 pub use script::ScriptChannel;
+pub use smpp::SmppChannel;
+pub use sms::{OwnGateway, SMS_FIELDS, SmsChannel, SmsGateway};
+pub use snmp::{SnmpAuth, SnmpChannel, SnmpUser, SnmpVersion};
 pub use template::{ALARM_FIELDS, Piece, TEXT_FIELDS, TextTemplate};
+pub use ticket::{TicketChannel, TicketStyle};
 pub use ticket_log::TicketLogChannel;
+pub use webhook::{WebhookBody, WebhookChannel};
 pub use window::{Quiet, TimeOfDay, Weekdays, Window};
 
 pub(crate) use diff::{NotificationPlace, diff};

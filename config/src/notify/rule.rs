@@ -47,6 +47,8 @@ pub struct NotifyRule {
     pub repeat: Duration,
     /// `resolved`: whether the end is told. Default true.
     pub resolved: bool,
+    /// `healed`: whether it is told when recovery has ended something before anybody was told of it. Default true.
+    pub healed: bool,
 }
 
 /// `[escalation.NAME]`: who is told when nobody reacts.
@@ -114,6 +116,7 @@ pub(super) static RULE: Keys = Keys {
         Key::time("update_interval", "\"1m\"", "The least time between two messages about changes of an incident.").default("1m"),
         Key::time("repeat", "\"4h\"", "How often what nobody acknowledged is told again.").zero("never").default("4h"),
         Key::flag("resolved", "true", "Tell the end, too."),
+        Key::flag("healed", "true", "Tell, in one message, what a [recovery.NAME] has healed before anybody was told of it."),
     ],
 };
 
@@ -192,6 +195,7 @@ pub(super) fn of_alarm(named: &Named<'_>, mentions: &mut Mentions) -> Option<Not
         update_interval: UPDATE_INTERVAL,
         repeat: REPEAT,
         resolved: true,
+        healed: true,
     })
 }
 
@@ -218,6 +222,7 @@ pub(super) fn rule(table: &Table<'_>, mentions: &mut Mentions) -> NotifyRule {
         update_interval: table.time("update_interval").unwrap_or_default(),
         repeat: table.time("repeat").unwrap_or_default(),
         resolved: table.flag("resolved").unwrap_or(true),
+        healed: table.flag("healed").unwrap_or(true),
     }
 }
 
@@ -267,7 +272,7 @@ fn list<T: ToString>(items: &[T]) -> String {
 }
 
 pub(super) fn rule_settings(rule: &NotifyRule) -> Vec<Setting> {
-    let NotifyRule { matchers, severity, recipients, escalation, group_by, group_wait, update_interval, repeat, resolved } = rule;
+    let NotifyRule { matchers, severity, recipients, escalation, group_by, group_wait, update_interval, repeat, resolved, healed } = rule;
     vec![
         ("match", in_words(matchers)),
         ("severity", severity.to_string()),
@@ -279,6 +284,7 @@ pub(super) fn rule_settings(rule: &NotifyRule) -> Vec<Setting> {
         ("update_interval", format_duration(*update_interval)),
         ("repeat", format_duration(*repeat)),
         ("resolved", resolved.to_string()),
+        ("healed", healed.to_string()),
     ]
 }
 

@@ -93,6 +93,24 @@ impl TextTemplate {
         out.join("\n")
     }
 
+    /// The text with each field replaced by its value, and no line left out: for what a program reads.
+    pub fn fill(&self, mut value: impl FnMut(&str) -> String) -> String {
+        let mut piece = |piece: &Piece| match piece {
+            Piece::Literal(literal) => literal.clone(),
+            Piece::Field(name) => value(name),
+        };
+        let lines = self.lines.iter().map(|line| line.iter().map(&mut piece).collect::<String>());
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The fields that it has.
+    pub fn fields(&self) -> impl Iterator<Item = &str> {
+        self.lines.iter().flatten().filter_map(|piece| match piece {
+            Piece::Field(name) => Some(name.as_str()),
+            Piece::Literal(_) => None,
+        })
+    }
+
     /// Its lines.
     pub fn lines(&self) -> &[Vec<Piece>] {
         &self.lines

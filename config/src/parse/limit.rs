@@ -48,7 +48,20 @@ pub(super) fn rate_limits(table: &Table<'_>, routes: &[Route]) -> Vec<RateLimit>
         }
         let requests_per_second = table.count_non_zero("requests_per_second");
         let burst = table.count_non_zero("burst").or(requests_per_second);
-        Some(RateLimit { per: per?, route, requests_per_second: requests_per_second?, burst: burst.unwrap_or(NonZeroU32::MIN) })
+        if !table.has("requests_per_second") {
+            table.refuse(&["burst"], "without `requests_per_second`");
+            if !table.has("requests_at_once") {
+                let problem = Problem::new(table.span(), table.path(), "this limit bounds nothing");
+                table.report(problem.help("add `requests_per_second = 100`, or `requests_at_once = 20`").needs_whole_file());
+            }
+        }
+        Some(RateLimit {
+            per: per?,
+            route,
+            requests_per_second,
+            burst: burst.unwrap_or(NonZeroU32::MIN),
+            requests_at_once: table.count_non_zero("requests_at_once"),
+        })
     };
     table.field("rate_limit").map(|field| field.tables()).unwrap_or_default().iter().filter_map(read).collect()
 }

@@ -7,9 +7,10 @@ use crate::address::parse_bind_address;
 use crate::model::{
     AmbiguousPaths, ForwardHeaders, HttpLimits, HttpListener, Listener, ListenerName, ListenerTimeouts, PoolName, Protocol,
 };
+use crate::parse::edge::announcers;
 use crate::parse::limit::{access, networks, rate_limits};
 use crate::parse::pool::is_token;
-use crate::parse::route::routes;
+use crate::parse::route::{routes, tcp_routes};
 use crate::parse::tls::listener_tls;
 use crate::reader::{Field, Named, Placed, Table};
 
@@ -61,9 +62,14 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
     let raw = table.choice("protocol").filter(|protocol| *protocol != "http");
     let protocol = if let Some(raw) = raw {
         let what = if raw == "tcp" { "bytes" } else { "datagrams" };
-        let refused = ["route", "ambiguous_paths", "rate_limit", "limits", "headers", "tls", "redirect_https", "http2"];
+        let refused = ["ambiguous_paths", "rate_limit", "limits", "headers", "tls", "redirect_https", "http2"];
         table.refuse(&refused, &format!("on a {raw} listener, which passes {what} as they come"));
-        if raw == "tcp" { Protocol::Tcp } else { Protocol::Udp }
+        if raw == "tcp" {
+            Protocol::Tcp(tcp_routes(table, &mut pools))
+        } else {
+            table.refuse(&["route"], "on a udp listener, which passes datagrams as they come");
+            Protocol::Udp
+        }
     } else {
         let redirect_https = table.count("redirect_https").and_then(|port| u16::try_from(port).ok()).and_then(NonZeroU16::new);
         if table.has("redirect_https") {
@@ -85,7 +91,7 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
             http2,
         })
     };
-    if !table.has("pool") && (raw.is_some() || !(table.has("route") || table.has("redirect_https"))) {
+    if !table.has("pool") && (raw == Some("udp") || !(table.has("route") || table.has("redirect_https"))) {
         let name = named.name;
         let (why, help) = match raw {
             Some(raw) => (format!("a {raw} listener needs a pool"), format!("add `pool = \"NAME\"` under [listener.{name}]")),
@@ -100,6 +106,8 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
     let timeouts = timeouts(&table.table_or_empty("timeouts"));
     if raw == Some("udp") {
         table.refuse(&["allow", "deny"], "on a udp listener, whose clients can claim any address");
+        table.refuse(&["connections_per_source"], "on a udp listener, which has no connections");
+        table.refuse(&["proxy_protocol"], "on a udp listener, whose datagrams have no beginning to announce a client in");
     }
     let access = access(table);
     let addresses: Vec<SocketAddr> = binds.iter().map(|bind| bind.value).collect();
@@ -109,8 +117,10 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
         protocol,
         pool,
         connections_max,
+        connections_per_source: table.count_non_zero("connections_per_source"),
         timeouts,
         access,
+        announcers: announcers(table),
     });
     ParsedListener { name: named.name.into(), listener, raw, binds, pools }
 }

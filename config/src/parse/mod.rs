@@ -1,13 +1,17 @@
 //! Text to [`Config`], all errors at once. One file for each kind of table.
 
 mod alarm;
+mod edge;
 mod expression;
 mod health;
+mod history;
 mod limit;
 mod listener;
 mod machines;
 mod node;
 mod pool;
+mod recovery;
+mod resilience;
 mod route;
 mod scaling;
 mod syntax;
@@ -30,6 +34,7 @@ pub(crate) use listener::ParsedListener;
 pub(crate) use machines::{ParsedHost, ParsedTemplate};
 pub(crate) use node::{ParsedApi, absolute_path};
 pub(crate) use pool::ParsedPool;
+pub(crate) use recovery::ParsedRecovery;
 pub(crate) use vip::ParsedVip;
 
 /// Reads and checks a configuration. `file_name` is only for messages. The error holds everything that is wrong.
@@ -56,6 +61,7 @@ fn read(root: &Table<'_>) -> Config {
     let node = node::node(&root.table_or_empty("node"));
     let api = root.table("api").map(|table| node::api(&table));
     let access_log = root.table("access_log").map(|table| node::access_log(&table));
+    let history = history::history(&root.table_or_empty("history"));
     let listeners: Vec<ParsedListener> = root.named("listener").iter().map(listener::listener).collect();
     let pools: Vec<ParsedPool> = root.named("pool").iter().map(pool::pool).collect();
     let cluster = root.table("cluster").and_then(|table| vip::cluster(&table));
@@ -67,7 +73,10 @@ fn read(root: &Table<'_>) -> Config {
     check::machines(root, &hosts, &templates);
     let metrics: Vec<_> = root.named("metric").iter().filter_map(alarm::external).collect();
     let alarms: Vec<ParsedAlarm> = root.named("alarm").iter().map(alarm::alarm).collect();
-    check::scaling(root, &check::World { pools: &pools, hosts: &hosts, templates: &templates, metrics: &metrics, alarms: &alarms });
+    let recoveries: Vec<ParsedRecovery> = root.named("recovery").iter().map(recovery::recovery).collect();
+    let world = check::World { pools: &pools, hosts: &hosts, templates: &templates, metrics: &metrics, alarms: &alarms };
+    check::scaling(root, &world);
+    check::recoveries(root, &world, &vips, &recoveries);
     let listeners: BTreeMap<_, _> =
         listeners.into_iter().filter_map(|parsed| parsed.listener).map(|listener| (listener.name.clone(), Arc::new(listener))).collect();
     let pools = pools.into_iter().map(|parsed| (parsed.pool.name.clone(), Arc::new(parsed.pool))).collect();
@@ -78,6 +87,7 @@ fn read(root: &Table<'_>) -> Config {
     let notification = notify::notification(root);
     let metrics = metrics.into_iter().map(|metric| (metric.name.clone(), Arc::new(metric))).collect();
     let alarms = alarms.into_iter().filter_map(|parsed| parsed.alarm).map(|alarm| (alarm.name.clone(), Arc::new(alarm))).collect();
+    let recoveries = recoveries.into_iter().filter_map(|parsed| parsed.recovery).map(|one| (one.name.clone(), Arc::new(one))).collect();
     let api = api.and_then(|parsed| parsed.api);
-    Config { node, api, access_log, cluster, vips, listeners, pools, hosts, templates, metrics, alarms, notification }
+    Config { node, api, access_log, history, cluster, vips, listeners, pools, hosts, templates, metrics, alarms, recoveries, notification }
 }

@@ -1,15 +1,17 @@
 //! `[node]`, `[api]` and `[access_log]`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::address::parse_bind_address;
 use crate::error::is_secret_name;
-use crate::model::{AccessLog, AccessLogFormat, AccessLogTarget, Api, Node};
+use crate::model::{AccessLog, AccessLogFormat, AccessLogTarget, Api, ApiToken, Node, Role};
 use crate::names::check_label;
-use crate::reader::{Placed, Table};
+use crate::reader::{Named, Placed, Table};
 
 pub(super) fn node(table: &Table<'_>) -> Node {
     let name = table.text("name");
@@ -39,14 +41,47 @@ pub(crate) struct ParsedApi {
 pub(super) fn api(table: &Table<'_>) -> ParsedApi {
     let token_file = absolute_path(table, "token_file");
     let bind = bind(table);
+    let tokens = tokens(table);
     if let Some(bind) = bind
         && !bind.ip().is_loopback()
         && !table.has("token_file")
+        && !table.has("token")
     {
         let problem = table.problem("bind", format!("the API on {bind} can be reached from other machines, so it needs a token"));
-        table.report(problem.help("add `token_file = \"/etc/weir/token\"`, or bind to 127.0.0.1").needs_whole_file());
+        let help = "add an `[api.token.NAME]`, which `weir token` makes, or `token_file = \"/etc/weir/token\"`, or bind to 127.0.0.1";
+        table.report(problem.help(help).needs_whole_file());
     }
-    ParsedApi { api: bind.map(|bind| Api { bind, token_file }), bind: bind.map(|bind| table.placed("bind", bind)) }
+    ParsedApi { api: bind.map(|bind| Api { bind, token_file, tokens }), bind: bind.map(|bind| table.placed("bind", bind)) }
+}
+
+fn tokens(table: &Table<'_>) -> BTreeMap<Arc<str>, ApiToken> {
+    let mut known: BTreeMap<[u8; 32], &str> = BTreeMap::new();
+    let mut tokens = BTreeMap::new();
+    for Named { name, table } in &table.named("token") {
+        let role = table.choice("role").and_then(Role::from_word);
+        let Some(digest) = table.field("token_sha256").and_then(|field| field.checked(digest(field.text()?))) else { continue };
+        if let Some(other) = known.insert(digest, name) {
+            let problem = table.problem("token_sha256", format!("this is the token of `{other}`, too: nobody could tell who asks"));
+            table.report(problem.help("make another one with `weir token`"));
+        }
+        if let Some(role) = role {
+            tokens.insert((*name).into(), ApiToken { role, digest });
+        }
+    }
+    tokens
+}
+
+/// 64 hexadecimal digits. What was found is not said: it may be the token itself.
+fn digest(text: &str) -> Result<[u8; 32], String> {
+    let mut digest = [0; 32];
+    let wrong = || "`token_sha256` must be 64 hexadecimal digits, as `weir token` prints them".to_owned();
+    if text.len() != 2 * digest.len() || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(wrong());
+    }
+    for (byte, at) in digest.iter_mut().zip((0..).step_by(2)) {
+        *byte = u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| wrong())?;
+    }
+    Ok(digest)
 }
 
 fn bind(table: &Table<'_>) -> Option<SocketAddr> {

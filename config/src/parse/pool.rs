@@ -8,10 +8,14 @@ use std::sync::Arc;
 use crate::address::parse_endpoint_address;
 use crate::error::Problem;
 use crate::model::{
-    AdminState, Balance, BelowMinHealthy, Ejection, Endpoint, EndpointAddress, HashKey, HashPolicy, Pool, PoolLimits, PoolTimeouts, Weight,
+    AdminState, Balance, BelowMinHealthy, Ejection, Endpoint, EndpointAddress, HashKey, HashPolicy, Pool, PoolLimits, PoolTimeouts,
+    ProxyVersion, UpstreamProtocol, Weight,
 };
+use crate::parse::edge::{proxy_version, session};
 use crate::parse::health;
+use crate::parse::resilience::{adaptive, breaker, retry, success_rate};
 use crate::parse::scaling::{ScalingMentions, scaling};
+use crate::parse::tls::endpoint_tls;
 use crate::reader::{Field, Named, Placed, Table};
 
 /// A pool with what is checked against other tables.
@@ -21,14 +25,24 @@ pub(crate) struct ParsedPool {
     pub(crate) pool: Pool,
     /// The hash key with its place, if it could be read.
     pub(crate) hash_key: Option<Placed<HashKey>>,
+    /// What its endpoints speak, with its place, where it is not the usual.
+    pub(crate) upstream_protocol: Option<Placed<UpstreamProtocol>>,
     /// What its scaling names.
     pub(crate) scaling: ScalingMentions,
+    /// How it announces clients, with its place.
+    pub(crate) proxy_protocol: Option<Placed<ProxyVersion>>,
+    /// By what it remembers clients, with its place.
+    pub(crate) session: Option<Placed<&'static str>>,
 }
 
 pub(super) fn pool(named: &Named<'_>) -> ParsedPool {
     let table = &named.table;
     let (balance, hash_key) = balance(table, named.name);
     let mut mentions = ScalingMentions::default();
+    let upstream_protocol = match table.choice("upstream_protocol") {
+        Some("h2") => UpstreamProtocol::Http2,
+        _ => UpstreamProtocol::Http1,
+    };
     let pool = Pool {
         name: named.name.into(),
         endpoints: endpoints(table),
@@ -41,11 +55,31 @@ pub(super) fn pool(named: &Named<'_>) -> ParsedPool {
         },
         timeouts: timeouts(&table.table_or_empty("timeouts")),
         limits: limits(&table.table_or_empty("limits")),
-        health: table.table("health").and_then(|table| health::health(&table)),
+        health: table.table("health").and_then(|health| health::health(&health, table)),
         ejection: ejection(table),
         scaling: table.table("scaling").and_then(|table| scaling(&table, &mut mentions)).map(Arc::new),
+        upstream_protocol,
+        tls: table.table("tls").map(|table| Box::new(endpoint_tls(&table))),
+        proxy_protocol: proxy_version(table),
+        retry: retry(&table.table_or_empty("retry")),
+        breaker: table.table("breaker").map(|table| breaker(&table)),
+        adaptive: table.table("adaptive").map(|table| adaptive(&table)),
+        session: table.table("session").and_then(|table| session(&table)).map(Box::new),
     };
-    ParsedPool { pool, hash_key, scaling: mentions }
+    let session = pool.session.as_ref().map(|session| table.placed("session", session.memory.word()));
+    let unusual = (upstream_protocol != UpstreamProtocol::Http1).then(|| table.placed("upstream_protocol", upstream_protocol));
+    let proxy_protocol = pool.proxy_protocol.map(|version| table.placed("proxy_protocol", version));
+    check_announced(table, &pool);
+    ParsedPool { pool, hash_key, upstream_protocol: unusual, scaling: mentions, proxy_protocol, session }
+}
+
+/// A connection over HTTP/2 carries many clients, and announces none.
+fn check_announced(table: &Table<'_>, pool: &Pool) {
+    if pool.proxy_protocol.is_some() && pool.upstream_protocol == UpstreamProtocol::Http2 {
+        let problem = table.problem("proxy_protocol", "a connection over HTTP/2 carries many clients, and can announce none of them");
+        let problem = problem.note(table.span_of("upstream_protocol"), "HTTP/2 is spoken");
+        table.report(problem.help("remove one of them; `headers.x_forwarded` of the listener tells who the client is").needs_whole_file());
+    }
 }
 
 fn endpoints(table: &Table<'_>) -> Vec<Endpoint> {
@@ -136,7 +170,10 @@ fn parse_hash_key(text: &str) -> Result<HashKey, String> {
         // Header names are compared without case (RFC 9110 section 5.1), cookie names are not.
         Some(("header", name)) => named("header", name).map(|name| HashKey::Header(name.to_ascii_lowercase())),
         Some(("cookie", name)) => named("cookie", name).map(HashKey::Cookie),
-        _ => Err(format!("{text:?} cannot be hashed; write \"source\", \"header:NAME\" or \"cookie:NAME\"")),
+        Some(("query", "")) => Err("a query parameter has a name; for example \"query:user\"".into()),
+        Some(("query", name)) => Ok(HashKey::Query(name.to_owned())),
+        None if text == "path" => Ok(HashKey::Path),
+        _ => Err(format!("{text:?} cannot be hashed; write \"source\", \"header:NAME\", \"cookie:NAME\", \"query:NAME\" or \"path\"")),
     }
 }
 
@@ -182,6 +219,8 @@ fn ejection(table: &Table<'_>) -> Option<Ejection> {
     }
     Some(Ejection {
         consecutive_failures: table.count_non_zero("consecutive_failures").unwrap_or(NonZeroU32::MIN),
+        consecutive_errors: table.count_non_zero("consecutive_errors"),
+        success_rate: table.table("success_rate").map(|table| success_rate(&table)),
         time,
         time_max,
         share_max_percent: table.count_u32("share_max").unwrap_or(default.share_max_percent),

@@ -6,7 +6,8 @@ use crate::address::parse_host_name;
 use crate::error::Problem;
 use crate::keys::ANSWER_BYTES_MAX;
 use crate::model::{
-    FieldPattern, FieldWant, FixedAnswer, HostPattern, Network, PathPattern, Pattern, PoolName, Redirect, Route, RouteAction, WeightedPool,
+    FieldPattern, FieldWant, FixedAnswer, HostPattern, Mirror, Network, PathPattern, Pattern, PoolName, Redirect, Route, RouteAction,
+    WeightedPool,
 };
 use crate::names::check_label;
 use crate::parse::health::regex_reason;
@@ -33,7 +34,12 @@ pub(super) fn routes(table: &Table<'_>, pools: &mut Vec<Placed<PoolName>>) -> Ve
             check_covered(&table, &route, &seen);
             seen.push(Seen { route: route.clone(), table: table.clone() });
             let changes = changes(&table, route.path.as_ref());
-            routes.extend(action.map(|action| Route { action, changes, ..route }));
+            let mirror = table.table("mirror").and_then(|table| mirror(&table, pools));
+            if mirror.is_some() {
+                table.refuse(&["redirect", "answer"], "on a route whose requests are mirrored");
+            }
+            let priority = table.count_u32("priority").map_or(Route::PRIORITY, |priority| priority as u8);
+            routes.extend(action.map(|action| Route { action, mirror, changes, priority, ..route }));
         }
     }
     let everything = seen.iter().find(|seen| covers(&seen.route, &blank()));
@@ -45,6 +51,33 @@ pub(super) fn routes(table: &Table<'_>, pools: &mut Vec<Placed<PoolName>>) -> Ve
         table.report(problem.note(everything.table.span(), note).help("remove the pool or the route"));
     }
     routes
+}
+
+/// Keys of a route that look at a request, or answer or change one.
+const OF_REQUESTS: [&str; 15] = [
+    "mirror",
+    "host",
+    "path",
+    "path_exact",
+    "path_regex",
+    "method",
+    "header",
+    "cookie",
+    "query",
+    "redirect",
+    "answer",
+    "rewrite_prefix",
+    "rewrite_regex",
+    "request",
+    "response",
+];
+
+/// The routes of a listener that sees no requests.
+pub(super) fn tcp_routes(table: &Table<'_>, pools: &mut Vec<Placed<PoolName>>) -> Vec<Route> {
+    for route in table.field("route").map(|field| field.tables()).unwrap_or_default() {
+        route.refuse(&OF_REQUESTS, "on a tcp listener, which sees no requests: it can look at `sni` and `source`");
+    }
+    routes(table, pools)
 }
 
 /// A route without a condition.
@@ -59,9 +92,18 @@ fn blank() -> Route {
         query: Vec::new(),
         sources: Vec::new(),
         server_names: Vec::new(),
+        priority: Route::PRIORITY,
         action: RouteAction::Pool(PoolName::from("")),
+        mirror: None,
         changes: None,
     }
+}
+
+fn mirror(table: &Table<'_>, pools: &mut Vec<Placed<PoolName>>) -> Option<Mirror> {
+    let field = table.field("pool")?;
+    let pool = PoolName::from(field.text()?);
+    pools.push(field.placed(pool.clone()));
+    Some(Mirror { pool, percent: table.count_u32("percent").unwrap_or(100) })
 }
 
 /// `None`: something was wrong, and was reported.

@@ -1,8 +1,9 @@
-//! `[listener.NAME.tls]`
+//! `[listener.NAME.tls]` and `[pool.NAME.tls]`
 
 use std::num::NonZeroU32;
 
-use crate::model::{CertificateFiles, ClientCertificates, ListenerTls, TlsVersion, UnknownName};
+use crate::address::parse_host_name;
+use crate::model::{CertificateFiles, ClientCertificates, EndpointTls, ListenerTls, TlsVersion, UnknownName};
 use crate::parse::node::absolute_path;
 use crate::reader::Table;
 
@@ -27,20 +28,42 @@ pub(super) fn listener_tls(table: &Table<'_>, http2: bool) -> ListenerTls {
         Some("refuse") => UnknownName::Refuse,
         _ => UnknownName::Default,
     };
-    let version_min = match table.choice("version_min") {
-        Some("1.3") => TlsVersion::Tls13,
-        _ => TlsVersion::Tls12,
-    };
     ListenerTls {
         http2,
         certificates,
         folder,
         unknown_name,
-        version_min,
+        version_min: version_min(table),
         tickets: table.flag("tickets").unwrap_or(true),
         handshakes_max: table.count_non_zero("handshakes_max").unwrap_or(NonZeroU32::MIN),
         clients: clients(table),
     }
+}
+
+fn version_min(table: &Table<'_>) -> TlsVersion {
+    match table.choice("version_min") {
+        Some("1.3") => TlsVersion::Tls13,
+        _ => TlsVersion::Tls12,
+    }
+}
+
+pub(super) fn endpoint_tls(table: &Table<'_>) -> EndpointTls {
+    let verify = table.flag("verify").unwrap_or(true);
+    if !verify {
+        table.refuse(&["ca_file"], "with verify = false, which believes whoever answers");
+    }
+    let server_name = table.field("server_name").and_then(|field| field.checked(parse_host_name(field.text()?)));
+    let key = absolute_path(table, "key_file");
+    if table.has("key_file") && !table.has("certificate_file") {
+        let problem = table.problem("key_file", "a key without the certificate that it belongs to");
+        table.report(problem.help("add `certificate_file = \"/...\"`").needs_whole_file());
+    }
+    let certificate = absolute_path(table, "certificate_file").map(|file| CertificateFiles {
+        key: key.unwrap_or_else(|| file.clone()),
+        file,
+        ocsp: None,
+    });
+    EndpointTls { verify, ca_file: absolute_path(table, "ca_file"), server_name, certificate, version_min: version_min(table) }
 }
 
 fn certificate(table: &Table<'_>) -> Option<CertificateFiles> {

@@ -90,8 +90,22 @@ export function Events() {
   );
 }
 
-/** The sentence first, if there is one, then what it is about. */
+/** A sentence for what happens often, as the `weir` command says it; for anything else its facts, then the sentence that it brings. */
 function details(event: EventView): string {
+  const d = event.details as Record<string, string | number | boolean | null | undefined>;
+  const because = d.evidence ? `: ${d.evidence}` : "";
+  switch (event.event) {
+    case "health": return `${d.pool} ${d.endpoint} is ${d.healthy ? "healthy" : "unhealthy"}${because}`;
+    case "ejected": return `${d.pool} ${d.endpoint} is ejected for ${d.for_s} s${because}`;
+    case "readmitted": return `${d.pool} ${d.endpoint} is no longer ejected`;
+    case "floor": return `${d.pool} is ${d.below ? "below" : "back at"} its floor: ${d.healthy} healthy of at least ${d.min_healthy}`;
+    case "endpoint_changed": return `${d.pool} ${d.endpoint}: ${d.change} (revision ${d.revision})`;
+    case "api_change": return `${d.by}: ${d.request} was ${Number(d.status) < 300 ? "done" : `refused (${d.status})`}`;
+    case "signed_in": return `${d.name} signed in from ${d.from}, role ${d.role}`;
+    case "token_refused": return `a wrong token from ${d.from}, the ${d.tries}th`;
+    case "alarm_changed": return `${d.alarm}: ${d.from} became ${d.to}: ${d.reason}`;
+    case "vip_state": return `${d.vip} (${d.family}): ${d.from} became ${d.to}: ${d.reason}`;
+  }
   const said = ["reason", "text", "step", "change", "evidence", "why"];
   const fields = Object.entries(event.details).filter(([, value]) => value !== null && value !== "" && !(Array.isArray(value) && value.length === 0));
   const sentence = fields.filter(([key]) => said.includes(key)).map(([, value]) => plain(value));

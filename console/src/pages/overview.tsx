@@ -5,7 +5,7 @@ import type { ListenerOverview, OverviewView, PoolOverview, ProblemItem } from "
 import { amount, latency, percent, perSecond } from "../format.ts";
 import { byNeed, hostTone, letters, sum } from "../states.ts";
 import { Bar, Dots, Empty, Panel, Pill, place, Prose, SearchField, Sort, tone } from "../ui/kit.tsx";
-import { layout, type Box, type Link } from "../ui/layout.ts";
+import { layout, type Box, type Curve, type Link } from "../ui/layout.ts";
 import { language, t, tOr } from "../words/index.ts";
 
 export function Overview({ view }: { view: OverviewView }) {
@@ -87,7 +87,7 @@ function Picture({ view }: { view: OverviewView }) {
       <div class={narrow ? "picture stacked" : "picture"} ref={box} style={narrow ? {} : { height: placed.height }}>
         {!narrow && width > 0 && (
           <svg class="flows" width={width} height={placed.height} aria-hidden="true">
-            {placed.curves.map((curve) => (
+            {[...placed.curves, ...straight(placed)].map((curve) => (
               <g key={`${curve.from}>${curve.to}`} class={curve.rate > 0 ? "flow" : "flow still"}>
                 <path d={curve.path} stroke-width={curve.width} />
                 {curve.rate > 0 && <path class="drops" d={curve.path} stroke-width={Math.max(1.5, curve.width * 0.5)} />}
@@ -137,6 +137,13 @@ function Picture({ view }: { view: OverviewView }) {
   );
 }
 
+/** The line through the place that has no box. */
+function straight({ boxes, curves }: ReturnType<typeof layout>): Curve[] {
+  const spot = boxes.get(PAST);
+  const into = curves.find((curve) => curve.to === PAST);
+  return spot && into ? [{ ...into, from: PAST, path: `M${spot.x} ${spot.y + spot.height / 2}h${spot.width}` }] : [];
+}
+
 const rate = (listener: ListenerOverview) => listener.rates?.requests_per_s ?? 0;
 
 export function used(all: number, free: number | null | undefined): number | null {
@@ -148,12 +155,17 @@ function ports(listener: ListenerOverview): string {
   return rest.length > 0 ? `${first} +${rest.length}` : (first ?? "");
 }
 
+/** The way past the virtual IPs: a place in the picture that is nothing but a line. */
+const PAST = "past";
+
 type Named<T> = [string, T][];
 
 function plan(view: OverviewView, pools: Named<PoolOverview>, listeners: Named<ListenerOverview>, hosts: [string, unknown][]): [Box[][], Link[]] {
+  // What uses no virtual IP goes by them, not through them.
+  const past = Object.keys(view.vips).length > 0 && listeners.some(([, listener]) => listener.vips.length === 0);
   const columns: Box[][] = [
     [{ id: "clients", height: 104 }],
-    Object.keys(view.vips).map((name) => ({ id: `vip/${name}`, height: 62 })),
+    [...Object.keys(view.vips).map((name) => ({ id: `vip/${name}`, height: 62 })), ...(past ? [{ id: PAST, height: 20 }] : [])],
     listeners.map(([name]) => ({ id: `listener/${name}`, height: 62 })),
     pools.map(([name]) => ({ id: `pool/${name}`, height: 84 })),
     hosts.map(([name]) => ({ id: `host/${name}`, height: 84 })),
@@ -165,7 +177,7 @@ function plan(view: OverviewView, pools: Named<PoolOverview>, listeners: Named<L
       links.push({ from: `vip/${vip}`, to: `listener/${name}`, rate: rate(listener) });
       through.set(vip, (through.get(vip) ?? 0) + rate(listener));
     }
-    if (listener.vips.length === 0) links.push({ from: "clients", to: `listener/${name}`, rate: rate(listener) });
+    if (listener.vips.length === 0) links.push({ from: past ? PAST : "clients", to: `listener/${name}`, rate: rate(listener) });
     // Which of its pools takes how much is not counted for each listener: shared out as the pools have it.
     const busy = sum(listener.pools.map((pool) => view.pools[pool]?.rates?.requests_per_s));
     for (const pool of listener.pools) {
@@ -173,6 +185,7 @@ function plan(view: OverviewView, pools: Named<PoolOverview>, listeners: Named<L
       links.push({ from: `listener/${name}`, to: `pool/${pool}`, rate: busy > 0 ? (rate(listener) * mine) / busy : 0 });
     }
   }
+  if (past) links.push({ from: "clients", to: PAST, rate: sum(listeners.map(([, listener]) => (listener.vips.length === 0 ? rate(listener) : 0))) });
   for (const name of Object.keys(view.vips)) links.push({ from: "clients", to: `vip/${name}`, rate: through.get(name) ?? 0 });
   for (const [name, pool] of pools) {
     const on = new Map<string, number>();

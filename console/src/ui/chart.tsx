@@ -63,7 +63,7 @@ export function Chart({ label, at, lines, marks = [], height = 200, top = 0 }: P
       plot.current?.destroy();
       const ink = colour(element, "mute");
       const axis: uPlot.Axis = { stroke: ink, grid: { stroke: colour(element, "line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
-      const range = (right: boolean) => (_: uPlot, __: number | null, max: number | null): [number, number] => [0, Math.max(max ?? 1, right ? 1 : latest.current.top, 1e-9) * 1.1 || 1];
+      const range = (right: boolean) => (_: uPlot, __: number | null, max: number | null): [number, number] => [0, Math.max(max ?? 0, right ? 0 : latest.current.top) * 1.1 || 1];
       plot.current = new uPlot(
         {
           width: element.clientWidth || 600,

@@ -152,7 +152,7 @@ fn schema(document: &Value, value: &Value, depth: usize) -> String {
     if let Some(name) = value["$ref"].as_str() {
         return schema(document, &document["components"]["schemas"][name.rsplit('/').next().unwrap_or_default()], depth + 1);
     }
-    for inner in ["items", "additionalProperties"].iter().map(|word| &value[*word]).filter(|inner| inner.is_object()) {
+    if let Some(inner) = ["items", "additionalProperties"].iter().map(|word| &value[*word]).find(|inner| inner.is_object()) {
         return schema(document, inner, depth + 1);
     }
     if let Some(any) = ["oneOf", "anyOf"].iter().find_map(|word| value[*word].as_array()) {

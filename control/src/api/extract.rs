@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::de::DeserializeOwned;
 
+use super::audit::Note;
 use super::problem::Problem;
 
 /// Largest request body. The largest that makes sense is some hundred bytes.
@@ -23,6 +24,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Body<T>, Problem> {
+        let note = request.extensions().get::<Note>().cloned();
         let content_type = request.headers().get(header::CONTENT_TYPE).cloned();
         let body = tokio::time::timeout(BODY_TIMEOUT, Bytes::from_request(request, state))
             .await
@@ -33,6 +35,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
                 }
                 _ => Problem::new(StatusCode::BAD_REQUEST, "the request body could not be read"),
             })?;
+        note.into_iter().for_each(|note| note.set(if body.is_empty() { b"{}" } else { &body }));
         if !body.is_empty() && !content_type.is_some_and(|value| is_json(value.as_bytes())) {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send `Content-Type: application/json`"));
         }

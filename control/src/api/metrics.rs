@@ -3,8 +3,10 @@
 //! One table, [`FAMILIES`], says what there is: it renders the metrics and `docs/metrics.md`. Label values come from the file, or from
 //! lists fixed here; a client can add no series.
 
+mod history;
 mod machines;
 mod notify;
+mod recovery;
 mod scaling;
 mod udp;
 mod vip;
@@ -89,8 +91,12 @@ pub(crate) struct Source<'a> {
     pub alarms: &'a [AlarmItem],
     /// The pools that are scaled.
     pub scaling: &'a [ScalingItem],
+    /// What is kept; `None`: nothing.
+    pub history: Option<&'a weir_history::service::Stats>,
     /// Telling people.
     pub notify: &'a weir_notify::service::Stats,
+    /// Healing.
+    pub recovery: &'a [crate::recovery::RecoveryStats],
     /// Memory and descriptors.
     pub process: ProcessUse,
 }
@@ -269,7 +275,8 @@ macro_rules! per_endpoint {
 
 /// Everything there is, in the order in which it is written.
 fn families() -> impl Iterator<Item = &'static Family> {
-    let machines = machines::FAMILIES.iter().chain(scaling::FAMILIES).chain(notify::FAMILIES);
+    let machines =
+        machines::FAMILIES.iter().chain(scaling::FAMILIES).chain(history::FAMILIES).chain(notify::FAMILIES).chain(recovery::FAMILIES);
     FAMILIES.iter().chain(udp::FAMILIES).chain(vip::FAMILIES).chain(machines)
 }
 
@@ -524,6 +531,30 @@ const FAMILIES: &[Family] = &[
         samples: per_pool!(|p| p.stats.sum(|shard| &shard.retries)),
     },
     Family {
+        name: "weir_pool_retries_refused_total",
+        kind: Kind::Counter,
+        unit: "attempts",
+        labels: "pool",
+        help: "Further attempts that were not made, as the retry budget or the breaker did not allow them.",
+        samples: per_pool!(|p| p.stats.sum(|shard| &shard.retries_refused)),
+    },
+    Family {
+        name: "weir_pool_mirrored_total",
+        kind: Kind::Counter,
+        unit: "requests",
+        labels: "pool",
+        help: "Requests of other pools that this one got too.",
+        samples: per_pool!(|p| p.stats.sum(|shard| &shard.mirrored)),
+    },
+    Family {
+        name: "weir_pool_mirrors_lost_total",
+        kind: Kind::Counter,
+        unit: "requests",
+        labels: "pool",
+        help: "Of these, not answered, or not sent as the pool did not keep up.",
+        samples: per_pool!(|p| p.stats.sum(|shard| &shard.mirrors_lost)),
+    },
+    Family {
         name: "weir_pool_queued_total",
         kind: Kind::Counter,
         unit: "requests",
@@ -538,6 +569,20 @@ const FAMILIES: &[Family] = &[
         labels: "pool",
         help: "Pooled connections used again.",
         samples: per_pool!(|p| p.stats.sum(|shard| &shard.reused)),
+    },
+    Family {
+        name: "weir_pool_tls_handshakes_total",
+        kind: Kind::Counter,
+        unit: "handshakes",
+        labels: "pool, result",
+        help: "TLS handshakes with endpoints ended: full, resumed or failed. A pool without TLS has none.",
+        samples: |p, s| {
+            for (labels, pool, _) in p.pools.iter().filter(|(_, pool, _)| pool.tls) {
+                for how in [Handshake::Full, Handshake::Resumed, Handshake::Failed] {
+                    s.with_more(labels, "result", how.word(), pool.stats.sum(|shard| &shard.tls_handshakes[how as usize]));
+                }
+            }
+        },
     },
     Family {
         name: "weir_pool_waiting",
@@ -702,7 +747,9 @@ pub(super) mod tests {
             certificates: &[],
             alarms: &[],
             scaling: &[],
+            history: Some(&weir_history::service::Stats::default()),
             notify: &weir_notify::service::Stats::default(),
+            recovery: &[],
             process,
         })
     }

@@ -2,21 +2,26 @@
 //!
 //! - [`model`]: what is said, shared with the client. [`view`]: how it is made from the node's state (pure).
 //! - [`read`] and [`change`]: the requests; [`vip`]: those of virtual IPs; [`fleet`] and [`machines`]: those of hosts and machines;
-//!   [`scaling`]: of alarms and scaling; [`notify`]: of telling people. [`extract`]: reading them. [`caller`]: who asks. [`problem`]: refusing them.
+//!   [`scaling`]: of alarms and scaling; [`notify`]: of telling people; [`recovery`]: of healing. [`extract`]: reading them. [`caller`]: who asks. [`problem`]: refusing them.
+//! - [`history`]: what was. [`preview`]: what an alarm would have done. [`audit`]: what is asked for becomes a record.
 //! - [`overview`]: everything at once, and as it changes. [`gzip`]: in fewer bytes.
 //! - [`page`]: the console. [`session`]: who asks.
-//! - [`guard`]: who may ask. [`metrics`]: the Prometheus text. [`openapi`]: the description. [`browse`]: the same for people.
+//! - [`guard`]: who may ask; [`access`]: tokens, roles and sessions; [`guesses`]: who guesses tokens. [`metrics`]: the Prometheus text. [`openapi`]: the description. [`browse`]: the same for people.
 //!
 //! What is deliberately not here: decisions. Every change is the node's. There is no TLS either: bind to loopback, or to a network you
 //! trust, with a token.
 
+mod access;
+mod audit;
 mod browse;
 mod caller;
 mod change;
 mod extract;
 mod fleet;
 mod guard;
+mod guesses;
 mod gzip;
+mod history;
 mod machines;
 mod metrics;
 pub(crate) mod model;
@@ -24,19 +29,23 @@ mod notify;
 mod openapi;
 mod overview;
 mod page;
+mod preview;
 mod problem;
 mod read;
+mod recovery;
 mod scaling;
 mod session;
-mod view;
+pub(crate) mod view;
 mod vip;
 
 use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -49,10 +58,14 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use weir_config::EndpointAddress;
 
+pub(crate) use access::Access;
 pub(crate) use caller::USER_HEADER;
-pub(crate) use guard::{Token, read_token};
+pub(crate) use guard::read_token;
+pub(crate) use history::audit_verdict;
 use problem::Problem;
+pub(crate) use session::{hex, random};
 
+use crate::event::ApiEvent;
 use crate::node::Node;
 
 /// Connections at once; more wait in the accept queue. People, scrapers and controllers need a handful.
@@ -74,13 +87,16 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 /// Pause after a failed accept, which usually means that descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What is kept of a request's target in an event.
+const TARGET_CHARS_MAX: usize = 300;
+
 /// Largest request head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// What every request can reach.
 pub(crate) struct Api {
     node: Node,
-    token: Option<Token>,
+    gate: guard::Gate,
     hub: overview::Hub,
     /// Becomes true when the server ends; long polls watch it.
     stop: watch::Receiver<bool>,
@@ -99,14 +115,9 @@ impl Api {
 }
 
 /// Serves the API on `listener` until `shutdown` is done. Requests under way are then answered, within a short grace.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    node: Node,
-    token: Option<Token>,
-    shutdown: impl Future<Output = ()>,
-) -> std::io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, node: Node, access: Access, shutdown: impl Future<Output = ()>) -> std::io::Result<()> {
     let (stopper, stop) = watch::channel(false);
-    let router = router(Arc::new(Api { node, token, hub: overview::Hub::new(), stop: stop.clone() }));
+    let router = router(Arc::new(Api { node, gate: guard::Gate::new(access), hub: overview::Hub::new(), stop: stop.clone() }));
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut shutdown = pin!(shutdown);
     loop {
@@ -164,7 +175,7 @@ fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/", get(page::page))
         .route("/console/{file}", get(page::asset))
-        .route("/v1/session", get(session::session))
+        .route("/v1/session", get(session::session).post(session::sign_in).delete(session::sign_out))
         .route("/v1/status", get(read::status))
         .route("/v1/overview", get(overview::overview))
         .route("/v1/overview/stream", get(overview::stream))
@@ -181,6 +192,11 @@ fn router(api: Arc<Api>) -> Router {
         .route("/v1/reload", post(change::reload))
         .route("/v1/upgrade", post(change::upgrade))
         .route("/v1/events", get(read::events))
+        .route("/v1/history", get(history::entries))
+        .route("/v1/history/series", get(history::series))
+        .route("/v1/history/catalog", get(history::catalog))
+        .route("/v1/audit", get(history::audit))
+        .route("/v1/audit/verify", get(history::verify))
         .route("/v1/fleet", get(fleet::fleet))
         .route("/v1/hosts", get(fleet::hosts))
         .route("/v1/hosts/{host}/points", get(fleet::host_points))
@@ -203,8 +219,13 @@ fn router(api: Arc<Api>) -> Router {
         .route("/ack/{token}", get(notify::show_link).post(notify::follow_link))
         .route("/v1/operations/{id}", get(machines::operation))
         .route("/v1/alarms", get(scaling::alarms))
+        .route("/v1/alarms/preview", post(preview::preview))
         .route("/v1/alarms/{alarm}", get(scaling::alarm))
         .route("/v1/alarms/{alarm}/acknowledge", post(scaling::acknowledge))
+        .route("/v1/recovery", get(recovery::recoveries))
+        .route("/v1/recovery/{recovery}", get(recovery::recovery))
+        .route("/v1/recovery/{recovery}/run", post(recovery::run))
+        .route("/v1/recovery/{recovery}/stop", post(recovery::stop))
         .route("/v1/scaling", get(scaling::pools))
         .route("/v1/scaling/{pool}", get(scaling::pool))
         .route("/v1/scaling/{pool}/plan", get(scaling::plan))
@@ -228,14 +249,23 @@ fn router(api: Arc<Api>) -> Router {
 
 /// What is the same for every request: who may ask, how long it may take, and the revision on the answer.
 async fn around(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let peer = parts.extensions.get::<caller::Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
     // The link in a message is a permission of its own, for one incident.
     let is_link = parts.uri.path().starts_with("/ack/");
-    if !is_link && let Err(problem) = guard::admit(&parts, api.token.as_ref(), || api.node.info().name) {
-        return problem.into_response();
+    if !is_link {
+        match api.gate.admit(&parts, peer, Instant::now(), || api.node.info().name) {
+            Ok(who) => drop(parts.extensions.insert(who)),
+            Err(refused) => {
+                session::tell_wrong(&api, peer, refused.tries);
+                return refused.problem.into_response();
+            }
+        }
     }
+    let change = audited(&parts, is_link);
     let versioned = parts.uri.path().starts_with("/v1/");
     let timeout = if parts.uri.path() == "/v1/upgrade" { UPGRADE_TIMEOUT } else { ANSWER_TIMEOUT };
+    let act = audit::begin(&mut parts);
     let mut response = match tokio::time::timeout(timeout, next.run(Request::from_parts(parts, body))).await {
         Ok(response) => response,
         Err(_) => {
@@ -243,12 +273,30 @@ async fn around(State(api): State<Arc<Api>>, request: Request, next: Next) -> Re
             Problem::new(StatusCode::GATEWAY_TIMEOUT, detail).into_response()
         }
     };
+    if let Some(act) = act {
+        api.node.historian().act(act.end(&response)).await;
+    }
+    if let Some((by, request)) = change {
+        api.node.record(ApiEvent::ApiChange { by, request, status: response.status().as_u16() });
+    }
     if versioned && let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", api.node.info().revision)) {
         response.headers_mut().insert(header::ETAG, tag);
     }
     // Only the files of the console may be kept, and say so themselves.
     response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// Who asked for which change, for the events. Signing in and out says so itself.
+fn audited(parts: &Parts, is_link: bool) -> Option<(String, String)> {
+    let path = parts.uri.path();
+    if !guard::changes_something(&parts.method) || path == "/v1/session" {
+        return None;
+    }
+    // Its path is a secret that acknowledges.
+    let target = if is_link { "/ack/..." } else { parts.uri.path_and_query().map_or(path, |target| target.as_str()) };
+    let target: String = target.chars().take(TARGET_CHARS_MAX).collect();
+    Some((caller::caller(parts), format!("{} {target}", parts.method)))
 }
 
 /// An endpoint's name from a request.

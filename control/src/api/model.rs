@@ -2,6 +2,7 @@
 //!
 //! Times are Unix seconds, sizes bytes, latencies milliseconds. A field that does not apply is `null`, never absent.
 
+mod history;
 mod overview;
 mod scaling;
 mod vip;
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub(crate) use history::*;
 pub(crate) use overview::*;
 pub(crate) use scaling::*;
 pub(crate) use vip::*;
@@ -49,6 +51,9 @@ pub(crate) struct NodeView {
     pub draining: bool,
     /// When the file last took effect, or was refused.
     pub last_reload: Option<LastReload>,
+    /// Why what happens is kept in memory alone; `null`: it is written.
+    #[serde(default)]
+    pub history_fault: Option<String>,
     /// Client connections open, idle ones included.
     pub connections: u64,
     /// Requests and sessions under way.
@@ -294,6 +299,14 @@ pub(crate) struct SessionView {
     pub role: RoleView,
     /// There is a session that can be ended.
     pub session: bool,
+}
+
+/// A token that a session is to stand for.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewSession {
+    /// The token.
+    pub token: String,
 }
 
 /// What somebody may.

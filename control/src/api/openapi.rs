@@ -5,7 +5,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
 use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use super::{change, fleet, machines, notify, overview, read, scaling, session, vip};
+use super::{change, fleet, history, machines, notify, overview, preview, read, recovery, scaling, session, vip};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -13,7 +13,8 @@ use super::{change, fleet, machines, notify, overview, read, scaling, session, v
         title = "weir",
         description = "What the `weir` load balancer shows and lets change while it runs. Answers under /v1 carry the configuration's revision as \
                        `ETag`; a change may carry it as `If-Match` and is then refused with 412 when something else was changed meanwhile. \
-                       Refusals are `application/problem+json` (RFC 9457). The token is needed when `[api] token_file` is set.",
+                       Refusals are `application/problem+json` (RFC 9457). A token is needed when the file has `[api] token_file` or `[api.token.NAME]`, whose role says what it may; \
+                       a browser signs in with it and has a session.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     paths(
@@ -32,9 +33,17 @@ use super::{change, fleet, machines, notify, overview, read, scaling, session, v
         read::events,
         read::openapi,
         session::session,
+        session::sign_in,
+        session::sign_out,
         read::metrics,
         read::healthz,
         read::readyz,
+        history::entries,
+        history::series,
+        history::catalog,
+        history::audit,
+        history::verify,
+        preview::preview,
         change::add_endpoint,
         change::remove_endpoint,
         change::patch_endpoint,
@@ -65,6 +74,10 @@ use super::{change, fleet, machines, notify, overview, read, scaling, session, v
         scaling::set,
         scaling::refresh,
         scaling::protect,
+        recovery::recoveries,
+        recovery::recovery,
+        recovery::run,
+        recovery::stop,
         notify::channels,
         notify::test,
         notify::dead,

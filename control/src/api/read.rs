@@ -166,6 +166,8 @@ pub(crate) async fn metrics(State(api): State<Arc<Api>>) -> Result<Response, Pro
         access_log_dropped: api.node.access_log_dropped(),
         alarms: &api.node.scaler().alarm_items(),
         scaling: &api.node.scaler().scaling_items(api.node.machines().leads()),
+        recovery: &api.node.recoverer().stats(&api.node.config()),
+        history: api.node.historian().stats().as_ref(),
         notify: &api.node.notifier().handle().map(|handle| handle.stats()).unwrap_or_default(),
         process: text::ProcessUse::read(),
     });

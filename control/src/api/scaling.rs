@@ -12,6 +12,7 @@ use super::Api;
 use super::extract::{Body, Names};
 use super::model::*;
 use super::problem::Problem;
+use crate::notify::keys;
 use crate::scaling::{PROTECTED, Wish, WishError};
 
 /// The longest name and comment of who has seen an alarm.
@@ -48,7 +49,7 @@ pub(crate) async fn alarm(State(api): State<Arc<Api>>, Names(name): Names<String
     })
 }
 
-/// Says that somebody has seen an alarm and looks after it. It holds until the alarm ends.
+/// Says that somebody has seen an alarm and looks after it: its incident is acknowledged too. It holds until the alarm ends.
 #[utoipa::path(
     post, path = "/v1/alarms/{alarm}/acknowledge", tag = "alarms",
     params(("alarm" = String, Path, description = "Name of the alarm")),
@@ -70,6 +71,10 @@ pub(crate) async fn acknowledge(
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, why));
     }
     api.node.scaler().acknowledge(&api.node, &name, &seen.by, &seen.comment)?;
+    if let Some(handle) = api.node.notifier().handle() {
+        // Where there is no incident, nobody was told: nothing is to be acknowledged.
+        let _ = handle.acknowledge_alarm(&keys::alarm(&name), &seen.by).await;
+    }
     alarm(State(api), Names(name)).await
 }
 

@@ -44,6 +44,7 @@ pub(crate) fn node(info: &NodeInfo, drain: DrainProgress) -> NodeView {
             .last_reload
             .as_ref()
             .map(|(at, result)| LastReload { at: unix_seconds(*at), error: result.as_ref().err().cloned() }),
+        history_fault: info.history_fault.clone(),
         connections: drain.connections,
         in_flight: drain.in_flight,
     }
@@ -253,6 +254,7 @@ pub(crate) mod tests {
                 below_floor: true,
                 available: 1,
                 waiting: 4,
+                tls: false,
                 stats: Arc::new(pool),
                 endpoints,
             }],
@@ -272,6 +274,7 @@ pub(crate) mod tests {
             ready: true,
             draining: false,
             last_reload: Some((SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_100), Err("line 3".into()))),
+            history_fault: None,
         }
     }
 

@@ -65,7 +65,7 @@ impl Explain {
         let all = || {
             config.listeners.values().filter_map(|listener| match &listener.protocol {
                 Protocol::Http(http) => Some((&**listener, http)),
-                Protocol::Tcp | Protocol::Udp => None,
+                Protocol::Tcp(_) | Protocol::Udp => None,
             })
         };
         let names = || all().map(|(listener, _)| listener.name.to_string()).collect::<Vec<_>>().join(", ");

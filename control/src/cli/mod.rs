@@ -10,13 +10,16 @@ mod drain;
 mod events;
 mod explain;
 mod generate;
+mod history;
 mod import;
 mod notify;
 mod output;
+mod recovery;
 mod replay;
 mod scaling;
 mod status;
 mod target;
+mod token;
 mod vip;
 mod vm;
 
@@ -78,6 +81,16 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration file, for editors
     Schema,
+    /// Make a token for the API and the console, and print what to write into the file
+    ///
+    /// The token is printed once and kept nowhere: the file has only its digest.
+    Token {
+        /// Whose it is, as the events will say
+        name: String,
+        /// What it may: read, operate or admin
+        #[arg(long, value_name = "ROLE", default_value = "operate", value_parser = ["read", "operate", "admin"])]
+        role: String,
+    },
     /// Convert the configuration of HAProxy and keepalived, and say what could not be converted
     Import(import::Import),
     /// Show the node, its listeners, pools and virtual IPs
@@ -126,12 +139,21 @@ enum Command {
     /// Show and change how pools are scaled
     #[command(subcommand)]
     Scaling(scaling::ScalingCommand),
+    /// Show what is healed before people are told, stop it, and let it go on
+    #[command(subcommand)]
+    Recovery(recovery::RecoveryCommand),
     /// Show and try the channels that tell people
     #[command(subcommand)]
     Notify(notify::NotifyCommand),
     /// Show incidents and take care of them
     #[command(subcommand)]
     Incident(notify::IncidentCommand),
+    /// Show and export what was: events, alarms, plans, samples
+    #[command(subcommand)]
+    History(history::HistoryCommand),
+    /// Show who or what changed which thing, and whether the record of it is whole
+    #[command(subcommand)]
+    Audit(history::AuditCommand),
     /// Show what happened
     Events {
         /// Go on with what happens from now on
@@ -277,7 +299,11 @@ pub(crate) fn main() -> ExitCode {
         Command::Man { folder } => generate::man(folder, &output).map(|()| ExitCode::SUCCESS),
         Command::Completions { shell } => generate::completions(*shell, &output).map(|()| ExitCode::SUCCESS),
         Command::Import(options) => import::run(options, &output),
-        Command::Scaling(scaling::ScalingCommand::Replay(options)) => replay::run(options, &output).map(|()| ExitCode::SUCCESS),
+        Command::Token { name, role } => token::token(name, role, &output).map(|()| ExitCode::SUCCESS),
+        Command::Scaling(scaling::ScalingCommand::Replay(options)) => {
+            replay::run(options, || client(&cli.global), &output).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Audit(history::AuditCommand::Verify { noted, file: Some(file) }) => history::verify_file(file, *noted, &output),
         command => client(&cli.global).and_then(|client| ask(client, command, &output)),
     };
     match result {
@@ -303,6 +329,7 @@ fn ask(client: Client, command: &Command, output: &Output) -> anyhow::Result<Exi
         Command::Run { .. }
         | Command::Check { .. }
         | Command::Schema
+        | Command::Token { .. }
         | Command::Import(_)
         | Command::Man { .. }
         | Command::Completions { .. }
@@ -314,9 +341,12 @@ fn ask(client: Client, command: &Command, output: &Output) -> anyhow::Result<Exi
         Command::Endpoint(command) => change::endpoint(client, command, output)?,
         Command::Vip(VipCommand::Release { name, timeout }) => return vip::release(client, name, *timeout, output),
         Command::Events { follow, last } => events::events(client, *follow, *last, output)?,
+        Command::History(command) => history::history(client, command, output)?,
+        Command::Audit(command) => return history::audit(client, command, output),
         Command::Alarm(command) => alarm::alarm(client, command, output)?,
         Command::Scaling(command) => scaling::scaling(client, command, output)?,
         Command::Vm(command) => return vm::vm(client, command, output),
+        Command::Recovery(command) => recovery::recovery(client, command, output)?,
         Command::Notify(command) => return notify::notify(client, command, output),
         Command::Incident(command) => return notify::incident(client, command, output),
         Command::Upgrade { binary } => change::upgrade(client, binary.as_deref(), output)?,
@@ -412,6 +442,7 @@ mod tests {
             ("alarm list", true),
             ("alarm ack web-busy --by ann looking", true),
             ("alarm ack", false),
+            ("alarm preview busy.toml --from 7d", true),
             ("scaling show", true),
             ("scaling plan web", true),
             ("scaling set web 4", true),
@@ -421,6 +452,20 @@ mod tests {
             ("scaling refresh", false),
             ("scaling replay --pool web --policy weir.toml --csv load.csv --boot 1m --svg a.svg", true),
             ("scaling replay --pool web", false),
+            ("recovery list", true),
+            ("recovery show web --json", true),
+            ("recovery run web web-1 --dry-run", true),
+            ("recovery run", false),
+            ("recovery stop web", true),
+            ("scaling replay --pool web --policy weir.toml --from 7d --to 1d", true),
+            ("scaling replay --pool web --policy weir.toml --from 7d --csv load.csv", false),
+            ("history show --from 2h --kind alarm_changed --subject web-busy -n 5", true),
+            ("history show --from yesterday", false),
+            ("history export samples --from 2026-03-01T12:00:00Z --to 1h --step 10s", true),
+            ("history export everything", false),
+            ("audit list --who alice --json", true),
+            ("audit verify --noted 3:ab", false),
+            ("audit verify --file copy.db", true),
             ("notify list --json", true),
             ("notify test ops-mail", true),
             ("notify test", false),

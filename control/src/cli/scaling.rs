@@ -44,7 +44,8 @@ pub(super) enum ScalingCommand {
     },
     /// Run a policy over a load that was, and show what it would have done
     ///
-    /// No node is needed. Machines over time, machine-hours, minutes beyond the thresholds and every decision, as tables and a picture.
+    /// The load is what the node has kept of the pool, the last day unless told otherwise; with --csv it is a table, and no node is needed.
+    /// Machines over time, machine-hours, minutes beyond the thresholds and every decision, as tables and a picture.
     Replay(super::replay::Replay),
     /// Protect a machine against being taken out when the pool becomes smaller
     Protect {

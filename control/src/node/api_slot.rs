@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -33,7 +32,7 @@ struct Serving {
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Identity {
     bind: SocketAddr,
-    token: Option<(PathBuf, api::Token)>,
+    access: api::Access,
 }
 
 /// A change that can no longer fail.
@@ -48,7 +47,6 @@ pub(crate) enum Prepared {
 pub(crate) struct Next {
     identity: Identity,
     listener: TcpListener,
-    token: Option<api::Token>,
 }
 
 impl ApiSlot {
@@ -57,15 +55,8 @@ impl ApiSlot {
         let Some(settings) = settings else {
             return Ok(self.serving.is_some().then_some(Prepared::Off));
         };
-        let (named, token) = match &settings.token_file {
-            None => (None, None),
-            Some(path) => {
-                // Once, so that what is compared is what is served.
-                let token = api::Token::read(path)?;
-                (Some((path.clone(), token.clone())), Some(token))
-            }
-        };
-        let identity = Identity { bind: settings.bind, token: named };
+        // Once, so that what is compared is what is served.
+        let identity = Identity { bind: settings.bind, access: api::Access::read(settings)? };
         let listener = match (&self.serving, inherited) {
             (Some(serving), _) if serving.identity == identity => return Ok(None),
             (Some(serving), _) if serving.identity.bind == identity.bind => serving.listener.try_clone()?,
@@ -74,7 +65,7 @@ impl ApiSlot {
                 .map_err(|error| io::Error::new(error.kind(), format!("the API cannot listen on {}: {error}", identity.bind)))?,
         };
         listener.set_nonblocking(true)?;
-        Ok(Some(Prepared::On(Box::new(Next { identity, listener, token }))))
+        Ok(Some(Prepared::On(Box::new(Next { identity, listener }))))
     }
 
     /// Ends the old server in order and starts the new one.
@@ -111,7 +102,7 @@ impl ApiSlot {
 }
 
 fn start(next: Next, node: &Node, runtime: &tokio::runtime::Handle) -> io::Result<Serving> {
-    let Next { identity, listener, token } = next;
+    let Next { identity, listener } = next;
     let _guard = runtime.enter();
     let serving = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
     let (stop, stopped) = oneshot::channel::<()>();
@@ -119,9 +110,9 @@ fn start(next: Next, node: &Node, runtime: &tokio::runtime::Handle) -> io::Resul
         // Dropped, which is the signal.
         let _ = stopped.await;
     };
-    let node = node.clone();
+    let (node, access) = (node.clone(), identity.access.clone());
     let task = runtime.spawn(async move {
-        if let Err(error) = api::serve(serving, node, token, stopped).await {
+        if let Err(error) = api::serve(serving, node, access, stopped).await {
             warn!(%error, "the API ended");
         }
     });

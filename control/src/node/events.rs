@@ -9,22 +9,24 @@ use tracing::{debug, error, info, warn};
 use weir_hypervisor::RoomEvent;
 use weir_lb::event::EventKind as NodeKind;
 
-use crate::event::{Event, EventKind, MachineEvent, NotifyEvent, ScalingEvent, VipEvent};
+use crate::event::{ApiEvent, Event, EventKind, HistoryEvent, MachineEvent, NotifyEvent, RecoveryEvent, ScalingEvent, VipEvent};
+use crate::history::Historian;
 
 /// Events kept. At a few hundred bytes each that is a few megabytes at most.
 const KEPT: usize = 10_000;
 
-/// A ring of events. The numbers go on over an upgrade and over an orderly restart.
+/// A ring of events, which are also kept for later. The numbers go on over an upgrade and over an orderly restart.
 #[derive(Debug)]
 pub(crate) struct EventLog {
     ring: Mutex<VecDeque<(u64, Arc<Event>)>>,
     last: watch::Sender<u64>,
+    historian: Historian,
 }
 
 impl EventLog {
     /// Empty; the first number is `last` + 1.
-    pub(crate) fn new(last: u64) -> EventLog {
-        EventLog { ring: Mutex::default(), last: watch::Sender::new(last) }
+    pub(crate) fn new(last: u64, historian: Historian) -> EventLog {
+        EventLog { ring: Mutex::default(), last: watch::Sender::new(last), historian }
     }
 
     /// Something of the node's own happened.
@@ -34,6 +36,7 @@ impl EventLog {
 
     fn push(&self, event: Arc<Event>) {
         write_to_log(&event.kind);
+        self.historian.event(&event);
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         if ring.len() == KEPT {
             ring.pop_front();
@@ -98,6 +101,7 @@ fn write_to_log(kind: &EventKind) {
     match kind {
         EventKind::Node(kind) => write_node(kind),
         EventKind::Scaling(kind) => write_scaling(kind),
+        EventKind::Recovery(kind) => write_recovery(kind),
         EventKind::Vip(VipEvent::VipState { vip, family, from, to, reason }) => {
             info!(%vip, family, "{from} became {to}: {reason}");
         }
@@ -112,9 +116,15 @@ fn write_to_log(kind: &EventKind) {
                 Some(error) => warn!(machine, host, by, "{verb}: failed: {error}"),
             }
         }
+        EventKind::Api(ApiEvent::ApiChange { by, request, status }) => info!(by, status, "{request}"),
+        EventKind::Api(ApiEvent::SignedIn { name, role, from }) => info!(name, role, from, "signed in"),
+        EventKind::Api(ApiEvent::TokenRefused { from, tries }) => warn!(from, tries, "a wrong token"),
         EventKind::Notify(NotifyEvent::ChannelFailed { channel, reason }) => error!(channel, "a channel fails: {reason}"),
         EventKind::Notify(NotifyEvent::ChannelRecovered { channel }) => info!(channel, "the channel delivers again"),
         EventKind::Notify(NotifyEvent::MessageDead { channel, key, reason }) => error!(channel, key, "a message was given up: {reason}"),
+        EventKind::History(HistoryEvent::Failed { reason }) => error!("the history goes on in memory: {reason}"),
+        EventKind::History(HistoryEvent::Recovered { written, lost }) => info!(written, lost, "the history is written again"),
+        EventKind::History(HistoryEvent::SetAside { reason, path }) => error!(path, "the history begins anew: {reason}"),
         EventKind::Notify(NotifyEvent::NotifyStoreFailed { reason }) => error!("what is to be told cannot be kept: {reason}"),
     }
 }
@@ -137,6 +147,21 @@ fn write_machines(event: &RoomEvent) {
     }
 }
 
+fn write_recovery(kind: &RecoveryEvent) {
+    match kind {
+        RecoveryEvent::RecoveryBegun { recovery, thing, action, resumed, reason } => {
+            let again = if *resumed { ", begun again" } else { "" };
+            warn!(recovery, "{thing} is ill ({reason}): {action}{again}");
+        }
+        RecoveryEvent::RecoveryTried { recovery, thing, action, outcome: "healed", text } => info!(recovery, "{thing}: {action}: {text}"),
+        RecoveryEvent::RecoveryTried { recovery, thing, action, text, .. } => warn!(recovery, "{thing}: {action}: {text}"),
+        RecoveryEvent::RecoveryGivenUp { recovery, thing, reason } => error!(recovery, "{thing} is given up: {reason}"),
+        RecoveryEvent::RecoveryHeld { recovery, thing, reason } => warn!(recovery, "nothing is tried on {thing}: {reason}"),
+        RecoveryEvent::RecoveryNotice { recovery, thing, text } => info!(recovery, "{thing}: {text}"),
+        RecoveryEvent::RecoveryNotKept { reason } => error!("what is tried is not kept, a kill may repeat it: {reason}"),
+    }
+}
+
 fn write_scaling(kind: &ScalingEvent) {
     match kind {
         ScalingEvent::AlarmChanged { alarm, severity, from, to: "alarm", reason, quiet: false, .. } => {
@@ -149,8 +174,11 @@ fn write_scaling(kind: &ScalingEvent) {
         ScalingEvent::ScalingDecided { pool, from, to, reason, recommended, .. } => {
             info!(%pool, recommended, "{from} -> {to} machines: {reason}");
         }
-        ScalingEvent::ScalingStep { pool, step, took_ms, error: None } => info!(%pool, took_ms, "{step}"),
-        ScalingEvent::ScalingStep { pool, step, took_ms, error: Some(error) } => warn!(%pool, took_ms, "{step}: {error}"),
+        ScalingEvent::ScalingPlanned { pool, generation, desired, serving, steps } => {
+            debug!(%pool, generation, desired, serving, "planned: {}", steps.join("; "));
+        }
+        ScalingEvent::ScalingStep { pool, step, took_ms, error: None, .. } => info!(%pool, took_ms, "{step}"),
+        ScalingEvent::ScalingStep { pool, step, took_ms, error: Some(error), .. } => warn!(%pool, took_ms, "{step}: {error}"),
         ScalingEvent::ScalingLaunchesFail { pool, failures, reason } => warn!(%pool, failures, "launches fail: {reason}"),
         ScalingEvent::ScalingRefused { pool, reason } => warn!(%pool, "{reason}"),
         ScalingEvent::ScalingNotice { pool, text } => info!(%pool, "{text}"),
@@ -175,6 +203,10 @@ fn write_node(kind: &NodeKind) {
         NodeKind::CertificateExpires { listener, file, expired: true, .. } => error!(%listener, file, "a certificate is over"),
         NodeKind::CertificateExpires { listener, file, left_s, .. } => {
             warn!(%listener, file, days_left = left_s / 86_400, "a certificate ends soon");
+        }
+        NodeKind::EndpointTlsLoaded { pool } => info!(%pool, "changed files for TLS to endpoints are in use"),
+        NodeKind::EndpointTlsRefused { pool: _, reason } => {
+            warn!("changed files for TLS to endpoints are refused, the old ones stay in use: {reason}");
         }
         NodeKind::Applied { generation } => debug!(generation, "a configuration took effect"),
         NodeKind::Reloaded { revision, changes } => {
@@ -202,7 +234,7 @@ mod tests {
     use super::*;
 
     fn log_of(last: u64, count: u64) -> EventLog {
-        let log = EventLog::new(last);
+        let log = EventLog::new(last, Historian::default());
         (0..count).for_each(|generation| log.record(NodeKind::Applied { generation }));
         log
     }

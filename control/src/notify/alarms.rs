@@ -6,12 +6,15 @@ use weir_config::Severity;
 use weir_hypervisor::{HostState, HostView};
 use weir_lb::event::EventKind as NodeKind;
 use weir_lb::status::Status;
+use weir_lb::tls::CertificateStatus;
 use weir_notify::engine::{Input, Raise};
 
-use crate::event::{EventKind, ScalingEvent, VipEvent};
+use super::keys;
+use crate::api::model::AlarmItem;
+use crate::event::{EventKind, HistoryEvent, ScalingEvent, VipEvent};
 
-/// How the keys of pools and endpoints begin.
-pub(super) const DATA_PLANE: &str = "lb/";
+/// How the keys of certificates begin.
+const CERTIFICATES: &str = "certificate/";
 /// How the keys of hosts begin.
 pub(super) const HOSTS: &str = "host/";
 
@@ -27,24 +30,16 @@ fn raise(key: String, alarm: &str, severity: Severity, labels: &[(&str, &str)], 
 
 fn floor(pool: &str, healthy: u32, min_healthy: u32) -> Raise {
     let values = [("healthy", healthy.to_string()), ("min_healthy", min_healthy.to_string())];
-    raise(floor_key(pool), "pool-below-floor", Severity::Critical, &[("pool", pool)], &values)
+    raise(keys::floor(pool), "pool-below-floor", Severity::Critical, &[("pool", pool)], &values)
 }
 
 fn endpoint(pool: &str, endpoint: &str, evidence: &str) -> Raise {
     let labels = [("pool", pool), ("endpoint", endpoint)];
-    raise(endpoint_key(pool, endpoint), "endpoint-down", Severity::Warning, &labels, &[("evidence", evidence.to_owned())])
-}
-
-fn floor_key(pool: &str) -> String {
-    format!("{DATA_PLANE}floor/{pool}")
-}
-
-fn endpoint_key(pool: &str, endpoint: &str) -> String {
-    format!("{DATA_PLANE}endpoint/{pool}/{endpoint}")
+    raise(keys::endpoint(pool, endpoint), "endpoint-down", Severity::Warning, &labels, &[("evidence", evidence.to_owned())])
 }
 
 fn certificate_key(listener: &str, file: &str) -> String {
-    format!("certificate/{listener}/{file}")
+    format!("{CERTIFICATES}{listener}/{file}")
 }
 
 /// What an event says. A change of a virtual IP ends by itself: see [`vip_key`].
@@ -62,11 +57,18 @@ pub(super) fn of_event(kind: &EventKind) -> Option<Input> {
         EventKind::Vip(VipEvent::VipsUnavailable { reason }) => {
             Some(Input::Raise(raise("vips".into(), "vips-unavailable", Severity::Critical, &[], &[("reason", reason.clone())])))
         }
-        EventKind::Scaling(ScalingEvent::AlarmChanged { alarm, severity, to, reason, quiet, .. }) => {
-            of_alarm(alarm, severity, to, reason, *quiet)
+        EventKind::Scaling(ScalingEvent::AlarmChanged { alarm, severity, to, reason, quiet, series, .. }) => {
+            of_alarm(alarm, severity, to, reason, *quiet).map(|input| with_series(input, series.as_deref()))
         }
+        EventKind::History(HistoryEvent::Failed { reason }) => {
+            Some(Input::Raise(raise("history".into(), "history-failed", Severity::Warning, &[], &[("reason", reason.clone())])))
+        }
+        EventKind::History(HistoryEvent::Recovered { .. }) => Some(Input::Clear("history".into())),
         EventKind::Vip(VipEvent::VipNotice { .. })
         | EventKind::Notify(_)
+        | EventKind::Recovery(_)
+        | EventKind::History(_)
+        | EventKind::Api(_)
         | EventKind::Scaling(_)
         | EventKind::Machines(_)
         | EventKind::Acted(_) => None,
@@ -75,7 +77,7 @@ pub(super) fn of_event(kind: &EventKind) -> Option<Input> {
 
 /// An alarm of the file.
 fn of_alarm(alarm: &str, severity: &str, to: &str, reason: &str, quiet: bool) -> Option<Input> {
-    let key = format!("alarm/{alarm}");
+    let key = keys::alarm(alarm);
     match to {
         "ok" => Some(Input::Clear(key)),
         "alarm" if !quiet => {
@@ -91,9 +93,9 @@ fn of_alarm(alarm: &str, severity: &str, to: &str, reason: &str, quiet: bool) ->
 fn of_node(kind: &NodeKind) -> Option<Input> {
     Some(match kind {
         NodeKind::Floor { pool, healthy, min_healthy, below: true } => Input::Raise(floor(pool, *healthy, *min_healthy)),
-        NodeKind::Floor { pool, below: false, .. } => Input::Clear(floor_key(pool)),
+        NodeKind::Floor { pool, below: false, .. } => Input::Clear(keys::floor(pool)),
         NodeKind::Health { pool, endpoint: name, healthy: false, evidence } => Input::Raise(endpoint(pool, name, evidence)),
-        NodeKind::Health { pool, endpoint, healthy: true, .. } => Input::Clear(endpoint_key(pool, endpoint)),
+        NodeKind::Health { pool, endpoint, healthy: true, .. } => Input::Clear(keys::endpoint(pool, endpoint)),
         NodeKind::CertificateExpires { listener, file, left_s, expired } => {
             let severity = if *expired { Severity::Critical } else { Severity::Warning };
             let left = format!("{} d", left_s / 86_400);
@@ -105,6 +107,14 @@ fn of_node(kind: &NodeKind) -> Option<Input> {
         NodeKind::Reloaded { .. } => Input::Clear("reload".into()),
         _ => return None,
     })
+}
+
+/// With the picture of its metric, where something begins.
+fn with_series(input: Input, series: Option<&weir_notify::message::Series>) -> Input {
+    match input {
+        Input::Raise(raise) => Input::Raise(Raise { series: series.cloned(), ..raise }),
+        other => other,
+    }
 }
 
 /// The alarm of a change of this virtual IP. Nothing ends it but time.
@@ -137,6 +147,16 @@ pub(super) fn of_hosts(hosts: &[HostView]) -> Vec<Raise> {
     hosts.iter().filter_map(lost).collect()
 }
 
+/// What may still be wrong of sources that only tell when something changes: who is gone from the file tells nothing more.
+pub(super) fn of_sources(certificates: &[CertificateStatus], alarms: &[AlarmItem]) -> [Input; 2] {
+    let certificates = certificates.iter().map(|one| certificate_key(&one.listener.0, &one.file.display().to_string()));
+    let alarms = alarms.iter().filter(|alarm| alarm.state != "ok").map(|alarm| keys::alarm(&alarm.name));
+    [
+        Input::Active { prefix: CERTIFICATES.to_owned(), keys: certificates.collect() },
+        Input::Active { prefix: keys::alarm(""), keys: alarms.collect() },
+    ]
+}
+
 /// These and no others, of all whose keys begin so.
 pub(super) fn exactly(prefix: &str, raises: Vec<Raise>) -> Vec<Input> {
     let keys = raises.iter().map(|raise| raise.key.clone()).collect();
@@ -147,6 +167,7 @@ pub(super) fn exactly(prefix: &str, raises: Vec<Raise>) -> Vec<Input> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::notify::keys::DATA_PLANE;
 
     #[test]
     fn what_begins_ends_under_the_same_key() {
@@ -171,13 +192,22 @@ mod tests {
         assert_eq!(of_alarm("busy", "critical", "ok", "", false), Some(Input::Clear("alarm/busy".into())));
     }
 
+    #[test]
+    fn an_alarm_brings_its_metric() {
+        let series = weir_notify::message::Series { name: "cpu".into(), ..Default::default() };
+        let Some(input) = of_alarm("busy", "critical", "alarm", "cpu 90", false) else { panic!("nothing begins") };
+        assert!(matches!(with_series(input, Some(&series)), Input::Raise(raise) if raise.series == Some(series.clone())));
+        assert_eq!(with_series(Input::Clear("x".into()), Some(&series)), Input::Clear("x".into()));
+    }
+
     /// Each alarm has its words in every language.
     #[test]
     fn every_alarm_has_words() {
         let vip = |from, to| VipEvent::VipState { vip: "v".into(), family: "ipv4", from, to, reason: String::new() };
         assert_eq!(of_event(&vip("initialize", "backup").into()), None);
         let expires = NodeKind::CertificateExpires { listener: "l".into(), file: "f".into(), left_s: 1, expired: false };
-        let events: [EventKind; 4] = [
+        let events: [EventKind; 5] = [
+            HistoryEvent::Failed { reason: String::new() }.into(),
             vip("backup", "master").into(),
             VipEvent::VipsUnavailable { reason: String::new() }.into(),
             expires.into(),

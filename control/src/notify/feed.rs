@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use weir_notify::engine::Input;
 use weir_notify::service::Handle;
 
-use super::alarms;
+use super::{alarms, keys};
 use crate::event::{EventKind, VipEvent};
 use crate::node::Node;
 
@@ -37,7 +37,7 @@ pub(super) async fn feed(node: Node, handle: Handle) {
                 vips.insert(alarms::vip_key(vip, family), Instant::now() + VIP_CALM);
             }
             if let Some(input) = alarms::of_event(&event.kind) {
-                handle.learn(input).await;
+                learn(&node, &handle, input).await;
             }
         }
         if Instant::now() < look_at {
@@ -58,10 +58,27 @@ async fn look(node: &Node, handle: &Handle, settled: bool) {
     // The director may take its time.
     let Ok(status) = tokio::task::spawn_blocking(move || asked.status()).await else { return };
     let hosts = alarms::of_hosts(&node.machines().hypervisor().hosts());
-    for (prefix, raises) in [(alarms::DATA_PLANE, alarms::of_status(&status)), (alarms::HOSTS, hosts)] {
+    for (prefix, raises) in [(keys::DATA_PLANE, alarms::of_status(&status)), (alarms::HOSTS, hosts)] {
         let inputs = if settled { alarms::exactly(prefix, raises) } else { raises.into_iter().map(Input::Raise).collect() };
         for input in inputs {
+            learn(node, handle, input).await;
+        }
+    }
+    if settled {
+        for input in alarms::of_sources(&node.certificates(), &node.scaler().alarm_items()) {
             handle.learn(input).await;
         }
     }
+}
+
+/// People are not told yet of what may be healed.
+async fn learn(node: &Node, handle: &Handle, input: Input) {
+    let input = match input {
+        Input::Raise(raise) => match node.recoverer().hold(node, &raise) {
+            Some(hold) => Input::RaiseHeld(raise, hold),
+            None => Input::Raise(raise),
+        },
+        other => other,
+    };
+    handle.learn(input).await;
 }

@@ -10,6 +10,7 @@
 
 mod alarms;
 mod feed;
+pub(crate) mod keys;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -62,7 +62,7 @@ async fn ask_again_and_again(metric: Arc<ExternalMetric>, node: Node) {
         }
         failing = result.is_err();
         if let Ok(value) = result {
-            node.scaler().put_external(&metric.name, value);
+            node.meter().lock().put_external(&metric.name, value, super::unix_now());
         }
     }
 }

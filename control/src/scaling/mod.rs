@@ -1,25 +1,25 @@
 //! Alarms and scaling of this node: looks each second, decides, and carries out.
 //!
 //! ```text
-//!   data plane, hosts ──► board ──► alarms ──┐
+//!   data plane, hosts ──► meter ──► alarms ──┐
 //!        └────────► observe ─────────────────┼─► plan (pure) ──► steps ──► execute ──► hosts, data plane
 //!                                            │                                │
 //!                                            └──── memory ◄───────────────────┘ how they went
 //! ```
 //!
-//! - `board`: the samples that the file asks for; `external`: numbers from elsewhere. `observe`: machines and endpoints as the members of a pool.
+//! - [`crate::meter`]: what is measured; `external`: numbers from elsewhere. `observe`: machines and endpoints as the members of a pool.
 //! - `execute`: one step, from its beginning to its end. `hooks`: programs and webhooks. `saved`: what outlives the process.
-//! - `pool`: one scaled pool from look to look. `wish`: what an operator asks for. `view`: what the API shows.
+//! - `pool`: one scaled pool from look to look. `wish`: what an operator asks for. `view`: what the API shows. `picture`: what a mail shows.
 //!
 //! Only the leader makes, marks and removes machines. Each node, leader or not, keeps its own list of endpoints in step with what the hosts
 //! say of the machines: so a new leader serves at once. A leader that dies leaves nothing behind that its successor needs: marks on the
 //! machines say what was decided, and what is missing is decided again.
 
-mod board;
 mod execute;
 mod external;
 mod hooks;
 mod observe;
+mod picture;
 mod pool;
 mod saved;
 mod view;
@@ -31,31 +31,38 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tracing::error;
+use tracing::{error, warn};
 use weir_autoscaler::UnixMs;
-use weir_autoscaler::alarm::{AlarmBook, Output};
+use weir_autoscaler::alarm::{AlarmBook, AlarmState, Output};
 use weir_autoscaler::scaling::plan::Step;
 use weir_autoscaler::scaling::{AlarmSignal, MemberState, Observation, Policy, Signals, TargetSignal};
 use weir_autoscaler::{Query, Readings, Scope};
-use weir_config::{AlarmName, Config, Metric, MetricName, PoolName, Statistic};
+use weir_config::{AlarmName, Config, Metric, PoolName, Predict, Statistic};
+use weir_history::point::Series;
+use weir_history::service::Reader;
+use weir_history::store::{STEPS_MAX, SeriesAsked, StoreError};
 use weir_hypervisor::Hypervisor;
 use weir_lb::status::Status;
 
 use crate::command;
 use crate::event::ScalingEvent;
+use crate::history::HistoryError;
+use crate::meter::{self, Measured};
 use crate::node::{Node, Stage};
-use board::Board;
 use external::Externals;
 use observe::Sight;
 use pool::Scaled;
 
-pub(crate) use observe::PROTECTED;
+pub(crate) use observe::{ADDRESS, PROTECTED};
 pub(crate) use saved::SavedScaling;
-pub(crate) use view::state_number;
+pub(crate) use view::{change_view, state_number};
 pub(crate) use wish::{Wish, WishError};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How often what was before is looked for, until there is none.
+const RECALLS_MAX: u32 = 60;
 
 /// How long a host that has never answered holds up what is made and taken away.
 const HOST_GRACE: Duration = Duration::from_secs(60);
@@ -72,11 +79,12 @@ pub(crate) struct Scaler {
 struct Room {
     config: Option<Arc<Config>>,
     book: AlarmBook,
-    board: Board,
     pools: BTreeMap<PoolName, Scaled>,
     /// Since when a host has not answered at all.
     silent: BTreeMap<String, UnixMs>,
     led: bool,
+    /// The meter knows what is asked for.
+    measures: bool,
     /// Something that is kept over a restart has changed.
     unsaved: bool,
 }
@@ -123,12 +131,19 @@ pub(crate) async fn run(node: Node) {
         if node.stage() != Stage::Serving {
             return;
         }
-        if node.config().alarms.is_empty() && node.config().pools.values().all(|pool| pool.scaling.is_none()) {
+        let config = node.config();
+        let is_idle = config.alarms.is_empty() && config.pools.values().all(|pool| pool.scaling.is_none());
+        if is_idle {
             externals = Externals::default();
-            node.scaler().forget();
-            continue;
+            // What is measured is kept all the same.
+            if !node.historian().is_on() {
+                node.scaler().forget();
+                continue;
+            }
         }
-        externals.apply(&node, &node.config());
+        if !is_idle {
+            externals.apply(&node, &config);
+        }
         look(&node).await;
     }
 }
@@ -138,7 +153,12 @@ async fn look(node: &Node) {
     let asked = node.clone();
     // The director answers; a thread that may wait asks.
     let Ok(status) = tokio::task::spawn_blocking(move || asked.status()).await else { return };
-    let (events, orders, engaged, save) = node.scaler().look(node, &status);
+    let Look { events, orders, engaged, save, begins } = node.scaler().look(node, &status);
+    let pages = node.meter().lock().pages(unix_now());
+    node.historian().pages(pages);
+    for (pool, predict) in begins {
+        tokio::spawn(recall(node.clone(), pool, predict));
+    }
     for event in events {
         node.record(event);
     }
@@ -170,7 +190,59 @@ async fn recover(node: &Node, alarm: &weir_config::Alarm) {
     node.record(ScalingEvent::AlarmRecovery { alarm: alarm.name.0.clone(), error: result.err() });
 }
 
-type Look = (Vec<ScalingEvent>, Vec<Order>, Vec<Arc<weir_config::Alarm>>, Option<SavedScaling>);
+/// What was measured before this process began, for a forecast.
+async fn recall(node: Node, pool: PoolName, predict: Predict) {
+    let now = unix_now();
+    for _ in 0..RECALLS_MAX {
+        let asked = node.clone();
+        let series = Series { metric: predict.metric.word().into(), scope: "pool".into(), name: pool.0.clone() };
+        let from = meter::kept(now.minus(meter::looks_back(&predict)));
+        let question = move |reader: &Reader<'_>| means(reader, &series, from, meter::kept(now));
+        match tokio::task::spawn_blocking(move || asked.historian().ask(question)).await {
+            Ok(Ok(Some(means))) => return node.meter().lock().restore(&pool, means),
+            // After an upgrade the process before may still have the file.
+            Ok(Ok(None)) => tokio::time::sleep(LOOK).await,
+            Ok(Err(HistoryError::Off)) => return,
+            Ok(Err(error)) => return warn!(pool = %pool, "forecasts begin without what was before: {error}"),
+            Err(error) => return error!(%error, "what was before could not be looked up"),
+        }
+    }
+    warn!(pool = %pool, "forecasts begin without what was before: the history is in memory alone");
+}
+
+/// Means as forecasts go by them, each at the end of its span; `None`: the file is not open.
+fn means(
+    reader: &Reader<'_>,
+    series: &Series,
+    mut from: weir_history::UnixMs,
+    end: weir_history::UnixMs,
+) -> Result<Option<Vec<(UnixMs, f64)>>, StoreError> {
+    if !reader.has_file() {
+        return Ok(None);
+    }
+    let step_ms = u64::try_from(meter::ROLLED.as_millis()).unwrap_or(u64::MAX);
+    let mut means = Vec::new();
+    // An answer is bounded: it takes several.
+    while from < end {
+        let to = from.floor(step_ms).plus(step_ms * STEPS_MAX).min(end);
+        let points = reader.series(&SeriesAsked { series: series.clone(), from, to, step_ms })?;
+        means.extend(points.iter().map(|point| (UnixMs(point.at.0).plus(meter::ROLLED), point.mean)));
+        from = to;
+    }
+    Ok(Some(means))
+}
+
+/// What a look brought.
+#[derive(Debug)]
+struct Look {
+    events: Vec<ScalingEvent>,
+    orders: Vec<Order>,
+    /// Alarms whose repair is to be run.
+    engaged: Vec<Arc<weir_config::Alarm>>,
+    save: Option<SavedScaling>,
+    /// Pools whose forecast begins, and what is kept of them is to be looked up.
+    begins: Vec<(PoolName, Predict)>,
+}
 
 impl Scaler {
     /// With what the process before has kept.
@@ -178,7 +250,7 @@ impl Scaler {
         let scaler = Scaler::default();
         {
             let mut room = lock(&scaler.room);
-            room.apply(config, unix_now());
+            room.apply(config, None, unix_now());
             room.book.restore(saved.alarms);
             for (name, kept) in saved.pools {
                 if let Some(scaled) = room.pools.get_mut(&PoolName::from(name.as_str())) {
@@ -202,7 +274,7 @@ impl Scaler {
         let config = node.config();
         let (hypervisor, leads) = (node.machines().hypervisor(), node.machines().leads() && node.info().ready);
         let mut room = lock(&self.room);
-        room.apply(&config, now);
+        room.apply(&config, Some(node.meter()), now);
         if room.led != leads {
             room.led = leads;
             // Whoever leads anew begins from what the hosts show.
@@ -220,20 +292,17 @@ impl Scaler {
         let names: Vec<PoolName> = room.pools.keys().cloned().collect();
         for name in &names {
             room.observe(name, &sight, hypervisor, complete.clone(), now);
+            room.leave_to_recovery(name, node, now);
         }
-        room.sample(&sight, now);
-        let engaged = room.alarms(leads, now, &mut events);
+        let mut measured = node.meter().lock();
+        let begins = room.sample(&sight, &mut measured, now);
+        let engaged = room.alarms(&measured, leads, now, &mut events);
         let mut orders = Vec::new();
         for name in &names {
-            room.plan(name, leads, now, &mut events, &mut orders);
+            room.plan(name, &measured, leads, now, &mut events, &mut orders);
         }
         let save = std::mem::take(&mut room.unsaved).then(|| room.saved());
-        (events, orders, engaged, save)
-    }
-
-    /// A number from elsewhere has come.
-    fn put_external(&self, name: &MetricName, value: f64) {
-        lock(&self.room).board.put_external(name, value, unix_now());
+        Look { events, orders, engaged, save, begins }
     }
 
     /// A step has ended.
@@ -243,6 +312,7 @@ impl Scaler {
         let pool = order.pool.0.clone();
         let mut events = vec![ScalingEvent::ScalingStep {
             pool: pool.clone(),
+            generation: order.generation,
             step: order.step.to_string(),
             took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             error: result.as_ref().err().cloned(),
@@ -263,12 +333,13 @@ impl Scaler {
 
 impl Room {
     /// Makes the file's alarms and policies be.
-    fn apply(&mut self, config: &Arc<Config>, now: UnixMs) {
-        if self.config.as_ref().is_some_and(|known| Arc::ptr_eq(known, config)) {
+    fn apply(&mut self, config: &Arc<Config>, meter: Option<&meter::Meter>, now: UnixMs) {
+        if self.config.as_ref().is_some_and(|known| Arc::ptr_eq(known, config)) && (self.measures || meter.is_none()) {
             return;
         }
+        self.measures = meter.is_some();
         self.book.apply(&config.alarms, now);
-        self.board.apply(config);
+        meter.into_iter().for_each(|meter| meter.lock().apply(config));
         let policies: BTreeMap<PoolName, Policy> =
             config.pools.keys().filter_map(|name| Some((name.clone(), Policy::of(config, name)?))).collect();
         self.pools.retain(|name, _| policies.contains_key(name));
@@ -305,23 +376,37 @@ impl Room {
         scaled.observation = observation;
     }
 
-    fn sample(&mut self, sight: &Sight<'_>, now: UnixMs) {
+    /// What is being healed is not replaced meanwhile: its time begins when recovery has given up.
+    fn leave_to_recovery(&mut self, name: &PoolName, node: &Node, now: UnixMs) {
+        let members = self.pools.get_mut(name).into_iter().flat_map(|scaled| scaled.observation.members.iter_mut());
+        for member in members {
+            if let MemberState::Unhealthy { since } = &mut member.state
+                && node.recoverer().is_healing(&member.name)
+            {
+                *since = now;
+            }
+        }
+    }
+
+    /// Returns the pools whose forecast begins.
+    fn sample(&mut self, sight: &Sight<'_>, measured: &mut Measured, now: UnixMs) -> Vec<(PoolName, Predict)> {
         let serving = self.pools.iter().map(|(name, scaled)| {
             let names = scaled.observation.members.iter().filter(|member| member.state == MemberState::Serving);
             (name.clone(), names.map(|member| member.name.clone()).collect())
         });
         let serving = serving.collect();
-        self.board.sample(sight, serving, now);
-        for (name, scaled) in &self.pools {
-            if let Some(predict) = &scaled.policy.scaling.predict {
-                self.board.roll(name, predict, now);
-            }
-        }
+        let sight = meter::Sight { status: sight.status, hosts: &sight.hosts, machines: &sight.machines };
+        measured.sample(&sight, serving, now);
+        let predicted = self.pools.iter().filter_map(|(name, scaled)| Some((name, scaled.policy.scaling.predict.as_ref()?)));
+        predicted
+            .filter(|(name, predict)| measured.roll(name, predict, now))
+            .map(|(name, predict)| (name.clone(), predict.clone()))
+            .collect()
     }
 
     /// Evaluates the alarms; returns those whose repair is to be run.
-    fn alarms(&mut self, leads: bool, now: UnixMs, events: &mut Vec<ScalingEvent>) -> Vec<Arc<weir_config::Alarm>> {
-        let outputs = self.book.evaluate(&self.board, now);
+    fn alarms(&mut self, measured: &Measured, leads: bool, now: UnixMs, events: &mut Vec<ScalingEvent>) -> Vec<Arc<weir_config::Alarm>> {
+        let outputs = self.book.evaluate(measured, now);
         self.unsaved |= !outputs.is_empty();
         let mut engaged = Vec::new();
         for output in outputs {
@@ -333,6 +418,7 @@ impl Room {
                     to: change.to.word(),
                     reason: change.reason,
                     points: change.points.iter().map(|(at, value)| (at.0 as f64 / 1000.0, *value)).collect(),
+                    series: (change.to == AlarmState::Alarm).then(|| picture::series(&alarm, measured, now)).flatten().map(Box::new),
                     notify: alarm.notify.clone(),
                     quiet,
                 }),
@@ -343,22 +429,30 @@ impl Room {
         engaged
     }
 
-    fn plan(&mut self, name: &PoolName, leads: bool, now: UnixMs, events: &mut Vec<ScalingEvent>, orders: &mut Vec<Order>) {
+    fn plan(
+        &mut self,
+        name: &PoolName,
+        measured: &Measured,
+        leads: bool,
+        now: UnixMs,
+        events: &mut Vec<ScalingEvent>,
+        orders: &mut Vec<Order>,
+    ) {
         let Some(scaled) = self.pools.get_mut(name) else { return };
-        let signals = signals(&scaled.policy, &scaled.observation, &self.book, &self.board, now);
+        let signals = signals(&scaled.policy, &scaled.observation, &self.book, measured, now);
         scaled.plan(leads, &signals, now, events, orders);
     }
 }
 
 /// What the policies of a pool go by.
-fn signals(policy: &Policy, observation: &Observation, book: &AlarmBook, board: &Board, now: UnixMs) -> Signals {
+fn signals(policy: &Policy, observation: &Observation, book: &AlarmBook, measured: &Measured, now: UnixMs) -> Signals {
     let alarm = |name: &AlarmName| {
         let (state, engaged, value) = book.signal(name)?;
         Some((name.clone(), AlarmSignal { state, engaged, value }))
     };
     let point = |metric: &Metric, scope: Scope, period: Duration| {
         let query = Query { metric, scope: &scope, statistic: Statistic::Average, period, periods: 1 };
-        board.points(&query, now).pop().flatten()
+        measured.points(&query, now).pop().flatten()
     };
     let targets = policy.scaling.targets.iter().map(|target| {
         if !target.metric.is_of_machines() {
@@ -367,7 +461,7 @@ fn signals(policy: &Policy, observation: &Observation, book: &AlarmBook, board: 
         let serving = observation.members.iter().filter(|member| member.state == MemberState::Serving);
         TargetSignal::Each(serving.map(|member| point(&target.metric, Scope::Machine(member.name.clone()), target.period)).collect())
     });
-    let forecast = policy.scaling.predict.as_ref().and_then(|predict| board.forecast(&policy.pool, predict, now));
+    let forecast = policy.scaling.predict.as_ref().and_then(|predict| measured.forecast(&policy.pool, predict, now));
     Signals { alarms: policy.steps.iter().filter_map(|steps| alarm(&steps.alarm)).collect(), targets: targets.collect(), forecast }
 }
 

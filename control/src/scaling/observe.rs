@@ -14,7 +14,7 @@ use weir_lb::status::{EndpointStatus, PoolStatus, Status};
 pub(super) const LEAVING: &str = "weir-leaving";
 pub(super) const HOOK: &str = "weir-hook";
 pub(crate) const PROTECTED: &str = "weir-protected";
-pub(super) const ADDRESS: &str = "weir-address";
+pub(crate) const ADDRESS: &str = "weir-address";
 
 /// Everything that is seen at one moment.
 pub(super) struct Sight<'a> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use weir_autoscaler::UnixMs;
 use weir_autoscaler::scaling::plan::{Clock, HookKind, Plan, Step, plan};
 use weir_autoscaler::scaling::schedule::{Bounds, bounds};
-use weir_autoscaler::scaling::{Memory, Observation, Policy, RefreshState, Signals};
+use weir_autoscaler::scaling::{MemberState, Memory, Observation, Policy, RefreshState, Signals};
 use weir_config::ScalingMode;
 
 use super::Order;
@@ -33,6 +33,8 @@ pub(super) struct Scaled {
     pub(super) paused: bool,
     /// The last refusals that were said.
     pub(super) refused: Vec<String>,
+    /// The steps of the last plan that was said.
+    pub(super) planned: Vec<String>,
     /// The last decision that was said, in recommend mode.
     pub(super) recommended: Option<u32>,
     pub(super) launches: u64,
@@ -53,6 +55,7 @@ impl Scaled {
             retries: BTreeMap::new(),
             paused: false,
             refused: Vec::new(),
+            planned: Vec::new(),
             recommended: None,
             launches: 0,
             launch_failures: 0,
@@ -193,6 +196,20 @@ impl Scaled {
             });
         }
         self.recommended = recommends.then_some(decision.desired);
+        let steps: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
+        if steps != self.planned {
+            // That there is nothing more to do is no plan.
+            if !steps.is_empty() {
+                events.push(ScalingEvent::ScalingPlanned {
+                    pool: pool.clone(),
+                    generation: plan.generation,
+                    desired: decision.desired,
+                    serving: self.observation.count(|state| *state == MemberState::Serving),
+                    steps: steps.clone(),
+                });
+            }
+            self.planned = steps;
+        }
         let without_numbers = |text: &String| text.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
         let same = self.refused.iter().map(without_numbers).eq(plan.refusals.iter().map(without_numbers));
         if !same {

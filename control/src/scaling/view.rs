@@ -1,7 +1,7 @@
 //! What the API and the metrics show of alarms and scaling.
 
 use weir_autoscaler::UnixMs;
-use weir_autoscaler::alarm::{AlarmState, AlarmView};
+use weir_autoscaler::alarm::{AlarmChange, AlarmState, AlarmView};
 use weir_autoscaler::scaling::{MemberState, Opinion};
 use weir_config::{AlarmName, Condition};
 
@@ -19,8 +19,15 @@ fn points(points: &[(UnixMs, Option<f64>)]) -> Vec<AlarmPoint> {
 
 impl Scaler {
     /// One alarm as it is.
-    pub(super) fn alarm(&self, name: &AlarmName) -> Option<AlarmView> {
+    pub(crate) fn alarm(&self, name: &AlarmName) -> Option<AlarmView> {
         lock(&self.room).book.view(name)
+    }
+
+    /// What a machine of a pool does, as it was last looked at.
+    pub(crate) fn member_state(&self, pool: &str, machine: &str) -> Option<MemberState> {
+        let room = lock(&self.room);
+        let members = &room.pools.get(&pool.into())?.observation.members;
+        members.iter().find(|member| member.name == machine).map(|member| member.state)
     }
 
     /// The alarms, in the order of their names.
@@ -42,6 +49,17 @@ impl Scaler {
     }
 }
 
+/// A change for the API.
+pub(crate) fn change_view(change: &AlarmChange) -> AlarmChangeView {
+    AlarmChangeView {
+        at: seconds(change.at),
+        from: change.from.word().into(),
+        to: change.to.word().into(),
+        reason: change.reason.clone(),
+        points: points(&change.points),
+    }
+}
+
 fn alarm_item(alarm: &weir_config::Alarm, view: AlarmView) -> AlarmItem {
     let (watches, condition) = match &alarm.condition {
         Condition::Composite(expression) => ("alarms".to_owned(), expression.to_string()),
@@ -58,13 +76,6 @@ fn alarm_item(alarm: &weir_config::Alarm, view: AlarmView) -> AlarmItem {
             );
             (threshold.scope.to_string(), condition)
         }
-    };
-    let change = |change: &weir_autoscaler::alarm::AlarmChange| AlarmChangeView {
-        at: seconds(change.at),
-        from: change.from.word().into(),
-        to: change.to.word().into(),
-        reason: change.reason.clone(),
-        points: points(&change.points),
     };
     AlarmItem {
         name: alarm.name.to_string(),
@@ -83,7 +94,7 @@ fn alarm_item(alarm: &weir_config::Alarm, view: AlarmView) -> AlarmItem {
             comment: seen.comment.clone(),
         }),
         points: points(&view.points),
-        history: view.history.iter().map(change).collect(),
+        history: view.history.iter().map(change_view).collect(),
     }
 }
 

@@ -3,9 +3,10 @@
 use weir_autoscaler::UnixMs;
 use weir_autoscaler::alarm::Acknowledgement;
 use weir_autoscaler::scaling::schedule::bounds;
-use weir_autoscaler::scaling::{Memory, decide, refresh};
-use weir_config::{AlarmName, PoolName};
+use weir_autoscaler::scaling::{MemberState, Memory, decide, refresh};
+use weir_config::{AlarmName, PoolName, ScalingMode};
 
+use super::observe::{HOOK, LEAVING};
 use super::pool::Scaled;
 use super::{Room, Scaler, lock, unix_now};
 use crate::event::ScalingEvent;
@@ -61,6 +62,43 @@ impl Scaler {
         node.record(ScalingEvent::ScalingNotice { pool: pool.into(), text: text.clone() });
         self.wake.notify_one();
         Ok(text)
+    }
+
+    /// Lets a machine go, so that another one takes its place. One that is gone or goes already is a success.
+    ///
+    /// # Errors
+    /// In words, for people.
+    pub(crate) async fn replace(&self, node: &Node, pool: &str, machine: &str) -> Result<(), String> {
+        let generation = {
+            let mut room = lock(&self.room);
+            let scaled = room.scaled(pool).map_err(|error| error.to_string())?;
+            if scaled.paused || scaled.policy.scaling.mode == ScalingMode::Recommend {
+                return Err(format!("pool {pool} makes no machines now: its scaling is paused, or only recommends"));
+            }
+            scaled.plan.as_ref().map_or(0, |plan| plan.generation)
+        };
+        let hypervisor = node.machines().hypervisor();
+        let Some(found) = hypervisor.machines().into_iter().find(|view| view.name == machine) else { return Ok(()) };
+        if found.metadata.as_ref().is_some_and(|of| of.labels.contains_key(LEAVING)) {
+            return Ok(());
+        }
+        let seconds = unix_now().0 / 1000;
+        let labels = [(LEAVING.to_owned(), Some(seconds.to_string())), (HOOK.to_owned(), None)].into();
+        hypervisor.label(machine, generation, labels).await.map_err(|error| error.chain())?;
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Whether a machine is gone and as many serve as are wanted.
+    ///
+    /// # Errors
+    /// The pool is no longer scaled.
+    pub(crate) fn is_replaced(&self, pool: &str, machine: &str) -> Result<bool, String> {
+        let mut room = lock(&self.room);
+        let scaled = room.scaled(pool).map_err(|error| error.to_string())?;
+        let Some(memory) = &scaled.memory else { return Ok(false) };
+        let is_gone = scaled.observation.members.iter().all(|member| member.name != machine);
+        Ok(is_gone && scaled.observation.count(|state| *state == MemberState::Serving) >= memory.desired)
     }
 
     /// Somebody has seen an alarm.

@@ -26,8 +26,7 @@ pub(crate) enum Page {
 }
 
 impl Page {
-    pub(crate) const ALL: [Page; 7] =
-        [Page::Pools, Page::Endpoints, Page::Machines, Page::Hosts, Page::Vips, Page::Alarms, Page::Events];
+    pub(crate) const ALL: [Page; 7] = [Page::Pools, Page::Endpoints, Page::Machines, Page::Hosts, Page::Vips, Page::Alarms, Page::Events];
 
     pub(crate) fn title(self) -> &'static str {
         match self {
@@ -316,7 +315,10 @@ impl App {
                 format!("Drain {endpoint} in pool {pool}? No new work; {} in flight may finish. {rest}", one.in_flight)
             }
             AdminStateView::Maintenance => {
-                format!("Take {endpoint} in pool {pool} out of service? No new work, no probes; {} in flight may finish. {rest}", one.in_flight)
+                format!(
+                    "Take {endpoint} in pool {pool} out of service? No new work, no probes; {} in flight may finish. {rest}",
+                    one.in_flight
+                )
             }
         };
         let wish = Wish { pool: pool.to_owned(), endpoint: endpoint.to_owned(), state };
@@ -392,7 +394,10 @@ mod tests {
         let mut app = app();
         assert_eq!(press(&mut app, "v>d"), None);
         let question = app.question.clone().expect("it asks");
-        assert!(question.text.starts_with("Drain 10.0.0.11:8080 in pool web? No new work; 7 in flight may finish. No other endpoint"), "{question:?}");
+        assert!(
+            question.text.starts_with("Drain 10.0.0.11:8080 in pool web? No new work; 7 in flight may finish. No other endpoint"),
+            "{question:?}"
+        );
         assert_eq!(press(&mut app, "n"), None);
         assert_eq!(app.said.as_deref(), Some("nothing was changed"));
         assert_eq!(press(&mut app, "dy"), Some(wish(AdminStateView::Draining)));

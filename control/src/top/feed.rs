@@ -62,18 +62,15 @@ fn serve(client: &Client, interval: Duration, wishes: &Receiver<Wish>, news: &Sy
         {
             return;
         }
-        loop {
-            match wishes.recv_timeout(interval.saturating_sub(began.elapsed())) {
-                Ok(wish) => {
-                    if news.send(News::Changed(change(client, wish))).is_err() {
-                        return;
-                    }
-                    // What came of it is to be seen at once.
-                    break;
+        match wishes.recv_timeout(interval.saturating_sub(began.elapsed())) {
+            // What came of it is to be seen at once.
+            Ok(wish) => {
+                if news.send(News::Changed(change(client, wish))).is_err() {
+                    return;
                 }
-                Err(RecvTimeoutError::Timeout) => break,
-                Err(RecvTimeoutError::Disconnected) => return,
             }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
     }
 }

@@ -127,7 +127,10 @@ mod tests {
 
     #[test]
     fn texts_fit() {
-        assert_eq!((cut("abc", 3), cut("abcd", 3), cut("한글은", 4), cut("a", 0)), ("abc".into(), "ab…".into(), "한…".into(), String::new()));
+        assert_eq!(
+            (cut("abc", 3), cut("abcd", 3), cut("한글은", 4), cut("a", 0)),
+            ("abc".into(), "ab…".into(), "한…".into(), String::new())
+        );
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
         assert_eq!(wrap("abcdefgh i", 3), ["abc", "def", "gh", "i"].map(|line| line.to_owned()).to_vec());
         assert_eq!(wrap("a\n\nb", 5), ["a", "", "b"]);

@@ -549,7 +549,10 @@ pub(crate) mod tests {
         app.handle_key(super::super::keys::Key::Char('3'));
         let lines = detail(&app, "uuid-1");
         let of = |name: &str| lines.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-        assert_eq!((of("memory used"), of("cpu"), of("since"), of("protected")), (Some("256 MiB"), Some("50 %"), Some("1m40s ago"), Some("no")));
+        assert_eq!(
+            (of("memory used"), of("cpu"), of("since"), of("protected")),
+            (Some("256 MiB"), Some("50 %"), Some("1m40s ago"), Some("no"))
+        );
         assert_eq!(detail(&app, "nobody")[0].1, "it is gone");
     }
 }

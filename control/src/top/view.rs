@@ -187,7 +187,13 @@ fn rows(app: &App, table: &Table, area: Rect, buffer: &mut Buffer) {
         }
     }
     if table.rows.is_empty() {
-        let text = if app.overview.is_none() { "" } else if app.filter.is_empty() { "there are none" } else { "nothing has this in it" };
+        let text = if app.overview.is_none() {
+            ""
+        } else if app.filter.is_empty() {
+            "there are none"
+        } else {
+            "nothing has this in it"
+        };
         put(buffer, area, 1, text, tone(Tone::Quiet));
     }
 }

@@ -251,3 +251,38 @@ deny = "127.0.0.0/8"
     weir.reload(&format!("{body}\n[pool.other]\n"));
     assert!(statuses("a").contains(&429));
 }
+
+/// The shadow gets what the client sent, and the client hears the pool alone, whatever becomes of the shadow.
+#[test]
+fn a_mirror_hears_and_is_not_heard() {
+    let site = Site::new();
+    let (web, shadow) = (Origin::start(&site, "web"), Origin::start(&site, "shadow"));
+    let (listen, nobody) = (site.address(), site.address());
+    let body = |to: std::net::SocketAddr| {
+        format!(
+            "[listener.web]\nbind = \"{listen}\"\n[[listener.web.route]]\npath = \"/echo/\"\npool = \"web\"\nmirror = {{ pool = \"shadow\" }}\n\
+             [[listener.web.route]]\npool = \"web\"\n{}{}",
+            pool("web", &[web.address], ""),
+            pool("shadow", &[to], "ejection = false\n")
+        )
+    };
+    let weir = Weir::start(&site, &body(shadow.address));
+    for number in 0..5 {
+        let posted = ask(listen, &format!("POST /echo/{number} HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhello"));
+        assert!(posted.text().contains("hello"), "{}", posted.text());
+    }
+    assert_eq!(get(listen, "/", "").text(), "web");
+    let soon = crate::rig::SOON;
+    crate::rig::wait_until("the shadow to have all five", soon, || shadow.requests() == 5);
+    assert!(shadow.carrying() <= 2, "connections are used again");
+    let mut paths: Vec<String> = shadow.seen.log().iter().map(|head| head.request().1.to_owned()).collect();
+    paths.sort();
+    assert_eq!(paths, ["/echo/0", "/echo/1", "/echo/2", "/echo/3", "/echo/4"]);
+    weir.reload(&body(nobody));
+    assert_eq!(get(listen, "/echo/x", "").status, 200);
+    crate::rig::wait_until("the loss to be counted", soon, || {
+        let metrics = wire::get(weir.api(), "/metrics").expect("metrics").text();
+        metrics.lines().any(|line| line == "weir_pool_mirrors_lost_total{pool=\"shadow\"} 1")
+    });
+    assert_eq!(web.requests(), 7);
+}

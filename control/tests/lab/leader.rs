@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use lab::Load;
+
 use crate::fleet::{BOOTS, Node, Site, settled, until};
-use crate::load::Load;
 
 /// Low and high load: two machines, and three.
 const RATES: [u64; 2] = [20, 58];

@@ -2,5 +2,5 @@
 
 mod fleet;
 mod leader;
-mod load;
+mod recovery;
 mod scale;

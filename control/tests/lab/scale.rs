@@ -4,8 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use lab::Load;
+
 use crate::fleet::{BOOTS, Node, Site, settled, until};
-use crate::load::Load;
 
 #[test]
 fn two_to_five_and_back_without_a_failed_request() {

@@ -107,12 +107,16 @@ pub(super) fn read(statement: &Statement, place: Place) -> Done<'_> {
             ("", _) => Done::Unknown("it has no regular expression".into()),
             (_, None) => Done::Unknown("its replacement is computed".into()),
             // The whole path is compared there.
-            (from, Some(to)) => rewritten(&format!("^(?:{})$", from.trim_start_matches('^').trim_end_matches('$')), to, statement.from(4), place),
+            (from, Some(to)) => {
+                rewritten(&format!("^(?:{})$", from.trim_start_matches('^').trim_end_matches('$')), to, statement.from(4), place)
+            }
         },
         ("http-request", "set-path") => match template(statement.word(2)) {
             Some(to) => edit(Kind::Path("^.*$".into(), to), statement.from(3)),
-            None => regsub(statement.word(2))
-                .map_or_else(|| Done::Unknown("the new path is computed".into()), |(from, to)| rewritten(&from, to, statement.from(3), place)),
+            None => regsub(statement.word(2)).map_or_else(
+                || Done::Unknown("the new path is computed".into()),
+                |(from, to)| rewritten(&from, to, statement.from(3), place),
+            ),
         },
         ("rspadd", _) => match statement.word(1).split_once(':') {
             Some((name, value)) => edit(Kind::AddResponse(name.into(), value.trim().into()), statement.from(2)),
@@ -185,7 +189,8 @@ fn removed(statement: &Statement, kind: fn(String) -> Kind, place: Place) -> Don
 
 /// `return status 200 content-type text/plain string "ok"`.
 fn answer(words: &[String]) -> Done<'_> {
-    let (options, rest) = options(words, &["status", "content-type", "string", "lf-string", "hdr", "file", "errorfile", "default-errorfiles"]);
+    let (options, rest) =
+        options(words, &["status", "content-type", "string", "lf-string", "hdr", "file", "errorfile", "default-errorfiles"]);
     let mut answer = (200, None, None);
     for (name, value) in options {
         match name {
@@ -366,7 +371,10 @@ mod tests {
             ("http-request set-header X-Real-IP %[src]", None),
             (r"http-request replace-path /api(/.*)? \1", Some(Kind::Path("^(?:/api(/.*)?)$".into(), "${1}".into()))),
             ("http-request set-path %[path,regsub(^/api/,/)]", Some(Kind::Path("^/api/".into(), "/".into()))),
-            (r"rspadd Strict-Transport-Security:\ max-age=1", Some(Kind::AddResponse("Strict-Transport-Security".into(), "max-age=1".into()))),
+            (
+                r"rspadd Strict-Transport-Security:\ max-age=1",
+                Some(Kind::AddResponse("Strict-Transport-Security".into(), "max-age=1".into())),
+            ),
         ] {
             assert_eq!(edits(text), expected, "{text}");
         }

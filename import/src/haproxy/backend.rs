@@ -83,7 +83,11 @@ fn alike(mut servers: Vec<Server>, notes: &mut Notes) -> Vec<Server> {
     servers.retain(|server| {
         let is_alike = server.speech == first;
         if !is_alike {
-            notes.not_converted(server.place.line, &server.address, "a pool speaks one way to all of its endpoints; make a pool of this server");
+            notes.not_converted(
+                server.place.line,
+                &server.address,
+                "a pool speaks one way to all of its endpoints; make a pool of this server",
+            );
         }
         is_alike
     });
@@ -108,9 +112,7 @@ fn speech(table: &mut Block, pool: &str, server: &Server, is_raw: bool, notes: &
     if speech.is_believed {
         tls.set("verify", "false", *place);
     }
-    for (name, value) in
-        [("ca_file", &speech.ca_file), ("server_name", &speech.server_name), ("certificate_file", &speech.certificate)]
-    {
+    for (name, value) in [("ca_file", &speech.ca_file), ("server_name", &speech.server_name), ("certificate_file", &speech.certificate)] {
         if let Some(value) = value {
             tls.set(name, text(value), *place);
         }
@@ -211,7 +213,11 @@ fn options(server: &mut Server, statement: &Statement, words: &[String], notes: 
                 let sample = words.next().unwrap_or_default();
                 match sample.strip_prefix("str(").and_then(|rest| rest.strip_suffix(')')) {
                     Some(name) => server.speech.server_name = Some(name.to_owned()),
-                    None => notes.changed(line, &format!("sni {sample}"), "the endpoint's own host is asked for; write server_name under [pool.NAME.tls]"),
+                    None => notes.changed(
+                        line,
+                        &format!("sni {sample}"),
+                        "the endpoint's own host is asked for; write server_name under [pool.NAME.tls]",
+                    ),
                 }
             }
             "alpn" => server.speech.is_http2 = words.next().unwrap_or_default().split(',').any(|protocol| protocol == "h2"),
@@ -227,8 +233,8 @@ fn options(server: &mut Server, statement: &Statement, words: &[String], notes: 
             }
             "disabled" => fate = Fate::Refused("it is disabled; add it when it is needed: weir endpoint add"),
             "enabled" => fate = Fate::Taken,
-            "cookie" | "id" | "maxreuse" | "minconn" | "pool-low-conn" | "pool-max-conn" | "pool-purge-delay" | "init-addr" | "resolvers"
-            | "resolve-prefer" | "resolve-opts" | "resolve-net" | "init-state" => {
+            "cookie" | "id" | "maxreuse" | "minconn" | "pool-low-conn" | "pool-max-conn" | "pool-purge-delay" | "init-addr"
+            | "resolvers" | "resolve-prefer" | "resolve-opts" | "resolve-net" | "init-state" => {
                 words.next();
             }
             "tfo" | "no-tfo" => {}
@@ -236,8 +242,25 @@ fn options(server: &mut Server, statement: &Statement, words: &[String], notes: 
                 words.next();
             }
             "no-sslv3" | "no-tlsv10" | "no-tlsv11" | "no-tlsv12" | "no-tls-tickets" | "force-tlsv12" | "no-ssl-reuse" => {}
-            "on-marked-down" | "on-marked-up" | "on-error" | "observe" | "error-limit" | "track" | "addr" | "source" | "agent-inter" | "agent-port"
-            | "agent-addr" | "agent-send" | "check-proto" | "redir" | "namespace" | "log-proto" | "set-proxy-v2-tlv-fmt" | "ws" | "shard" => {
+            "on-marked-down"
+            | "on-marked-up"
+            | "on-error"
+            | "observe"
+            | "error-limit"
+            | "track"
+            | "addr"
+            | "source"
+            | "agent-inter"
+            | "agent-port"
+            | "agent-addr"
+            | "agent-send"
+            | "check-proto"
+            | "redir"
+            | "namespace"
+            | "log-proto"
+            | "set-proxy-v2-tlv-fmt"
+            | "ws"
+            | "shard" => {
                 let value = words.next().unwrap_or_default();
                 let (outcome, why) = match word {
                     "observe" | "on-error" | "error-limit" => (true, "failing traffic ejects an endpoint, see [pool.NAME.ejection]"),
@@ -261,13 +284,21 @@ fn endpoints(servers: &[Server], section: &Section, notes: &mut Notes) -> Vec<(S
     let mut weights: BTreeMap<&str, u32> = BTreeMap::new();
     for server in servers {
         if server.weight == 0 {
-            notes.not_converted(server.place.line, &server.address, "weight 0 takes nothing new; add it when it is needed: weir endpoint add");
+            notes.not_converted(
+                server.place.line,
+                &server.address,
+                "weight 0 takes nothing new; add it when it is needed: weir endpoint add",
+            );
             continue;
         }
         match weights.get_mut(server.address.as_str()) {
             Some(weight) => {
                 *weight = weight.saturating_add(server.weight);
-                notes.changed(server.place.line, &server.address, "it is in this backend twice, and becomes one endpoint with both weights");
+                notes.changed(
+                    server.place.line,
+                    &server.address,
+                    "it is in this backend twice, and becomes one endpoint with both weights",
+                );
             }
             None => {
                 weights.insert(&server.address, server.weight);

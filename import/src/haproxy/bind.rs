@@ -46,7 +46,8 @@ impl Binds {
             let is_secure = statement.from(2).iter().any(|word| word == "ssl");
             // The option after the address that says both families.
             if statement.from(2).iter().any(|word| word == "v4v6") {
-                let v4 = addresses.iter().filter_map(|(address, place)| Some((format!("0.0.0.0:{}", address.strip_prefix("[::]:")?), *place)));
+                let v4 =
+                    addresses.iter().filter_map(|(address, place)| Some((format!("0.0.0.0:{}", address.strip_prefix("[::]:")?), *place)));
                 addresses.extend(v4.collect::<Vec<_>>());
             }
             if binds.options(statement, is_secure, world, notes) {
@@ -66,7 +67,11 @@ impl Binds {
                 "ssl" | "v4v6" | "v6only" | "transparent" | "defer-accept" | "tfo" | "prefer-client-ciphers" | "allow-0rtt" => {}
                 "accept-proxy" => {
                     self.announced = Some(place);
-                    notes.changed(line, &statement.shown(), "everybody must announce a client here, at every address of the listener; write your proxies alone into `trusted`");
+                    notes.changed(
+                        line,
+                        &statement.shown(),
+                        "everybody must announce a client here, at every address of the listener; write your proxies alone into `trusted`",
+                    );
                 }
                 "crt" => {
                     let path = under(world.certificates, words.next().unwrap_or_default());
@@ -102,8 +107,8 @@ impl Binds {
                     words.next();
                     notes.not_needed(line, word, "today's suites and curves are the only ones");
                 }
-                "interface" | "mss" | "backlog" | "maxconn" | "nice" | "process" | "thread" | "shards" | "id" | "name" | "namespace" | "proto"
-                | "tcp-ut" | "level" | "mode" | "user" | "group" | "uid" | "gid" | "severity-output" => {
+                "interface" | "mss" | "backlog" | "maxconn" | "nice" | "process" | "thread" | "shards" | "id" | "name" | "namespace"
+                | "proto" | "tcp-ut" | "level" | "mode" | "user" | "group" | "uid" | "gid" | "severity-output" => {
                     words.next();
                     notes.not_needed(line, word, "weir has no such setting of an address");
                 }
@@ -116,7 +121,11 @@ impl Binds {
             }
         }
         if is_secure && self.tls.certificates.is_empty() && self.tls.folder.is_none() {
-            notes.not_converted(line, &statement.shown(), "it names no certificate that could be taken over, so nothing is listened on here");
+            notes.not_converted(
+                line,
+                &statement.shown(),
+                "it names no certificate that could be taken over, so nothing is listened on here",
+            );
             return false;
         }
         true

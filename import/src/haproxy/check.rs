@@ -64,7 +64,11 @@ fn kind(table: &mut Block, section: &Section, first: &Server, notes: &mut Notes)
         match (over_tls, first.speech.is_tls) {
             (false, true) => notes.changed(statement.line, &statement.shown(), "the check was in clear, and is over TLS as the traffic"),
             (true, false) => {
-                notes.changed(statement.line, &statement.shown(), "the check was over TLS, and the traffic is not; weir looks at the handshake alone");
+                notes.changed(
+                    statement.line,
+                    &statement.shown(),
+                    "the check was over TLS, and the traffic is not; weir looks at the handshake alone",
+                );
                 return table.set("type", text("tls"), place);
             }
             _ => {}
@@ -89,11 +93,19 @@ fn kind(table: &mut Block, section: &Section, first: &Server, notes: &mut Notes)
     }
     for name in ["mysql-check", "pgsql-check", "redis-check", "smtpchk", "ldap-check", "spop-check"] {
         if let Some(statement) = section.option(name) {
-            notes.changed(statement.line, &statement.shown(), "only whether a connection is accepted; a program can ask more, with type = \"exec\"");
+            notes.changed(
+                statement.line,
+                &statement.shown(),
+                "only whether a connection is accepted; a program can ask more, with type = \"exec\"",
+            );
         }
     }
     for statement in section.all("tcp-check").filter(|statement| !matches!(statement.word(1), "connect" | "comment")) {
-        notes.changed(statement.line, &statement.shown(), "only whether a connection is accepted; a program can ask more, with type = \"exec\"");
+        notes.changed(
+            statement.line,
+            &statement.shown(),
+            "only whether a connection is accepted; a program can ask more, with type = \"exec\"",
+        );
     }
     table.set("type", text(if is_tls { "tls" } else { "tcp" }), place);
 }
@@ -108,7 +120,10 @@ fn http(table: &mut Block, section: &Section, option: &Statement, notes: &mut No
             (method, path) = (verb, uri);
             // The old way to send a field: behind the version, in the same word.
             let fields = rest.iter().flat_map(|word| word.split(['\r', '\n'])).map(str::trim);
-            host = fields.filter_map(|line| line.split_once(':')).find(|(name, _)| name.eq_ignore_ascii_case("host")).map(|(_, value)| value.trim());
+            host = fields
+                .filter_map(|line| line.split_once(':'))
+                .find(|(name, _)| name.eq_ignore_ascii_case("host"))
+                .map(|(_, value)| value.trim());
         }
     }
     let checks = section.defaults.iter().chain(&section.statements).filter(|statement| statement.word(0) == "http-check");
@@ -162,7 +177,9 @@ fn expect(table: &mut Block, statement: &Statement, notes: &mut Notes) {
         [kind, value] if kind == "string" => table.set("body", text(&escaped(value)), place),
         [kind, value] if kind == "rstring" => match text::regex(value) {
             Some(regex) => table.set("body", text(&regex), place),
-            None => notes.not_converted(statement.line, &statement.shown(), "weir's regular expressions have no look-around and no references"),
+            None => {
+                notes.not_converted(statement.line, &statement.shown(), "weir's regular expressions have no look-around and no references")
+            }
         },
         _ => notes.not_converted(statement.line, &statement.shown(), "an answer is judged by its status and its body"),
     }

@@ -198,7 +198,13 @@ mod tests {
         ] {
             assert_eq!(shape(text, is_tls), Ok(expected), "{text}");
         }
-        for (text, why) in [("if nobody", "no acl \"nobody\""), ("if { path /a", "not closed"), ("if", "missing"), ("if odd", "cannot ask"), ("when api", "\"when\"")] {
+        for (text, why) in [
+            ("if nobody", "no acl \"nobody\""),
+            ("if { path /a", "not closed"),
+            ("if", "missing"),
+            ("if odd", "cannot ask"),
+            ("when api", "\"when\""),
+        ] {
             assert!(shape(text, false).is_err_and(|found| found.contains(why)), "{text}");
         }
     }

@@ -222,7 +222,18 @@ impl Listener<'_> {
     fn ends(&self, section: &Section, acls: &Acls, notes: &mut Notes) -> (Vec<Rule>, Vec<Edit>) {
         let (mut rules, mut edits) = (Vec::new(), Vec::new());
         const WORDS: [&str; 12] = [
-            "http-request", "http-response", "redirect", "block", "reqadd", "rspadd", "reqrep", "reqirep", "reqdel", "reqidel", "rspdel", "rspidel",
+            "http-request",
+            "http-response",
+            "redirect",
+            "block",
+            "reqadd",
+            "rspadd",
+            "reqrep",
+            "reqirep",
+            "reqdel",
+            "reqidel",
+            "rspdel",
+            "rspidel",
         ];
         let all = section.defaults.iter().chain(&section.statements).filter(|statement| WORDS.contains(&statement.word(0)));
         for statement in all {
@@ -238,7 +249,11 @@ impl Listener<'_> {
                     match terms.iter().any(|term| *term == Term::default()) {
                         true => edits.push(edit),
                         false if terms.is_empty() => {}
-                        false => notes.not_converted(statement.line, &statement.shown(), "edits are those of a route; add it to the routes it is meant for"),
+                        false => notes.not_converted(
+                            statement.line,
+                            &statement.shown(),
+                            "edits are those of a route; add it to the routes it is meant for",
+                        ),
                     }
                 }
                 Done::Ends(..) if self.is_rate(statement, acls) => {}
@@ -295,7 +310,9 @@ impl Listener<'_> {
                 let mut redirect = Block::table(&[&path[..], &["redirect"]].concat(), place).goes_with(3);
                 redirect.set("status", text(&status.to_string()), place);
                 let port = port.map(|port| port.to_string());
-                for (name, value) in [("scheme", scheme.map(text)), ("host", host.as_deref().map(text)), ("port", port), ("path", to.as_deref().map(text))] {
+                for (name, value) in
+                    [("scheme", scheme.map(text)), ("host", host.as_deref().map(text)), ("port", port), ("path", to.as_deref().map(text))]
+                {
                     if let Some(value) = value {
                         redirect.set(name, value, place);
                     }
@@ -406,14 +423,22 @@ impl Listener<'_> {
                 statement.words.iter().position(|word| word.starts_with("track-sc")).is_some_and(|at| statement.word(at + 1) == "src")
             });
             let Some(period) = period.filter(|period| tracks_source && period.as_secs() > 0) else {
-                notes.not_converted(statement.line, &statement.shown(), "its table is not one of this section that counts requests by source");
+                notes.not_converted(
+                    statement.line,
+                    &statement.shown(),
+                    "its table is not one of this section that counts requests by source",
+                );
                 continue;
             };
             let mut limit = Block::in_list(&["listener", &self.name, "rate_limit"], place).goes_with(3);
             limit.set("requests_per_second", number.div_ceil(period.as_secs()).max(1).to_string(), place);
             limit.set("burst", number.max(1).to_string(), place);
             draft.add(limit);
-            notes.changed(statement.line, &statement.shown(), "a bucket that refills steadily takes the place of a sliding window; beyond it 429");
+            notes.changed(
+                statement.line,
+                &statement.shown(),
+                "a bucket that refills steadily takes the place of a sliding window; beyond it 429",
+            );
         }
     }
 }

@@ -8,9 +8,39 @@ use Outcome::{NotConverted, NotNeeded};
 
 /// What the rest of this module's folder takes up, by its first word.
 const TAKEN_UP: [&str; 33] = [
-    "acl", "balance", "bind", "block", "cookie", "default-server", "default_backend", "external-check", "hash-type", "http-check", "http-request",
-    "http-response", "maxconn", "mode", "monitor-uri", "redirect", "reqadd", "reqdel", "reqidel", "reqirep", "reqrep", "retries", "rspadd", "rspdel",
-    "rspidel", "server", "server-template", "stick", "stick-table", "tcp-check", "tcp-request", "timeout", "use_backend",
+    "acl",
+    "balance",
+    "bind",
+    "block",
+    "cookie",
+    "default-server",
+    "default_backend",
+    "external-check",
+    "hash-type",
+    "http-check",
+    "http-request",
+    "http-response",
+    "maxconn",
+    "mode",
+    "monitor-uri",
+    "redirect",
+    "reqadd",
+    "reqdel",
+    "reqidel",
+    "reqirep",
+    "reqrep",
+    "retries",
+    "rspadd",
+    "rspdel",
+    "rspidel",
+    "server",
+    "server-template",
+    "stick",
+    "stick-table",
+    "tcp-check",
+    "tcp-request",
+    "timeout",
+    "use_backend",
 ];
 
 /// First words of a proxy, and what becomes of them.
@@ -80,8 +110,21 @@ const OPTIONS: [(&str, Outcome, &str); 27] = [
 
 /// Options that are taken up elsewhere.
 const OPTIONS_TAKEN_UP: [&str; 15] = [
-    "allbackups", "external-check", "forwardfor", "httpchk", "httplog", "ldap-check", "mysql-check", "pgsql-check", "redis-check", "smtpchk", "spop-check",
-    "ssl-hello-chk", "tcp-check", "tcplog", "httpslog",
+    "allbackups",
+    "external-check",
+    "forwardfor",
+    "httpchk",
+    "httplog",
+    "ldap-check",
+    "mysql-check",
+    "pgsql-check",
+    "redis-check",
+    "smtpchk",
+    "spop-check",
+    "ssl-hello-chk",
+    "tcp-check",
+    "tcplog",
+    "httpslog",
 ];
 
 /// Times that are taken up elsewhere.
@@ -98,7 +141,9 @@ pub(super) fn look(section: &Section, notes: &mut Notes) {
             "option" => find(&OPTIONS, word(1)),
             "timeout" if TIMEOUTS_TAKEN_UP.contains(&word(1)) => continue,
             "timeout" => match word(1) {
-                "client-fin" | "server-fin" | "client-hs" | "tarpit" => Some((NotNeeded, "closing and handshakes have bounds of their own")),
+                "client-fin" | "server-fin" | "client-hs" | "tarpit" => {
+                    Some((NotNeeded, "closing and handshakes have bounds of their own"))
+                }
                 _ => None,
             },
             // The access log, once for all.
@@ -126,7 +171,9 @@ pub(super) fn global(statement: &Statement, notes: &mut Notes) {
         }
         "stats" | "server-state-base" | "server-state-file" | "description" => (NotNeeded, "the API is at [api] bind"),
         "log" | "log-tag" | "log-send-hostname" => (NotNeeded, "weir logs to its standard error, which the journal keeps"),
-        "maxconn" | "maxconnrate" | "maxsslconn" | "ulimit-n" => (NotNeeded, "bounds are those of listeners; descriptors are raised as far as allowed"),
+        "maxconn" | "maxconnrate" | "maxsslconn" | "ulimit-n" => {
+            (NotNeeded, "bounds are those of listeners; descriptors are raised as far as allowed")
+        }
         "cpu-map" | "numa-cpu-mapping" => (NotNeeded, "there is a thread for each core"),
         "crt-base" | "ca-base" => return,
         "ssl-default-bind-options" | "ssl-default-bind-ciphers" | "ssl-default-bind-ciphersuites" | "ssl-default-bind-curves" => {

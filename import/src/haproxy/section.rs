@@ -7,8 +7,25 @@ use crate::note::Notes;
 
 /// Words that begin a section.
 const KINDS: [&str; 19] = [
-    "global", "defaults", "frontend", "backend", "listen", "resolvers", "peers", "userlist", "mailers", "cache", "program", "ring",
-    "http-errors", "log-forward", "fcgi-app", "crt-store", "traces", "acme", "log-profile",
+    "global",
+    "defaults",
+    "frontend",
+    "backend",
+    "listen",
+    "resolvers",
+    "peers",
+    "userlist",
+    "mailers",
+    "cache",
+    "program",
+    "ring",
+    "http-errors",
+    "log-forward",
+    "fcgi-app",
+    "crt-store",
+    "traces",
+    "acme",
+    "log-profile",
 ];
 
 /// Lines of `defaults` that hold at once; a chain of them copies what it takes over.
@@ -77,7 +94,13 @@ pub(super) fn sections(text: &str, notes: &mut Notes) -> Vec<Section> {
     sections
 }
 
-fn open(kind: &'static str, statement: &Statement, named: &[(String, Rc<Vec<Statement>>)], in_force: &Rc<Vec<Statement>>, notes: &mut Notes) -> Section {
+fn open(
+    kind: &'static str,
+    statement: &Statement,
+    named: &[(String, Rc<Vec<Statement>>)],
+    in_force: &Rc<Vec<Statement>>,
+    notes: &mut Notes,
+) -> Section {
     let (name, rest) = match statement.word(1) {
         "from" => ("", 1),
         name => (name, 2),

@@ -24,10 +24,16 @@ pub(crate) fn convert(text: &str, draft: &mut Draft, notes: &mut Notes) {
             // Looked at by those that name them.
             "vrrp_script" | "vrrp_sync_group" | "virtual_server_group" => {}
             "static_ipaddress" | "static_routes" | "static_rules" => {
-                notes.not_converted(node.line, &node.shown(), "addresses and routes that stay belong to the system's network configuration");
+                notes.not_converted(
+                    node.line,
+                    &node.shown(),
+                    "addresses and routes that stay belong to the system's network configuration",
+                );
             }
             "vrrp_track_process" => notes.not_converted(node.line, &node.shown(), "write a command under [[vip.NAME.track]]"),
-            "bfd_instance" => notes.not_converted(node.line, &node.shown(), "weir's virtual IPs hear each other every few milliseconds instead"),
+            "bfd_instance" => {
+                notes.not_converted(node.line, &node.shown(), "weir's virtual IPs hear each other every few milliseconds instead")
+            }
             "include" => notes.not_converted(node.line, &node.shown(), "other files are not read; put them into one"),
             _ => notes.not_converted(node.line, &node.shown(), "weir knows nothing like it"),
         }
@@ -46,14 +52,18 @@ fn global(node: &Node, draft: &mut Draft, notes: &mut Notes) {
             "notification_email" | "notification_email_from" | "smtp_server" | "smtp_connect_timeout" | "smtp_alert" => {
                 (true, "write [notify.NAME.email]; moves of a virtual IP are events")
             }
-            "vrrp_version" | "vrrp_garp_master_delay" | "vrrp_garp_master_repeat" | "vrrp_garp_master_refresh" | "vrrp_garp_interval" => continue,
+            "vrrp_version" | "vrrp_garp_master_delay" | "vrrp_garp_master_repeat" | "vrrp_garp_master_refresh" | "vrrp_garp_interval" => {
+                continue;
+            }
             "lvs_sync_daemon" | "lvs_flush" | "lvs_timeouts" => (true, "connections of a node are its own"),
             "vrrp_strict" => (false, "weir keeps to the RFC"),
             "script_user" | "enable_script_security" | "vrrp_skip_check_adv_addr" | "process_names" | "dynamic_interfaces" => {
                 (false, "weir runs programs as itself, without a shell")
             }
             word if word.starts_with("vrrp_") && word.contains("priority") => (false, "the thread of the election has real-time priority"),
-            "max_auto_priority" | "use_pid_dir" | "nftables" | "vrrp_iptables" | "vrrp_ipsets" | "linkbeat_use_polling" => (false, "weir does without"),
+            "max_auto_priority" | "use_pid_dir" | "nftables" | "vrrp_iptables" | "vrrp_ipsets" | "linkbeat_use_polling" => {
+                (false, "weir does without")
+            }
             _ => (true, "weir knows nothing like it"),
         };
         if needed { notes.not_converted(child.line, &child.shown(), why) } else { notes.not_needed(child.line, &child.shown(), why) }

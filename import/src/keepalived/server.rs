@@ -40,15 +40,23 @@ pub(super) fn convert(node: &Node, nodes: &[Node], draft: &mut Draft, notes: &mu
     for child in &node.children {
         let why = match child.word(0) {
             "lb_kind" | "lvs_method" => {
-                notes.changed(child.line, &child.shown(), "weir is a proxy: endpoints see its address, and their answers come back through it");
+                notes.changed(
+                    child.line,
+                    &child.shown(),
+                    "weir is a proxy: endpoints see its address, and their answers come back through it",
+                );
                 continue;
             }
             "persistence_granularity" => "clients are told apart by their whole address",
             "virtualhost" => "write it as `host` of the check",
-            "ha_suspend" | "hysteresis" | "alpha" | "omega" | "ops" | "retry" | "delay_before_retry" | "connect_timeout" | "warmup" => continue,
+            "ha_suspend" | "hysteresis" | "alpha" | "omega" | "ops" | "retry" | "delay_before_retry" | "connect_timeout" | "warmup" => {
+                continue;
+            }
             "quorum_up" | "quorum_down" | "notify_up" | "notify_down" => "changes of health are events; write [alarm.NAME] with notify",
             "sorry_server_inhibit" => "the last tier serves while no other endpoint is available",
-            "delay_loop" | "lb_algo" | "lvs_sched" | "protocol" | "persistence_timeout" | "real_server" | "sorry_server" | "quorum" => continue,
+            "delay_loop" | "lb_algo" | "lvs_sched" | "protocol" | "persistence_timeout" | "real_server" | "sorry_server" | "quorum" => {
+                continue;
+            }
             _ => "weir knows nothing like it",
         };
         notes.not_converted(child.line, &child.shown(), why);
@@ -81,7 +89,9 @@ fn write_pool(pool: &str, node: &Node, draft: &mut Draft, notes: &mut Notes) {
         let at = notes.place(server.line);
         let address = text(&address(server.word(1), server.word(2)));
         match server.value("weight").and_then(|weight| weight.parse::<u32>().ok()).unwrap_or(1) {
-            0 => notes.not_converted(server.line, &server.shown(), "weight 0 takes nothing new; add it when it is needed: weir endpoint add"),
+            0 => {
+                notes.not_converted(server.line, &server.shown(), "weight 0 takes nothing new; add it when it is needed: weir endpoint add")
+            }
             1 => endpoints.push((address, at)),
             weight => endpoints.push((format!("{{ address = {address}, weight = {weight} }}"), at)),
         }
@@ -161,16 +171,24 @@ fn health(pool: &str, node: &Node, notes: &mut Notes) -> Option<Block> {
         }
         "MISC_CHECK" => "exec",
         _ => {
-            notes.changed(check.line, &check.shown(), "only whether a connection is accepted; a program can ask more, with type = \"exec\"");
+            notes.changed(
+                check.line,
+                &check.shown(),
+                "only whether a connection is accepted; a program can ask more, with type = \"exec\"",
+            );
             "tcp"
         }
     };
     table.set("type", text(kind), place);
     let interval = node.value("delay_loop").and_then(seconds).unwrap_or(Duration::from_secs(60));
     table.set("interval", time(interval), node.child("delay_loop").map_or(place, |child| notes.place(child.line)));
-    let timeout = check.value("connect_timeout").or_else(|| check.value("misc_timeout")).or_else(|| node.value("connect_timeout")).and_then(seconds);
+    let timeout =
+        check.value("connect_timeout").or_else(|| check.value("misc_timeout")).or_else(|| node.value("connect_timeout")).and_then(seconds);
     table.set("timeout", time(timeout.unwrap_or(Duration::from_secs(5)).min(interval)), place);
-    let retries = ["retry", "nb_get_retry"].iter().find_map(|word| check.value(word).or_else(|| node.value(word))).and_then(|n| n.parse::<u32>().ok());
+    let retries = ["retry", "nb_get_retry"]
+        .iter()
+        .find_map(|word| check.value(word).or_else(|| node.value(word)))
+        .and_then(|n| n.parse::<u32>().ok());
     table.set("rise", "1", place);
     table.set("fall", retries.unwrap_or(0).saturating_add(1).to_string(), place);
     if let Some(port) = check.value("connect_port") {
@@ -179,7 +197,11 @@ fn health(pool: &str, node: &Node, notes: &mut Notes) -> Option<Block> {
     match kind {
         "http" => http(&mut table, check, node, notes),
         "exec" => {
-            notes.changed(check.line, &check.shown(), "it is run alike for each endpoint, whose address it finds in WEIR_HOST and WEIR_PORT");
+            notes.changed(
+                check.line,
+                &check.shown(),
+                "it is run alike for each endpoint, whose address it finds in WEIR_HOST and WEIR_PORT",
+            );
             let words = command(&check.child("misc_path").map(|child| child.words[1..].join(" ")).unwrap_or_default());
             table.set_vital("command", format!("[{}]", words.iter().map(|word| text(word)).collect::<Vec<_>>().join(", ")), place);
             if check.child("misc_dynamic").is_some() {

@@ -80,12 +80,18 @@ impl<'a> Instances<'a> {
         set(&mut table, "router_id", "virtual_router_id", &number, notes);
         self.addresses(node, &mut table, notes);
         let version = node.value("version").or_else(|| global("vrrp_version")).unwrap_or("2");
-        let has_ipv6 = node.child("virtual_ipaddress").is_some_and(|block| block.items().any(|(_, words)| words.first().is_some_and(|w| w.contains(':'))));
+        let has_ipv6 = node
+            .child("virtual_ipaddress")
+            .is_some_and(|block| block.items().any(|(_, words)| words.first().is_some_and(|w| w.contains(':'))));
         let is_v2 = version == "2" && !has_ipv6;
         let tracks = self.tracks(node, name, notes);
         let raised: u32 = tracks.iter().map(|track| track.1).sum();
         let priority = node.value("priority").and_then(|value| value.parse::<u32>().ok()).unwrap_or(100);
-        table.set("priority", priority.saturating_add(raised).clamp(1, 255).to_string(), node.child("priority").map_or(place, |c| notes.place(c.line)));
+        table.set(
+            "priority",
+            priority.saturating_add(raised).clamp(1, 255).to_string(),
+            node.child("priority").map_or(place, |c| notes.place(c.line)),
+        );
         let interval = node.value("advert_int").and_then(seconds).unwrap_or(Duration::from_secs(1));
         let interval_place = node.child("advert_int").map_or(place, |child| notes.place(child.line));
         table.set("advertisement_interval", time(interval), interval_place);
@@ -137,7 +143,11 @@ impl<'a> Instances<'a> {
                 addresses.push((text(&address), notes.place(line)));
                 let device = words.iter().position(|word| *word == "dev").and_then(|at| words.get(at + 1));
                 if let Some(device) = device.filter(|device| node.value("interface") != Some(**device)) {
-                    notes.changed(line, &words.join(" "), format!("addresses are used on the interface on which the nodes hear each other, not on {device}"));
+                    notes.changed(
+                        line,
+                        &words.join(" "),
+                        format!("addresses are used on the interface on which the nodes hear each other, not on {device}"),
+                    );
                 }
             }
         }
@@ -149,7 +159,11 @@ impl<'a> Instances<'a> {
         let mut found = Vec::new();
         for block in node.children.iter().filter(|child| matches!(child.word(0), "track_interface" | "track_script" | "track_file")) {
             for (line, words) in block.items() {
-                let weight = words.iter().position(|word| *word == "weight").and_then(|at| words.get(at + 1)).and_then(|value| value.parse::<i32>().ok());
+                let weight = words
+                    .iter()
+                    .position(|word| *word == "weight")
+                    .and_then(|at| words.get(at + 1))
+                    .and_then(|value| value.parse::<i32>().ok());
                 let Some(subject) = words.first() else { continue };
                 let place = notes.place(line);
                 let mut track = Block::in_list(&["vip", name, "track"], place).goes_with(3);
@@ -187,9 +201,15 @@ impl<'a> Instances<'a> {
             return None;
         };
         let program = script.child("script").map(|child| child.words[1..].join(" ")).unwrap_or_default();
-        let is_about = |other: &&&str| program.contains(**other) && ["killall", "pidof", "pgrep", "systemctl", "service"].iter().any(|word| program.contains(word));
+        let is_about = |other: &&&str| {
+            program.contains(**other) && ["killall", "pidof", "pgrep", "systemctl", "service"].iter().any(|word| program.contains(word))
+        };
         if let Some(other) = REPLACED.iter().find(is_about) {
-            notes.not_needed(script.line, &script.shown(), format!("weir takes the place of {other}, and gives its addresses up by itself when it cannot serve"));
+            notes.not_needed(
+                script.line,
+                &script.shown(),
+                format!("weir takes the place of {other}, and gives its addresses up by itself when it cannot serve"),
+            );
             return None;
         }
         let place = notes.place(script.line);
@@ -244,15 +264,44 @@ fn note_group(child: &Node, notes: &mut Notes) {
 fn rest(node: &Node, notes: &mut Notes) {
     for child in &node.children {
         let why = match child.word(0) {
-            "interface" | "virtual_router_id" | "priority" | "advert_int" | "virtual_ipaddress" | "virtual_ipaddress_excluded" | "version"
-            | "nopreempt" | "preempt_delay" | "no_accept" | "use_vmac" | "unicast_src_ip" | "unicast_peer" | "track_interface" | "track_script"
-            | "track_file" | "garp_master_repeat" | "garp_interval" | "garp_master_delay" | "garp_master_refresh" | "accept" | "preempt" => continue,
+            "interface"
+            | "virtual_router_id"
+            | "priority"
+            | "advert_int"
+            | "virtual_ipaddress"
+            | "virtual_ipaddress_excluded"
+            | "version"
+            | "nopreempt"
+            | "preempt_delay"
+            | "no_accept"
+            | "use_vmac"
+            | "unicast_src_ip"
+            | "unicast_peer"
+            | "track_interface"
+            | "track_script"
+            | "track_file"
+            | "garp_master_repeat"
+            | "garp_interval"
+            | "garp_master_delay"
+            | "garp_master_refresh"
+            | "accept"
+            | "preempt" => continue,
             "state" => {
                 notes.not_needed(child.line, &child.shown(), "the election decides, by the priority");
                 continue;
             }
-            "dont_track_primary" | "vmac_xmit_base" | "check_unicast_src" | "native_ipv6" | "skip_check_adv_addr" | "strict_mode" | "debug"
-            | "linkbeat_use_polling" | "garp_lower_prio_delay" | "garp_lower_prio_repeat" | "lower_prio_no_advert" | "higher_prio_send_advert" => {
+            "dont_track_primary"
+            | "vmac_xmit_base"
+            | "check_unicast_src"
+            | "native_ipv6"
+            | "skip_check_adv_addr"
+            | "strict_mode"
+            | "debug"
+            | "linkbeat_use_polling"
+            | "garp_lower_prio_delay"
+            | "garp_lower_prio_repeat"
+            | "lower_prio_no_advert"
+            | "higher_prio_send_advert" => {
                 notes.not_needed(child.line, &child.shown(), "weir does without");
                 continue;
             }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use weir_config::{AdminState, Config, EndpointAddress, Host, Listener, ListenerName, Pool, PoolName, Protocol};
+use weir_config::{AdminState, AmbiguousPaths, Config, EndpointAddress, Host, Listener, ListenerName, Pool, PoolName, Protocol};
 
 use super::SavedVerdict;
 use super::names::{Answer, Names};
@@ -24,7 +24,10 @@ use crate::health::ejection::{Ejections, PoolView};
 use crate::health::monitor::{Monitor, Output, Target};
 use crate::health::verdict::{Health, Outcome, Verdict};
 use crate::limit::Limiter;
+use crate::resilience::gate::Gate;
+use crate::resilience::outlier::{self, Rate};
 use crate::route::RouteTable;
+use crate::session::Keys;
 use crate::snapshot::{ListenerSnapshot, Snapshot};
 use crate::stats::{ListenerStats, PoolStats};
 use crate::status::{ListenerStatus, Status};
@@ -85,6 +88,7 @@ pub(super) struct Core {
     monitor: Monitor,
     ejections: Ejections,
     names: Names,
+    session_keys: BTreeMap<PoolName, Arc<Keys>>,
 
     /// Pools to bake.
     dirty: BTreeSet<u32>,
@@ -115,12 +119,25 @@ impl Core {
             monitor: Monitor::new(now, PROBES_MAX_DEFAULT),
             ejections: Ejections::default(),
             names: Names::default(),
+            session_keys: BTreeMap::new(),
             dirty: BTreeSet::new(),
             changed: false,
             applied: false,
             ramping: BTreeSet::new(),
             ramp_due: None,
             effects: VecDeque::new(),
+        }
+    }
+
+    /// What signs cookies from now on.
+    pub(super) fn set_session_keys(&mut self, keys: BTreeMap<PoolName, Arc<Keys>>) {
+        self.session_keys = keys;
+        for (name, slot) in &self.pool_by_name {
+            if let Some(entry) = self.pools[*slot as usize].as_mut()
+                && entry.remember(self.session_keys.get(name))
+            {
+                self.dirty.insert(*slot);
+            }
         }
     }
 
@@ -172,6 +189,10 @@ impl Core {
             healthy: 0,
             below: None,
             ramping: false,
+            memory: None,
+            gate: None,
+            budget: Arc::default(),
+            look_due: None,
         });
         self.pool_by_name.insert(pool.name.clone(), slot);
         slot
@@ -204,6 +225,10 @@ impl Core {
     fn update_pool(&mut self, slot: u32, pool: &Arc<Pool>, first: bool, now: Instant) {
         let entry = self.pools[slot as usize].as_mut().expect("callers pass a slot in use");
         let old_config = std::mem::replace(&mut entry.config, Arc::clone(pool));
+        entry.remember(self.session_keys.get(&pool.name));
+        entry.gate = Gate::new(pool.breaker.as_ref(), pool.adaptive.as_ref(), entry.gate.as_ref());
+        let compares = pool.ejection.as_ref().and_then(|ejection| ejection.success_rate.as_ref());
+        entry.look_due = compares.map(|settings| now + settings.interval);
         let mut old_members = entry.take_members();
         let mut members = Vec::with_capacity(pool.endpoints.len());
         for (index, endpoint) in pool.endpoints.iter().enumerate() {
@@ -225,6 +250,10 @@ impl Core {
             };
             self.homes[member.slot() as usize] = Some(Home { pool: slot, index: index as u32 });
             members.push(member);
+        }
+        if old_config.tls != pool.tls || old_config.upstream_protocol != pool.upstream_protocol {
+            // What is kept was agreed on otherwise.
+            members.iter().for_each(Member::purge);
         }
         for (_, member) in old_members {
             self.remove_member(member);
@@ -261,7 +290,7 @@ impl Core {
     fn readmit_all(&mut self, members: &[Member], now: Instant) {
         for member in members {
             if self.ejections.readmit(member.slot(), now) {
-                member.state.failures_in_row.store(0, Ordering::Relaxed);
+                member.state.forgive();
                 self.effects.push_back(Effect::Event(EventKind::Readmitted {
                     pool: Arc::clone(&member.state.pool.0),
                     endpoint: member.config.address.to_string(),
@@ -316,7 +345,7 @@ impl Core {
             return;
         };
         let endpoint = member.config.address.to_string();
-        let print = fingerprint(check, resolved);
+        let print = fingerprint(pool, check, resolved);
         let phase = StableHash::default().field(pool.name.0.as_bytes()).field(&endpoint).field(print.to_le_bytes()).finish();
         let start = if self.monitor.verdict(slot).is_some() {
             None
@@ -347,10 +376,11 @@ impl Core {
             let pool = config.pool.as_ref().map(pool_slot);
             let old = self.listeners.get(name);
             let old_routes = old.and_then(|old| old.routes.as_ref());
-            let routes = match &config.protocol {
-                Protocol::Http(http) => RouteTable::new(http, pool_slot, self.workers, old_routes),
-                Protocol::Tcp | Protocol::Udp => None,
+            let ambiguous_paths = match &config.protocol {
+                Protocol::Http(http) => http.ambiguous_paths,
+                Protocol::Tcp(_) | Protocol::Udp => AmbiguousPaths::Keep,
             };
+            let routes = RouteTable::new(config.protocol.routes(), ambiguous_paths, pool_slot, self.workers, old_routes);
             let pools = |routes: Option<&RouteTable>| routes.map(|routes| routes.pools().collect::<Vec<u32>>());
             if old.is_some_and(|old| {
                 old.pool == pool
@@ -360,13 +390,14 @@ impl Core {
                 continue;
             }
             let limiters = limiters(config, old.map(|old| &**old));
+            let crowd = config.connections_per_source.map(|_| old.and_then(|old| old.crowd.clone()).unwrap_or_default());
             let (slot, stats) = match old {
                 Some(old) => (old.slot, Arc::clone(&old.stats)),
                 None => (self.listener_slots.take(), Arc::new(ListenerStats::new(self.workers))),
             };
             let pools_held = pools(routes.as_ref()).into_iter().flatten().chain(pool).filter_map(|slot| self.pools[slot as usize].as_ref());
             let pools_held = pools_held.map(|pool| Arc::clone(&pool.stats)).collect();
-            let new = ListenerSnapshot { slot, config: Arc::clone(config), routes, limiters, pool, stats, pools_held };
+            let new = ListenerSnapshot { slot, config: Arc::clone(config), routes, limiters, crowd, pool, stats, pools_held };
             self.listeners.insert(name.clone(), Arc::new(new));
             self.changed = true;
         }
@@ -389,10 +420,24 @@ impl Core {
             return;
         }
         let failures = member.state.failures_in_row.load(Ordering::Relaxed);
+        let errors = member.state.errors_in_row.load(Ordering::Relaxed);
         // A report can be older than a success, or meant for an earlier owner of the slot.
-        if failures < settings.consecutive_failures.get() {
+        let evidence = if failures >= settings.consecutive_failures.get() {
+            format!("{failures} failures in a row")
+        } else if settings.consecutive_errors.is_some_and(|most| errors >= most.get()) {
+            format!("{errors} failures or 5xx answers in a row")
+        } else {
             return;
-        }
+        };
+        self.eject(slot, evidence, now);
+    }
+
+    /// Leaves an endpoint out, as far as its pool can spare it.
+    fn eject(&mut self, slot: u32, evidence: String, now: Instant) {
+        let Some(Some(home)) = self.homes.get(slot as usize).copied() else { return };
+        let Some(entry) = &self.pools[home.pool as usize] else { return };
+        let Some(settings) = &entry.config.ejection else { return };
+        let member = &entry.members[home.index as usize];
         let ready = entry.members.iter().filter(|member| member.is_ready());
         let pool = PoolView {
             ready: ready.clone().count(),
@@ -404,9 +449,29 @@ impl Core {
             pool: Arc::clone(&entry.config.name.0),
             endpoint: member.config.address.to_string(),
             for_s: lasts.as_millis().div_ceil(1000) as u64,
-            evidence: format!("{failures} failures in a row"),
+            evidence,
         }));
         self.dirty.insert(home.pool);
+    }
+
+    /// Compares the endpoints of every pool whose time it is.
+    fn compare(&mut self, now: Instant) {
+        let mut found = Vec::new();
+        for entry in self.pools.iter_mut().flatten().filter(|entry| entry.look_due.is_some_and(|due| due <= now)) {
+            let Some(settings) = entry.config.ejection.as_ref().and_then(|ejection| ejection.success_rate.as_ref()) else { continue };
+            entry.look_due = Some(now + settings.interval);
+            let ejections = &self.ejections;
+            let rates: Vec<Rate> = entry
+                .members
+                .iter_mut()
+                .map(|member| (member.up && !ejections.is_ejected(member.slot()), member.rate()))
+                .filter_map(|(serves, rate)| serves.then_some(rate))
+                .collect();
+            found.extend(outlier::find(&rates, settings));
+        }
+        for (slot, evidence) in found {
+            self.eject(slot, evidence, now);
+        }
     }
 
     /// A lookup ended.
@@ -431,7 +496,7 @@ impl Core {
         for slot in self.ejections.handle_timeout(now) {
             let Some((home, member)) = self.member(slot) else { continue };
             // It gets a fresh chance: the failures from before would eject it again at the first one.
-            member.state.failures_in_row.store(0, Ordering::Relaxed);
+            member.state.forgive();
             let event = EventKind::Readmitted { pool: Arc::clone(&member.state.pool.0), endpoint: member.config.address.to_string() };
             self.effects.push_back(Effect::Event(event));
             self.dirty.insert(home.pool);
@@ -439,6 +504,7 @@ impl Core {
         for name in self.names.handle_timeout(now) {
             self.effects.push_back(Effect::Resolve(name));
         }
+        self.compare(now);
         if self.ramp_due.is_some_and(|due| due <= now) {
             self.ramp_due = None;
             self.dirty.extend(&self.ramping);
@@ -476,7 +542,7 @@ impl Core {
                     if !flip.healthy && self.ejections.readmit(key, now) {
                         // From here on the probes speak for it; when they say that it is back, rise and slow start are its way in.
                         if let Some((_, member)) = self.member(key) {
-                            member.state.failures_in_row.store(0, Ordering::Relaxed);
+                            member.state.forgive();
                         }
                     }
                 }
@@ -536,7 +602,8 @@ impl Core {
     /// When to call [`Core::handle_timeout`].
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let ramp = self.ramp_due.filter(|_| !self.ramping.is_empty());
-        [self.monitor.poll_timeout(), self.ejections.poll_timeout(), self.names.poll_timeout(), ramp].into_iter().flatten().min()
+        let look = self.pools.iter().flatten().filter_map(|entry| entry.look_due).min();
+        [self.monitor.poll_timeout(), self.ejections.poll_timeout(), self.names.poll_timeout(), ramp, look].into_iter().flatten().min()
     }
 
     /// The generation of the last snapshot.
@@ -575,7 +642,7 @@ impl Core {
 fn limiters(config: &Listener, old: Option<&ListenerSnapshot>) -> Option<Arc<[Limiter]>> {
     let limits = |config: &Listener| match &config.protocol {
         Protocol::Http(http) => http.rate_limits.clone(),
-        Protocol::Tcp | Protocol::Udp => Vec::new(),
+        Protocol::Tcp(_) | Protocol::Udp => Vec::new(),
     };
     let wanted = limits(config);
     if let Some(old) = old.filter(|old| limits(&old.config) == wanted) {

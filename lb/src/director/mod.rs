@@ -18,7 +18,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,14 +29,16 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::{self, JoinError, JoinSet};
-use weir_config::Config;
+use weir_config::{Config, PoolName, UpstreamProtocol};
 
 use self::core::{Core, Effect, Job};
 use crate::event::{Event, EventKind};
 use crate::health::probe::{Subject, probe};
 use crate::health::verdict::Outcome;
+use crate::session::Keys;
 use crate::snapshot::Snapshot;
 use crate::status::Status;
+use crate::tls::{Connector, TlsStore};
 
 /// Reports that wait; one that finds no room is repeated by the next failure.
 const REPORTS_MAX: usize = 1024;
@@ -86,6 +88,7 @@ pub struct SavedVerdict {
 /// What a handle asks of the thread. Each is answered after the swap that follows it.
 enum Command {
     Apply(Arc<Config>, sync::SyncSender<u64>),
+    SessionKeys(BTreeMap<PoolName, Arc<Keys>>, sync::SyncSender<u64>),
     Status(sync::SyncSender<Status>),
     SavedVerdicts(sync::SyncSender<Vec<SavedVerdict>>),
 }
@@ -101,8 +104,8 @@ pub struct Director {
 }
 
 impl Director {
-    /// Starts the thread `weir-director`. `workers` is the number of shards that counters get.
-    pub fn start(workers: usize, saved: Vec<SavedVerdict>) -> std::io::Result<Director> {
+    /// Starts the thread `weir-director`. `workers` is the number of shards that counters get; `tls` knows how probes speak to endpoints.
+    pub fn start(workers: usize, saved: Vec<SavedVerdict>, tls: Arc<TlsStore>) -> std::io::Result<Director> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(LOOKUPS_MAX).build()?;
         let (commands, command_inbox) = mpsc::unbounded_channel();
         let (reports, report_inbox) = mpsc::channel(REPORTS_MAX);
@@ -111,6 +114,7 @@ impl Director {
         let shell = Shell {
             core: Core::new(workers, saved, Instant::now()),
             shared: Arc::clone(&shared),
+            tls,
             events: events.clone(),
             probes: JoinSet::new(),
             runs: HashMap::new(),
@@ -129,6 +133,12 @@ impl Director {
     /// has changed at all, nothing is swapped. Blocks for the few milliseconds that this takes.
     pub fn apply(&self, config: Arc<Config>) -> u64 {
         self.ask(|answer| Command::Apply(config, answer))
+    }
+
+    /// What signs the cookies of sessions from now on. Pools without keys have no sessions by cookie. Returns the generation of the snapshot that
+    /// goes by them.
+    pub fn set_session_keys(&self, keys: BTreeMap<PoolName, Arc<Keys>>) -> u64 {
+        self.ask(|answer| Command::SessionKeys(keys, answer))
     }
 
     /// What the workers read.
@@ -184,6 +194,7 @@ type Lookup = (Arc<str>, Result<Vec<IpAddr>, String>);
 struct Shell {
     core: Core,
     shared: Arc<Shared>,
+    tls: Arc<TlsStore>,
     events: broadcast::Sender<Arc<Event>>,
     probes: JoinSet<Outcome>,
     /// The run that each probe's task belongs to.
@@ -245,7 +256,8 @@ impl Shell {
             match effect {
                 Effect::Probe(job) => {
                     let run = job.run;
-                    let task = self.probes.spawn(carry_out(job));
+                    let connector = job.pool.tls.as_ref().and_then(|_| self.tls.connector(&job.pool.name));
+                    let task = self.probes.spawn(carry_out(job, connector));
                     self.runs.insert(task.id(), run);
                 }
                 Effect::Resolve(name) => drop(self.lookups.spawn(look_up(name))),
@@ -268,6 +280,10 @@ impl Shell {
         self.answers.push(match command {
             Command::Apply(config, to) => {
                 self.core.apply(&config, Instant::now());
+                Answer::Applied(to)
+            }
+            Command::SessionKeys(keys, to) => {
+                self.core.set_session_keys(keys);
                 Answer::Applied(to)
             }
             Command::Status(to) => Answer::Status(to),
@@ -299,9 +315,19 @@ impl Shell {
     }
 }
 
-async fn carry_out(job: Job) -> Outcome {
+async fn carry_out(job: Job, connector: Option<Arc<Connector>>) -> Outcome {
     let Some(check) = &job.pool.health else { return Outcome::NotDone("the check is gone".into()) };
-    probe(check, Subject { pool: &job.pool.name.0, endpoint: &job.endpoint, address: job.address }).await
+    // Behind another port there may be something that knows nothing of announcements.
+    let announced = job.pool.proxy_protocol.filter(|_| check.port.is_none());
+    let subject = Subject {
+        pool: &job.pool.name.0,
+        endpoint: &job.endpoint,
+        address: job.address,
+        announced,
+        tls: connector.as_deref(),
+        http2: job.pool.upstream_protocol == UpstreamProtocol::Http2,
+    };
+    probe(check, subject).await
 }
 
 async fn look_up(name: Arc<str>) -> Lookup {

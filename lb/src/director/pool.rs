@@ -18,7 +18,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use weir_config::{AdminState, Balance, BelowMinHealthy, Endpoint, EndpointAddress, HealthCheck, Host, Pool, Probe};
+use weir_config::{
+    AdminState, Balance, BelowMinHealthy, Endpoint, EndpointAddress, EndpointTls, HealthCheck, Host, Pool, Probe, SessionMemory,
+    UpstreamProtocol,
+};
 
 use crate::balance::{self, Candidate, Selector};
 use crate::endpoint::EndpointState;
@@ -27,6 +30,10 @@ use crate::health::StableHash;
 use crate::health::ejection::Ejections;
 use crate::health::monitor::Monitor;
 use crate::health::verdict::Health;
+use crate::resilience::budget::RetryBudget;
+use crate::resilience::gate::Gate;
+use crate::resilience::outlier::Rate;
+use crate::session::{EndpointId, Keys, Memory, Sessions, Sources};
 use crate::snapshot::PoolSnapshot;
 use crate::stats::PoolStats;
 use crate::status::{EndpointStatus, PoolStatus};
@@ -61,6 +68,8 @@ pub(super) struct Member {
     pub(super) since: Instant,
     /// May be picked, when last baked.
     pub(super) available: bool,
+    /// Requests and failures when it was last compared with the others.
+    pub(super) compared: (u64, u64),
 }
 
 impl Member {
@@ -69,11 +78,31 @@ impl Member {
             Host::Ip(ip) => Some(SocketAddr::new(ip, config.address.port)),
             Host::Name(_) => None,
         };
-        Member { state, config, resolved, lookup_error: None, ramp, percent: 100, up: false, since: now, available: false }
+        Member {
+            state,
+            config,
+            resolved,
+            lookup_error: None,
+            ramp,
+            percent: 100,
+            up: false,
+            since: now,
+            available: false,
+            compared: (0, 0),
+        }
     }
 
     pub(super) fn slot(&self) -> u32 {
         self.state.slot
+    }
+
+    /// What it did since the last time.
+    pub(super) fn rate(&mut self) -> Rate {
+        let requests = self.state.requests_total.load(Ordering::Relaxed);
+        let failed = self.state.errors_total.load(Ordering::Relaxed);
+        let (requests_before, failed_before) = std::mem::replace(&mut self.compared, (requests, failed));
+        let rate = |now: u64, before: u64| now.saturating_sub(before);
+        Rate { key: self.slot(), requests: rate(requests, requests_before), failed: rate(failed, failed_before) }
     }
 
     /// Tells the workers to drop their idle connections.
@@ -123,9 +152,37 @@ pub(super) struct PoolEntry {
     pub(super) below: Option<bool>,
     /// An endpoint is in its slow start.
     pub(super) ramping: bool,
+    /// How its clients are known again, if they are.
+    pub(super) memory: Option<Memory>,
+    pub(super) gate: Option<Arc<Gate>>,
+    pub(super) budget: Arc<RetryBudget>,
+    /// When its endpoints are compared, if they are.
+    pub(super) look_due: Option<Instant>,
 }
 
 impl PoolEntry {
+    /// Brings the memory into line with settings and keys. A table stays as long as its settings do. Whether something changed.
+    pub(super) fn remember(&mut self, keys: Option<&Arc<Keys>>) -> bool {
+        let wanted = match (self.config.session.as_ref().map(|session| &session.memory), &self.memory) {
+            (None, _) => None,
+            (Some(SessionMemory::Cookie(_)), _) => keys.map(|keys| Memory::Cookie(Arc::clone(keys))),
+            (Some(SessionMemory::Source { expiry, clients_max }), Some(Memory::Source(table))) if table.has(*expiry, clients_max.get()) => {
+                Some(Memory::Source(Arc::clone(table)))
+            }
+            (Some(SessionMemory::Source { expiry, clients_max }), _) => {
+                Some(Memory::Source(Arc::new(Sources::new(*expiry, clients_max.get()))))
+            }
+        };
+        let same = match (&self.memory, &wanted) {
+            (None, None) => true,
+            (Some(Memory::Cookie(old)), Some(Memory::Cookie(new))) => old == new,
+            (Some(Memory::Source(old)), Some(Memory::Source(new))) => Arc::ptr_eq(old, new),
+            _ => false,
+        };
+        self.memory = wanted;
+        !same
+    }
+
     /// What the workers are to see, and the event if the pool crossed its floor.
     pub(super) fn bake(&mut self, monitor: &Monitor, ejections: &Ejections, now: Instant) -> (Arc<PoolSnapshot>, Option<EventKind>) {
         let config = Arc::clone(&self.config);
@@ -169,6 +226,12 @@ impl PoolEntry {
             }
         }
         let event = self.cross_floor(below, undecided);
+        let sessions = config.session.as_ref().zip(self.memory.as_ref()).map(|(session, memory)| {
+            let mut picked = 0..;
+            let is_picked = |member: &Member| member.available && member.resolved.is_some();
+            let seat = |member: &Member| (EndpointId::of(&member.config.address), if is_picked(member) { picked.next() } else { None });
+            Box::new(Sessions::new(&config.name, session, memory, &self.members.iter().map(seat).collect::<Vec<_>>()))
+        });
         let snapshot = PoolSnapshot {
             slot: self.slot,
             selector: Selector::new(&config.balance, candidates, config.limits.connections_per_endpoint),
@@ -176,6 +239,9 @@ impl PoolEntry {
             healthy: self.healthy,
             stats: Arc::clone(&self.stats),
             waiting: Arc::clone(&self.waiting),
+            gate: self.gate.clone(),
+            budget: Arc::clone(&self.budget),
+            sessions,
         };
         (Arc::new(snapshot), event)
     }
@@ -208,6 +274,7 @@ impl PoolEntry {
             available: self.members.iter().filter(|member| member.available).count() as u32,
             waiting: self.waiting.load(Ordering::Relaxed),
             stats: Arc::clone(&self.stats),
+            tls: self.config.tls.is_some(),
             endpoints: self.members.iter().map(|member| self.endpoint_status(member, monitor, ejections, now)).collect(),
         }
     }
@@ -269,13 +336,13 @@ pub(super) fn probed_address(check: &HealthCheck, resolved: SocketAddr) -> Socke
     SocketAddr::new(resolved.ip(), check.port.unwrap_or(resolved.port()))
 }
 
-/// What a verdict belongs to: the question and the address it is put to. How often, how patiently and how many times in a row is not part of
-/// it.
-pub(super) fn fingerprint(check: &HealthCheck, resolved: SocketAddr) -> u64 {
+/// What a verdict belongs to: the question, how the endpoint must prove who it is, and the address. How often, how patiently and how many
+/// times in a row is not part of it.
+pub(super) fn fingerprint(pool: &Pool, check: &HealthCheck, resolved: SocketAddr) -> u64 {
     let mut hash = StableHash::default().field(probed_address(check, resolved).to_string());
     match &check.probe {
-        Probe::Http { method, path, host, expect, body } => {
-            hash = hash.field("http").field(method).field(path).field(host.as_deref().unwrap_or(""));
+        Probe::Http { tls: _, method, path, host, expect, body } => {
+            hash = hash.field(check.probe.word()).field(method).field(path).field(host.as_deref().unwrap_or(""));
             for (low, high) in expect {
                 hash = hash.field(low.to_le_bytes()).field(high.to_le_bytes());
             }
@@ -283,12 +350,25 @@ pub(super) fn fingerprint(check: &HealthCheck, resolved: SocketAddr) -> u64 {
         }
         Probe::Tcp => hash = hash.field("tcp"),
         Probe::Tls { server_name } => hash = hash.field("tls").field(server_name.as_deref().unwrap_or("")),
+        Probe::Grpc { service } => hash = hash.field("grpc").field(service),
+        Probe::Udp { request, answer } => {
+            hash = hash.field("udp").field(request).field(answer.as_ref().map_or("", |answer| answer.as_str()));
+        }
         Probe::Exec { command } => {
             hash = hash.field("exec");
             for word in command {
                 hash = hash.field(word);
             }
         }
+    }
+    if pool.upstream_protocol == UpstreamProtocol::Http2 {
+        hash = hash.field("h2");
+    }
+    if let (Probe::Http { tls: true, .. } | Probe::Tls { .. } | Probe::Grpc { .. }, Some(tls)) = (&check.probe, &pool.tls) {
+        let EndpointTls { verify, ca_file, server_name, certificate, version_min } = &**tls;
+        hash = hash.field([u8::from(*verify)]).field(version_min.word()).field(server_name.as_deref().unwrap_or(""));
+        let files = ca_file.iter().chain(certificate.iter().map(|files| &files.file));
+        hash = files.fold(hash, |hash, path| hash.field(path.as_os_str().as_encoded_bytes()));
     }
     hash.finish()
 }

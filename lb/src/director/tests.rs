@@ -53,6 +53,13 @@ fn pool(name: &str, hosts: &[&str]) -> Pool {
         health: Some(tcp_check()),
         ejection: Some(Ejection::default()),
         scaling: None,
+        upstream_protocol: UpstreamProtocol::Http1,
+        tls: None,
+        proxy_protocol: None,
+        session: None,
+        retry: weir_config::RetryPolicy::default(),
+        breaker: None,
+        adaptive: None,
     }
 }
 
@@ -73,6 +80,8 @@ fn config(pools: impl IntoIterator<Item = Pool>) -> Config {
         templates: BTreeMap::new(),
         metrics: BTreeMap::new(),
         alarms: BTreeMap::new(),
+        recoveries: BTreeMap::new(),
+        history: Default::default(),
         notification: Default::default(),
         listeners: BTreeMap::new(),
         pools: pools.into_iter().map(|pool| (pool.name.clone(), Arc::new(pool))).collect(),

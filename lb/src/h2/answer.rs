@@ -5,15 +5,10 @@
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, Response, StatusCode};
 
-/// The most of trailers, as for a body's framing in HTTP/1.1.
-const TRAILERS_MAX: usize = 8 * 1024;
+use super::unframe::{Unframe, Unframed};
+
 /// Fields of one head; more are refused when an endpoint's answer is read.
 const HEADERS_MAX: usize = 1024;
-
-/// Not what the data plane writes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("an answer was framed in a way that has no form in HTTP/2")]
-pub struct Unframed;
 
 /// What comes next.
 #[derive(Debug)]
@@ -40,65 +35,39 @@ pub struct Answer {
     headless: bool,
     /// To an extended CONNECT.
     tunnel: bool,
-    state: State,
-    /// Lines of trailers.
-    trailers: Vec<u8>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
-    Head,
-    Length(u64),
-    ChunkSize(u64),
-    ChunkSizeLf(u64),
-    ChunkData(u64),
-    ChunkDataCr,
-    ChunkDataLf,
-    Trailers,
-    Raw,
-    Done,
+    /// `None`: the head comes first.
+    body: Option<Unframe>,
 }
 
 impl Answer {
     /// To a request with this method.
     pub fn new(head_only: bool, tunnel: bool) -> Answer {
-        Answer { headless: head_only, tunnel, state: State::Head, trailers: Vec::new() }
+        Answer { headless: head_only, tunnel, body: None }
     }
 
     /// Whether nothing more can come.
     pub fn is_done(&self) -> bool {
-        self.state == State::Done
+        self.body.as_ref().is_some_and(Unframe::is_done)
     }
 
     /// Whether the head was seen.
     pub fn is_begun(&self) -> bool {
-        self.state != State::Head
+        self.body.is_some()
     }
 
     /// Nothing more comes, whatever was said: the end of another protocol's bytes.
     pub fn finish(&mut self) {
-        self.state = State::Done;
+        self.body = Some(Unframe::length(0));
     }
 
     /// So many of the next `len` bytes are the body's; 0: framing comes first.
     pub fn data(&self, len: usize) -> usize {
-        match self.state {
-            State::Length(left) | State::ChunkData(left) => len.min(usize::try_from(left).unwrap_or(usize::MAX)),
-            State::Raw => len,
-            _ => 0,
-        }
+        self.body.as_ref().map_or(0, |body| body.data(len))
     }
 
     /// That many bytes of the body were passed on. Whether it is over by that.
     pub fn passed(&mut self, count: usize) -> bool {
-        self.state = match self.state {
-            State::Length(left) if left <= count as u64 => State::Done,
-            State::Length(left) => State::Length(left - count as u64),
-            State::ChunkData(left) if left <= count as u64 => State::ChunkDataCr,
-            State::ChunkData(left) => State::ChunkData(left - count as u64),
-            other => other,
-        };
-        self.state == State::Done
+        self.body.as_mut().is_some_and(|body| body.passed(count))
     }
 
     /// Takes framing from the beginning of a piece, which is not empty: how much of it, and what it says.
@@ -106,46 +75,9 @@ impl Answer {
     /// # Errors
     /// The bytes are not of an answer.
     pub fn framing(&mut self, piece: &[u8]) -> Result<(usize, Part), Unframed> {
-        if self.state == State::Head {
-            return self.head(piece);
-        }
-        if self.state == State::Trailers {
-            return self.trailer_bytes(piece);
-        }
-        let mut taken = 0;
-        for byte in piece {
-            self.state = match (self.state, byte) {
-                (State::ChunkSize(size), b'\r') => State::ChunkSizeLf(size),
-                (State::ChunkSize(size), digit) => {
-                    let digit = (*digit as char).to_digit(16).ok_or(Unframed)?;
-                    State::ChunkSize(size.checked_mul(16).ok_or(Unframed)? + u64::from(digit))
-                }
-                (State::ChunkSizeLf(0), b'\n') => State::Trailers,
-                (State::ChunkSizeLf(size), b'\n') => State::ChunkData(size),
-                (State::ChunkDataCr, b'\r') => State::ChunkDataLf,
-                (State::ChunkDataLf, b'\n') => State::ChunkSize(0),
-                _ => return Err(Unframed),
-            };
-            taken += 1;
-            if matches!(self.state, State::ChunkData(_) | State::Trailers) {
-                break;
-            }
-        }
-        Ok((taken, Part::Framing))
-    }
-
-    fn trailer_bytes(&mut self, piece: &[u8]) -> Result<(usize, Part), Unframed> {
-        for (index, byte) in piece.iter().enumerate() {
-            self.trailers.push(*byte);
-            if self.trailers == b"\r\n" || self.trailers.ends_with(b"\r\n\r\n") {
-                self.state = State::Done;
-                return Ok((index + 1, Part::End(fields(&self.trailers)?)));
-            }
-        }
-        if self.trailers.len() > TRAILERS_MAX {
-            return Err(Unframed);
-        }
-        Ok((piece.len(), Part::Framing))
+        let Some(body) = &mut self.body else { return self.head(piece) };
+        let (taken, trailers) = body.framing(piece)?;
+        Ok((taken, trailers.map_or(Part::Framing, Part::End)))
     }
 
     fn head(&mut self, piece: &[u8]) -> Result<(usize, Part), Unframed> {
@@ -178,31 +110,22 @@ impl Answer {
             // RFC 8441 section 5: agreed by 200; what proves the handshake in HTTP/1.1 means nothing here.
             response.headers_mut().remove("sec-websocket-accept");
             *response.status_mut() = StatusCode::OK;
-            self.state = State::Raw;
+            self.body = Some(Unframe::raw());
             return Ok((len, Part::Head { response, ended: false }));
         }
         if status.is_informational() {
             return Ok((len, Part::Interim(response)));
         }
         let bodiless = self.headless || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        self.state = match (bodiless, chunked, length) {
-            (true, ..) | (false, false, None | Some(0)) => State::Done,
-            (false, true, _) => State::ChunkSize(0),
-            (false, false, Some(length)) => State::Length(length),
+        let body = match (bodiless, chunked, length) {
+            (true, ..) => Unframe::length(0),
+            (false, true, _) => Unframe::chunks(),
+            (false, false, length) => Unframe::length(length.unwrap_or(0)),
         };
-        Ok((len, Part::Head { response, ended: self.state == State::Done }))
+        let ended = body.is_done();
+        self.body = Some(body);
+        Ok((len, Part::Head { response, ended }))
     }
-}
-
-/// Lines of trailers up to the empty one.
-fn fields(lines: &[u8]) -> Result<HeaderMap, Unframed> {
-    let mut map = HeaderMap::new();
-    for line in lines.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()) {
-        let colon = memchr::memchr(b':', line).ok_or(Unframed)?;
-        let name = HeaderName::from_bytes(&line[..colon]).map_err(|_| Unframed)?;
-        map.append(name, HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).map_err(|_| Unframed)?);
-    }
-    Ok(map)
 }
 
 #[cfg(test)]

@@ -2,8 +2,15 @@
 //!
 //! A stream's request is written as the HTTP/1.1 request it stands for and read by the parser that reads all others; the answer, which was
 //! framed for an HTTP/1.1 client, is taken apart again. So there is one place that decides what a message means: what would be refused
-//! from a client of HTTP/1.1 cannot be built from HTTP/2, and every limit, route and timeout holds for both.
+//! from a client of HTTP/1.1 cannot be built from HTTP/2, and every limit, route and timeout holds for both. Towards endpoints it is the
+//! same the other way round.
+//!
+//! - From clients: [`request`] and [`answer`]; [`flood`] has bounds on their frames.
+//! - To endpoints: [`ask`] and [`told`]. [`unframe`]: a body out of its framing, for both.
 
 pub mod answer;
+pub mod ask;
 pub mod flood;
 pub mod request;
+pub mod told;
+pub mod unframe;

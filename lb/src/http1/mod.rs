@@ -14,6 +14,7 @@ pub mod body;
 pub mod chunked;
 pub mod edit;
 mod fields;
+pub mod forwarded;
 mod lines;
 pub mod reply;
 pub mod request;

@@ -85,7 +85,7 @@ fn is_met<'a>(pattern: &FieldPattern, mut values: impl Iterator<Item = &'a [u8]>
 }
 
 /// The values of a query parameter, as sent; that of one without `=` is empty.
-fn parameters<'a>(target: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+pub(crate) fn parameters<'a>(target: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     let query = memchr::memchr(b'?', target).map_or(&[][..], |at| &target[at + 1..]);
     query.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).filter_map(move |pair| {
         let end = memchr::memchr(b'=', pair).unwrap_or(pair.len());

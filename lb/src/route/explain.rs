@@ -57,7 +57,7 @@ pub fn explain(http: &HttpListener, question: &Question<'_>) -> Result<Explanati
     let forward = Forward { headers: &headers, client: question.source, scheme: question.scheme, node: "", request_id: 0, trusted: false };
     let request = request::parse(question.head, head_len, &forward, &mut Vec::new()).map_err(|error| error.to_string())?;
     let sent = request.path.of_buf(question.head);
-    let Some(table) = RouteTable::new(http, |_| 0, 1, None) else {
+    let Some(table) = RouteTable::new(&http.routes, http.ambiguous_paths, |_| 0, 1, None) else {
         return Ok(Explanation { path: text(sent), routes: Vec::new(), taken: None });
     };
     let path = table.path(sent).map_err(|error| error.to_string())?;

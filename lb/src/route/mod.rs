@@ -16,13 +16,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use weir_config::{AmbiguousPaths, HttpListener, PathError, PoolName, Route, RouteAction, normal_path};
+use weir_config::{AmbiguousPaths, PathError, PoolName, Route, RouteAction, normal_path};
 
+pub(crate) use condition::parameters;
 pub use explain::{Explained, Explanation, Question, explain};
 
 use index::Index;
 
-/// What routes look at.
+/// What routes look at. What there is none of, as of requests in a TCP session, is empty.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
     /// The method as sent.
@@ -49,11 +50,15 @@ pub struct RouteTable {
     /// A route looks at the path, so that it must have one spelling.
     reads_paths: bool,
     keep_ambiguous: bool,
+    /// A route looks at the name in a TLS handshake.
+    pub reads_names: bool,
 }
 
 #[derive(Debug)]
 struct Rule {
     goal: Goal,
+    /// A pool that gets requests too, and how many of a hundred.
+    mirror: Option<(u32, u32)>,
     stats: Arc<RouteStats>,
 }
 
@@ -101,24 +106,31 @@ pub enum Way<'a> {
 
 impl RouteTable {
     /// Compiles a listener's routes; `None` if it has none. Counters of routes of the same label are taken over from `old`.
-    pub fn new(http: &HttpListener, slot_of: impl Fn(&PoolName) -> u32, workers: usize, old: Option<&RouteTable>) -> Option<RouteTable> {
-        if http.routes.is_empty() {
+    pub fn new(
+        routes: &[Route],
+        ambiguous_paths: AmbiguousPaths,
+        slot_of: impl Fn(&PoolName) -> u32,
+        workers: usize,
+        old: Option<&RouteTable>,
+    ) -> Option<RouteTable> {
+        if routes.is_empty() {
             return None;
         }
         let rule = |(number, route): (usize, &Route)| {
             let label = label(number, route);
             let known = old.and_then(|old| old.rules.iter().find(|rule| *rule.stats.label == *label));
             let fresh = || Arc::new(RouteStats { label: label.into(), shards: (0..workers).map(|_| Shard::default()).collect() });
-            Rule { goal: goal(route, &slot_of), stats: known.map_or_else(fresh, |rule| Arc::clone(&rule.stats)) }
+            let mirror = route.mirror.as_ref().map(|mirror| (slot_of(&mirror.pool), mirror.percent));
+            Rule { goal: goal(route, &slot_of), mirror, stats: known.map_or_else(fresh, |rule| Arc::clone(&rule.stats)) }
         };
         Some(RouteTable {
-            index: Index::new(&http.routes),
-            rules: http.routes.iter().enumerate().map(rule).collect(),
-            reads_paths: http
-                .routes
+            index: Index::new(routes),
+            rules: routes.iter().enumerate().map(rule).collect(),
+            reads_paths: routes
                 .iter()
                 .any(|route| route.path.is_some() || route.changes.as_ref().is_some_and(|changes| changes.rewrite.is_some())),
-            keep_ambiguous: http.ambiguous_paths == AmbiguousPaths::Keep,
+            keep_ambiguous: ambiguous_paths == AmbiguousPaths::Keep,
+            reads_names: routes.iter().any(|route| !route.server_names.is_empty()),
         })
     }
 
@@ -130,7 +142,7 @@ impl RouteTable {
                 Goal::Split(pools) => (None, &**pools),
                 Goal::Own => (None, [].as_slice()),
             };
-            one.into_iter().chain(many.iter().map(|(_, slot)| *slot))
+            one.into_iter().chain(many.iter().map(|(_, slot)| *slot)).chain(rule.mirror.map(|(slot, _)| slot))
         })
     }
 
@@ -154,9 +166,14 @@ impl RouteTable {
         self.index.first(asked.host, asked.path, |number| condition::miss(&routes[number as usize], asked).is_none())
     }
 
+    /// The pool that gets this request of a route too, if one does.
+    pub fn mirror(&self, number: usize, random: &mut fastrand::Rng) -> Option<u32> {
+        self.rules[number].mirror.filter(|(_, percent)| *percent >= 100 || random.u32(..100) < *percent).map(|(slot, _)| slot)
+    }
+
     /// Follows a route that [`RouteTable::find`] found, and counts it.
     pub fn follow<'a>(&self, routes: &'a [Route], number: usize, worker: usize, random: &mut fastrand::Rng) -> Way<'a> {
-        let Rule { goal, stats } = &self.rules[number];
+        let Rule { goal, stats, .. } = &self.rules[number];
         crate::stats::add(&stats.shards[worker].0, 1);
         match goal {
             Goal::Pool(slot) => Way::Pool(*slot),

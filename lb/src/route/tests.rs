@@ -114,7 +114,7 @@ fn a_split_keeps_to_its_weights() {
     let http =
         http("[[listener.a.route]]\nsplit = [{ pool = \"p\", weight = 0 }, { pool = \"q\", weight = 9 }, { pool = \"r\", weight = 1 }]");
     let slot = |pool: &PoolName| ["p", "q", "r"].iter().position(|name| *name == &*pool.0).unwrap() as u32;
-    let table = RouteTable::new(&http, slot, 2, None).unwrap();
+    let table = RouteTable::new(&http.routes, http.ambiguous_paths, slot, 2, None).unwrap();
     let mut random = fastrand::Rng::with_seed(7);
     let mut counts = [0u32; 3];
     for _ in 0..10_000 {
@@ -123,7 +123,7 @@ fn a_split_keeps_to_its_weights() {
     }
     assert!(counts[0] == 0 && (800..1200).contains(&counts[2]) && counts[1] == 10_000 - counts[2], "{counts:?}");
     assert_eq!(table.stats().map(|stats| stats.taken()).sum::<u64>(), 10_000);
-    let kept = RouteTable::new(&http, slot, 2, Some(&table)).unwrap();
+    let kept = RouteTable::new(&http.routes, http.ambiguous_paths, slot, 2, Some(&table)).unwrap();
     assert_eq!(kept.stats().map(|stats| stats.taken()).sum::<u64>(), 10_000, "counters survive a change");
 }
 
@@ -157,7 +157,9 @@ fn route() -> impl Strategy<Value = Route> {
         query: Vec::new(),
         sources: Vec::new(),
         server_names: Vec::new(),
+        priority: Route::PRIORITY,
         action: RouteAction::Pool("p".into()),
+        mirror: None,
         changes: None,
     })
 }

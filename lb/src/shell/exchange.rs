@@ -6,7 +6,7 @@
 //!                        └─────────── try again ◄──────────────────┘ while nothing was sent to the client
 //! ```
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -16,31 +16,38 @@ use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-use weir_config::{Balance, HashKey, HttpListener, Pool, Protocol, Route};
+use weir_config::{Balance, HashKey, HttpListener, Pool, PoolName, Protocol, RetryOn, Route, UpstreamProtocol};
 
 use crate::balance::hash_key;
 use crate::cause::{Cause, Fault};
 use crate::http1::chunked::write_chunk;
 use crate::http1::edit::edit;
+use crate::http1::forwarded;
 use crate::http1::reply::{self, Reply};
 use crate::http1::request::{self, Method, Request};
 use crate::http1::response::{self, Asked, Framing, Response};
 use crate::http1::{Body, Bounds, HeadError, Scanner};
-use crate::snapshot::ListenerSnapshot;
+use crate::resilience::gate::{RetryPass, Shut};
+use crate::route::parameters;
+use crate::session::{Known, Sessions};
+use crate::snapshot::{ListenerSnapshot, PoolSnapshot};
 use crate::stats;
 
 use super::buffer::{Buf, Head, LARGE, SMALL};
+use super::endpoint::EndpointStream;
+use super::h2::CallFault;
 use super::http::Connection;
 use super::io::{self, Broken};
-use super::pick::{self, Place, Tried};
+use super::mirror;
+use super::peer::Peer;
+use super::pick::{self, Place, Tried, Wish};
 use super::routing::Routed;
 use super::stream::Stream;
 use super::timer::Timer;
 use super::trace::Trace;
 use super::tunnel::{self, Moved};
 use super::upstream;
-use super::worker::Worker;
+use super::worker::{self, Worker};
 
 /// A body that begins in the same read as the head and is at most this long goes out in the same write without a second slice.
 const INLINE_BODY: usize = 4 * 1024;
@@ -48,6 +55,8 @@ const INLINE_BODY: usize = 4 * 1024;
 const READS_PER_TURN: u32 = 8;
 /// How a connection preface of HTTP/2 begins (RFC 9113 section 3.4): a head that no request has.
 const PRIOR_KNOWLEDGE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+/// The most of a refused request's body that is read and thrown away, so that its connection can go on.
+const DISCARDED_MAX: usize = 64 * 1024;
 /// Interim responses of one exchange.
 const INTERIM_MAX: u32 = 16;
 
@@ -72,7 +81,21 @@ pub(super) struct Exchange<'a> {
     pub(super) listener: &'a ListenerSnapshot,
     pub(super) http: &'a HttpListener,
     pub(super) timer: &'a Timer,
-    pub(super) peer: SocketAddr,
+    peer: &'a Peer,
+    /// The client: the peer, or who a trusted one speaks for.
+    pub(super) client: Cell<SocketAddr>,
+    /// Our end of the client's connection, where an endpoint is told.
+    local: Cell<Option<SocketAddr>>,
+    /// What its session says.
+    known: Cell<Known>,
+    /// End of the attempt's own time, in the worker's milliseconds.
+    try_ms: Cell<u64>,
+    /// Further attempts made.
+    retries: Cell<u32>,
+    /// An answer may still be exchanged for that of another attempt: the method allows it, and the body is in memory.
+    repeatable: Cell<bool>,
+    /// Counts the further attempt that is under way.
+    retry_pass: RefCell<Option<RetryPass>>,
     /// End of `total`, in the worker's milliseconds.
     total_ms: Cell<u64>,
     pub(super) trace: Trace,
@@ -82,6 +105,8 @@ pub(super) struct Exchange<'a> {
     uploaded: Cell<bool>,
     /// The route that took the request.
     pub(super) route: Cell<Option<&'a Route>>,
+    /// A pool that gets the request too.
+    pub(super) mirror: Cell<Option<u32>>,
     /// What an answer of ours tells as `Retry-After`.
     retry_after_s: Cell<u32>,
 }
@@ -104,11 +129,13 @@ struct Failure {
     cause: Cause,
     /// The endpoint cannot have processed the request.
     unprocessed: bool,
+    /// Another attempt was granted already, in place of the answer.
+    granted: bool,
 }
 
 impl From<Cause> for Failure {
     fn from(cause: Cause) -> Failure {
-        Failure { cause, unprocessed: false }
+        Failure { cause, unprocessed: false, granted: false }
     }
 }
 
@@ -133,6 +160,7 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
         *known = Arc::clone(current);
     }
     let listener: &ListenerSnapshot = known;
+    let peer: &Peer = peer;
     let Protocol::Http(http) = &listener.config.protocol else { return Next::Close };
 
     let mut input = pending.unwrap_or_else(|| worker.buffers.request());
@@ -141,12 +169,20 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
         listener,
         http,
         timer,
-        peer: *peer,
+        peer,
+        client: Cell::new(peer.address),
+        local: Cell::new(None),
+        known: Cell::default(),
+        try_ms: Cell::new(u64::MAX),
+        retries: Cell::new(0),
+        repeatable: Cell::new(false),
+        retry_pass: RefCell::default(),
         total_ms: Cell::new(u64::MAX),
         trace: Trace::new(S::HTTP2),
         begun: Cell::new(false),
         uploaded: Cell::new(false),
         route: Cell::new(None),
+        mirror: Cell::new(None),
         retry_after_s: Cell::new(1),
     };
     let stream = &*stream;
@@ -163,12 +199,18 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
     let mut head = worker.buffers.head();
     let forward = request::Forward {
         headers: &http.headers,
-        client: peer.ip(),
+        client: peer.address.ip(),
         scheme: stream.scheme(),
         node: &worker.node,
         request_id: if http.headers.request_id.is_some() { worker.random.borrow_mut().u128(..) } else { 0 },
-        trusted: http.headers.trusted.iter().any(|network| network.contains(peer.ip())),
+        trusted: http.headers.trusted.iter().any(|network| network.contains(peer.address.ip())),
     };
+    if forward.trusted
+        && let Some(client) = forwarded::client(&input.filled()[..head_len], &http.headers.trusted)
+    {
+        // Of the client's own port nothing is known.
+        exchange.client.set(SocketAddr::new(client, 0));
+    }
     let mut request = match request::parse(input.filled(), head_len, &forward, &mut head.bytes) {
         Ok(request) => request,
         Err(_) if http.http2 && *served == 1 && stream.plain().is_some() && input.filled()[..head_len] == *PRIOR_KNOWLEDGE => {
@@ -207,14 +249,18 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
         Some(table) => exchange.route(table, stream, &request, &input, &mut head.bytes),
         None => listener.pool.map_or(Routed::Nowhere, Routed::Pool),
     };
-    if let Some(limiters) = &listener.limiters
-        && let Err(wait) = exchange.admit(limiters, &input.filled()[..head_len])
-    {
-        exchange.retry_after_s.set(wait.as_secs().saturating_add(1).min(3600) as u32);
-        let detail = "more requests than allowed";
-        return exchange.refuse(to_client, Cause::RateLimited, detail, Some(&request), &input).await;
-    }
     let behind = head_len + advance.consumed;
+    // Held to the end.
+    let _seats = match &listener.limiters {
+        None => Vec::new(),
+        Some(limiters) => match exchange.admit(limiters, &input.filled()[..head_len]) {
+            Ok(seats) => seats,
+            Err(wait) => {
+                exchange.retry_after_s.set(wait.as_secs().saturating_add(1).min(3600) as u32);
+                return Box::pin(exchange.limited(stream, &request, input, &mut upload, behind, close)).await;
+            }
+        },
+    };
     let pool = match routed {
         Routed::Pool(pool) => pool,
         Routed::Own(action) => {
@@ -236,6 +282,12 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
         Routed::Refused(detail) => return exchange.refuse(to_client, Cause::BadRequest, &detail, Some(&request), &input).await,
     };
     exchange.trace.pool(pool);
+    if let Some(slot) = exchange.mirror.get()
+        && exchange.uploaded.get()
+        && !request.upgrade
+    {
+        mirror::send(&worker, slot, request.method, &head.bytes, &input.filled()[head_len..head_len + advance.kept]);
+    }
 
     let sent = Sent { head, prefix: head_len..head_len + advance.kept, close };
     let done = {
@@ -268,9 +320,10 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
                 exchange.finish(cause, Some(&request), &input);
                 return Next::Close;
             }
+            let close = close || !exchange.uploaded.get() || cause.fault() == Fault::Client;
             Box::pin(exchange.answer(to_client, cause, explain(cause), Some(&request), &input, close)).await;
             exchange.finish(cause, Some(&request), &input);
-            if close || !exchange.uploaded.get() || cause.fault() == Fault::Client {
+            if close {
                 return Next::Linger;
             }
             input.consume(behind);
@@ -297,12 +350,12 @@ struct Sent {
 enum Done {
     Complete { close: bool },
     Failed(Cause),
-    Switched(Place, TcpStream, Option<Buf>),
+    Switched(Place, EndpointStream, Option<Buf>),
 }
 
 struct Upgraded {
     place: Place,
-    endpoint: TcpStream,
+    endpoint: EndpointStream,
     first: [Option<Buf>; 2],
 }
 
@@ -364,27 +417,52 @@ impl Exchange<'_> {
         to_client: &S,
     ) -> Done {
         let head_bytes = &input.filled()[..request.head_len];
-        let mut key = None;
+        let mut wish = Wish::default();
         let mut tried = Tried::default();
-        let mut retries = 0;
         let mut fresh = false;
+        let mut pass = None;
+        self.repeatable.set(request.method.is_idempotent());
         loop {
             let snapshot = self.worker.snapshot();
             if let Some(pool) = pick::pool(&snapshot, pool_slot)
                 && self.trace.first_attempt()
             {
                 stats::add(&pool.stats.shard(self.worker.id).requests, 1);
-                key = key_of(&pool.config, head_bytes, self.peer);
+                wish.key = key_of(&pool.config, request, input.filled(), self.client.get());
+                if let Some(sessions) = &pool.sessions {
+                    wish.known = self.known(&pool.config.name, sessions, head_bytes);
+                    self.known.set(wish.known);
+                }
+                if let Some(route) = self.route.get() {
+                    wish.priority = route.priority;
+                }
+                if let Some(gate) = &pool.gate {
+                    match gate.enter() {
+                        Ok(entered) => pass = Some(entered),
+                        Err(Shut::Breaker) => return Done::Failed(Cause::CircuitOpen),
+                        Err(Shut::Adaptive) => return Done::Failed(Cause::Shed),
+                    }
+                }
+                if pool.config.upstream_protocol == UpstreamProtocol::Http2 {
+                    // Such an endpoint can say that it has not looked at a request: then any may be sent again.
+                    upload.keep_max = self.http.limits.retry_bytes_max;
+                }
+                if pool.config.proxy_protocol.is_some() {
+                    self.local.set(from_client.local());
+                }
                 if let Some(total) = pool.config.timeouts.total {
                     self.total_ms.set(self.worker.timers.recent_ms() + total.as_millis() as u64);
                 }
             }
-            let place = match pick::take(self.worker, self.timer, pool_slot, key, &tried, self.total_ms.get()).await {
+            let place = match pick::take(self.worker, self.timer, pool_slot, wish, &tried, self.total_ms.get()).await {
                 Ok(place) => place,
                 Err(Cause::NoEndpoint) => return Done::Failed(self.or_total(Cause::NoEndpoint)),
                 Err(cause) => return Done::Failed(cause),
             };
             self.trace.place(&place, &self.worker.timers);
+            if let Some(per_try) = place.pool().config.retry.per_try {
+                self.try_ms.set(self.worker.timers.recent_ms() + per_try.as_millis() as u64);
+            }
             let endpoint = match self.connection(&place, fresh, request.method).await {
                 Ok(endpoint) => endpoint,
                 Err(failure) => {
@@ -392,14 +470,11 @@ impl Exchange<'_> {
                         place.failed();
                         stats::add(&place.pool().stats.shard(self.worker.id).failures, 1);
                     }
-                    if retries >= place.pool().config.limits.retries_max
-                        || failure.cause == Cause::TotalTimeout
-                        || failure.cause == Cause::Overload
-                    {
+                    let wanted = matches!(failure.cause, Cause::ConnectFailed | Cause::ConnectTimeout | Cause::TlsFailed)
+                        && place.pool().config.retry.on.contains(&RetryOn::ConnectFailed);
+                    if !wanted || !self.may_retry(&place) {
                         return Done::Failed(failure.cause);
                     }
-                    retries += 1;
-                    stats::add(&place.pool().stats.shard(self.worker.id).retries, 1);
                     tried.push(place.generation(), place.index);
                     continue;
                 }
@@ -410,19 +485,37 @@ impl Exchange<'_> {
                     if reusable && self.uploaded.get() {
                         self.keep(&place, endpoint, keep_alive_s);
                     }
+                    if let Some(pass) = &pass {
+                        pass.answered(self.trace.first_byte_us(), worker::uptime().as_micros() as u64);
+                    }
                     return Done::Complete { close };
                 }
                 Ok(Responded::Switched(first)) => return Done::Switched(place, endpoint, first),
-                Err(failure) => failure,
+                Err(failure) => match endpoint.fault() {
+                    None => failure,
+                    Some(CallFault::Unprocessed) => Failure { unprocessed: true, ..failure },
+                    Some(CallFault::Unspeakable) => Cause::BadRequest.into(),
+                    Some(CallFault::Malformed) => Cause::BadResponse.into(),
+                },
             };
+            if failure.granted {
+                tried.push(place.generation(), place.index);
+                continue;
+            }
             if self.blames_endpoint(failure.cause) {
                 place.failed();
                 stats::add(&place.pool().stats.shard(self.worker.id).failures, 1);
             }
-            let repeatable = match failure.cause {
-                Cause::ReusedClosed | Cause::EndpointClosed => failure.unprocessed || request.method.is_idempotent(),
+            let on = |what: RetryOn| place.pool().config.retry.on.contains(&what);
+            let wanted = match failure.cause {
+                // A stale connection is no failure of the endpoint, which never saw the request.
+                Cause::ReusedClosed => !fresh || on(RetryOn::Closed),
+                Cause::EndpointClosed => on(RetryOn::Closed),
+                Cause::BadResponse => on(RetryOn::BadResponse),
+                Cause::FirstByteTimeout => on(RetryOn::Timeout),
                 _ => false,
             };
+            let repeatable = wanted && (failure.unprocessed || request.method.is_idempotent());
             if self.begun.get() || !repeatable || !upload.replayable {
                 return Done::Failed(failure.cause);
             }
@@ -431,52 +524,142 @@ impl Exchange<'_> {
                 fresh = true;
                 continue;
             }
-            if retries >= place.pool().config.limits.retries_max {
+            if !self.may_retry(&place) {
                 return Done::Failed(failure.cause);
             }
-            retries += 1;
-            stats::add(&place.pool().stats.shard(self.worker.id).retries, 1);
             tried.push(place.generation(), place.index);
         }
     }
 
-    /// A connection to the place's endpoint: a pooled one unless `fresh`, else a new one.
-    async fn connection(&self, place: &Place, fresh: bool, method: Method) -> Result<TcpStream, Failure> {
+    /// Whether the pool allows one more attempt, which then is counted.
+    fn may_retry(&self, place: &Place) -> bool {
+        let pool = place.pool();
+        let shard = pool.stats.shard(self.worker.id);
+        if self.retries.get() >= pool.config.limits.retries_max {
+            return false;
+        }
+        if !pick::budget_allows(pool) || !self.enter_retry(pool) {
+            stats::add(&shard.retries_refused, 1);
+            return false;
+        }
+        self.retries.set(self.retries.get() + 1);
+        stats::add(&shard.retries, 1);
+        true
+    }
+
+    fn enter_retry(&self, pool: &PoolSnapshot) -> bool {
+        let Some(gate) = &pool.gate else { return true };
+        // The one before is over.
+        self.retry_pass.take();
+        let pass = gate.enter_retry();
+        let is_in = pass.is_some();
+        self.retry_pass.replace(pass);
+        is_in
+    }
+
+    /// Whether an answer of this status is not passed on, as another attempt was granted in its place.
+    fn is_retried(&self, status: u16, place: &Place) -> bool {
+        let repeatable = self.repeatable.get() && self.uploaded.get();
+        repeatable && place.pool().config.retry.on.contains(&RetryOn::Status(status)) && self.may_retry(place)
+    }
+
+    /// A wait, as far as the attempt's own time reaches.
+    fn within_try(&self, wait: Duration) -> Duration {
+        match self.try_ms.get() {
+            u64::MAX => wait,
+            end_ms => wait.min(Duration::from_millis(end_ms.saturating_sub(self.worker.timers.recent_ms()))),
+        }
+    }
+
+    /// What the client's session says of where it was.
+    fn known(&self, pool: &PoolName, sessions: &Sessions, head: &[u8]) -> Known {
+        match sessions.cookie_name() {
+            // The first that was signed here counts; others of the name may be anybody's.
+            Some(name) => request::cookies(head, name)
+                .map(|value| sessions.by_cookie(pool, value))
+                .find(|known| known.id.is_some())
+                .unwrap_or_default(),
+            None => sessions.by_source(self.client.get().ip(), worker::uptime().as_millis() as u64),
+        }
+    }
+
+    /// Remembers which endpoint the client has now, or tells it in the response's head.
+    fn settle<S: Stream>(&self, sessions: &Sessions, place: &Place, to_client: &S, head: &mut Vec<u8>) {
+        let (is_https, now_ms) = (to_client.scheme() == "https", worker::uptime().as_millis() as u64);
+        if let Some(line) = sessions.settle(place.index, self.known.get(), is_https, self.client.get().ip(), now_ms) {
+            head.truncate(head.len() - 2);
+            head.extend_from_slice(line);
+            head.extend_from_slice(b"\r\n");
+        }
+    }
+
+    /// A connection to the place's endpoint: a pooled one unless `fresh`, else a new one; over HTTP/2 a stream of one.
+    async fn connection(&self, place: &Place, fresh: bool, method: Method) -> Result<EndpointStream, Failure> {
         place.state().requests_total.fetch_add(1, Ordering::Relaxed);
-        if !fresh {
-            while let Some(stream) = self.worker.upstreams.take(place.state(), self.worker.timers.recent_ms()) {
-                if method.is_idempotent() || io::is_open(&stream) {
+        if place.pool().config.upstream_protocol == UpstreamProtocol::Http2 {
+            let call = match self.worker.upstreams.links.take(place) {
+                Some(call) => {
                     stats::add(&place.pool().stats.shard(self.worker.id).reused, 1);
                     self.trace.connected(true, &self.worker.timers);
-                    return Ok(stream);
+                    call
+                }
+                None => Box::pin(self.connected(place, self.worker.upstreams.links.open(self.worker, place))).await?,
+            };
+            return Ok(EndpointStream::Http2(Box::new(call)));
+        }
+        let announced = place.pool().config.proxy_protocol;
+        if !fresh && announced.is_none() {
+            while let Some(line) = self.worker.upstreams.take(place.state(), self.worker.timers.recent_ms()) {
+                if method.is_idempotent() || line.is_open() {
+                    stats::add(&place.pool().stats.shard(self.worker.id).reused, 1);
+                    self.trace.connected(true, &self.worker.timers);
+                    return Ok(EndpointStream::Line(line));
                 }
             }
         }
+        if let Some(gate) = &place.pool().gate
+            && pick::connections(place.pool()) > u64::from(gate.connections_max())
+        {
+            return Err(Failure { cause: Cause::CircuitOpen, unprocessed: true, granted: false });
+        }
         place.state().connects_total.fetch_add(1, Ordering::Relaxed);
+        let preamble = announced.map(|version| self.peer.preamble(version, self.local.get()));
+        let reached = upstream::reach(self.worker, place.destination(preamble.as_deref()));
+        Box::pin(self.connected(place, reached)).await.map(EndpointStream::Line)
+    }
+
+    /// Waits for a connection that is being opened.
+    async fn connected<T>(&self, place: &Place, reached: impl Future<Output = Result<T, Cause>>) -> Result<T, Failure> {
         self.trace.connecting(&self.worker.timers);
-        self.arm(place.pool().config.timeouts.connect);
-        let mut connect = Box::pin(upstream::connect(place.address));
-        let connected = poll_fn(|cx| match connect.as_mut().poll(cx) {
-            Poll::Ready(Ok(stream)) => Poll::Ready(Ok(stream)),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(Failure { cause: connect_cause(&error), unprocessed: true })),
-            Poll::Pending => {
-                self.timer.poll_expired(cx).map(|()| Err(Failure { cause: self.or_total(Cause::ConnectTimeout), unprocessed: true }))
-            }
+        self.arm(self.within_try(place.pool().config.timeouts.connect));
+        let mut reached = pin!(reached);
+        let connected = poll_fn(|cx| match reached.as_mut().poll(cx) {
+            Poll::Ready(Ok(connection)) => Poll::Ready(Ok(connection)),
+            Poll::Ready(Err(cause)) => Poll::Ready(Err(Failure { cause, unprocessed: true, granted: false })),
+            Poll::Pending => self
+                .timer
+                .poll_expired(cx)
+                .map(|()| Err(Failure { cause: self.or_total(Cause::ConnectTimeout), unprocessed: true, granted: false })),
         })
         .await;
         self.trace.connected(false, &self.worker.timers);
         connected
     }
 
-    fn keep(&self, place: &Place, endpoint: TcpStream, keep_alive_s: Option<u32>) {
+    fn keep(&self, place: &Place, endpoint: EndpointStream, keep_alive_s: Option<u32>) {
+        let EndpointStream::Line(line) = endpoint else { return };
         let config = &place.pool().config;
+        if config.proxy_protocol.is_some() {
+            // It speaks for this client alone.
+            return;
+        }
         let mut keep = config.timeouts.keep_alive;
         if let Some(seconds) = keep_alive_s {
             // A second of margin: the endpoint counts from when it sent, and may close early.
             keep = keep.min(Duration::from_secs(u64::from(seconds)).saturating_sub(Duration::from_secs(1)));
         }
         let now_ms = self.worker.timers.recent_ms();
-        self.worker.upstreams.put(place.state(), endpoint, place.purge(), now_ms, keep, config.limits.idle_connections_max);
+        self.worker.upstreams.put(place.state(), line, place.purge(), now_ms, keep, config.limits.idle_connections_max);
     }
 
     /// Sends the request on this connection and relays the response.
@@ -484,7 +667,7 @@ impl Exchange<'_> {
     async fn exchange<S: Stream>(
         &self,
         place: &Place,
-        endpoint: &TcpStream,
+        endpoint: &EndpointStream,
         request: &Request,
         input: &Buf,
         sent: &Sent,
@@ -494,7 +677,7 @@ impl Exchange<'_> {
     ) -> Result<Responded, Failure> {
         let (from_endpoint, to_endpoint) = (endpoint, endpoint);
         let pool = &place.pool().config;
-        self.arm(pool.timeouts.first_byte);
+        self.arm(self.within_try(pool.timeouts.first_byte));
         let prefix = &input.filled()[sent.prefix.clone()];
         let mut written = 0;
         if let Err(broken) = io::write_counting(to_endpoint, self.timer, &sent.head.bytes, prefix, &mut written).await {
@@ -503,14 +686,14 @@ impl Exchange<'_> {
                 // An answer may be there already, but a request that was not taken whole is safer sent again.
                 Broken::Failed => self.closed_cause(),
             };
-            return Err(Failure { cause, unprocessed: written == 0 });
+            return Err(Failure { cause, unprocessed: written == 0, granted: false });
         }
         if !upload.kept.is_empty() {
             self.write(to_endpoint, &upload.kept, &[], pool.timeouts.idle).await.map_err(|broken| match broken {
                 Broken::Timeout => self.or_total(Cause::EndpointIdle),
                 Broken::Failed => self.closed_cause(),
             })?;
-            self.arm(pool.timeouts.first_byte);
+            self.arm(self.within_try(pool.timeouts.first_byte));
         }
         if self.uploaded.get() {
             return self.respond(place, request, sent.close, from_endpoint, to_client).await;
@@ -538,7 +721,7 @@ impl Exchange<'_> {
         upload: &mut Upload,
         pool: &Pool,
         from_client: &S,
-        to_endpoint: &TcpStream,
+        to_endpoint: &EndpointStream,
     ) -> Result<(), Option<Cause>> {
         while !upload.body.is_done() {
             self.arm(self.listener.config.timeouts.idle);
@@ -565,6 +748,7 @@ impl Exchange<'_> {
                 upload.kept.extend_from_slice(piece);
             } else {
                 upload.replayable = false;
+                self.repeatable.set(false);
                 upload.kept = Vec::new();
             }
             self.worker.timers.now_us();
@@ -576,7 +760,7 @@ impl Exchange<'_> {
         }
         self.uploaded.set(true);
         self.trace.uploaded(&self.worker.timers);
-        self.arm(pool.timeouts.first_byte);
+        self.arm(self.within_try(pool.timeouts.first_byte));
         Ok(())
     }
 
@@ -586,7 +770,7 @@ impl Exchange<'_> {
         place: &Place,
         request: &Request,
         close: bool,
-        from_endpoint: &TcpStream,
+        from_endpoint: &EndpointStream,
         to_client: &S,
     ) -> Result<Responded, Failure> {
         let asked = Asked { method: request.method, minor: request.minor, upgrade: request.upgrade };
@@ -610,6 +794,12 @@ impl Exchange<'_> {
                 Failure::from(Cause::BadResponse)
             })?;
             if !response.is_interim() {
+                if response.status >= 400 && self.is_retried(response.status, place) {
+                    if response.status >= 500 {
+                        place.answered_badly(response.status);
+                    }
+                    return Err(Failure { cause: Cause::BadResponse, unprocessed: false, granted: true });
+                }
                 break response;
             }
             interims += 1;
@@ -622,7 +812,7 @@ impl Exchange<'_> {
                 // Whole, and not the answer: that may still be another endpoint's, or our own.
                 self.begun.set(false);
                 if self.uploaded.get() {
-                    self.arm(place.pool().config.timeouts.first_byte);
+                    self.arm(self.within_try(place.pool().config.timeouts.first_byte));
                 }
             }
             out.bytes.clear();
@@ -632,6 +822,9 @@ impl Exchange<'_> {
             && !changes.response.is_empty()
         {
             edit(&mut out.bytes, &changes.response);
+        }
+        if let Some(sessions) = &place.pool().sessions {
+            self.settle(sessions, place, to_client, &mut out.bytes);
         }
         self.trace.responded(response.status, place, &self.worker.timers);
         buf.consume(response.head_len);
@@ -669,7 +862,7 @@ impl Exchange<'_> {
         place: &Place,
         response: &mut Response,
         out: &mut Head,
-        from_endpoint: &TcpStream,
+        from_endpoint: &EndpointStream,
         to_client: &S,
     ) -> Result<bool, Failure> {
         let pool = &place.pool().config;
@@ -709,7 +902,7 @@ impl Exchange<'_> {
         Ok(true)
     }
 
-    async fn read_response_head(&self, from_endpoint: &TcpStream, input: &mut Option<Buf>) -> Result<usize, Failure> {
+    async fn read_response_head(&self, from_endpoint: &EndpointStream, input: &mut Option<Buf>) -> Result<usize, Failure> {
         let mut scanner = Scanner::default();
         loop {
             if let Some(buf) = input.as_ref().filter(|buf| !buf.is_empty()) {
@@ -809,6 +1002,51 @@ impl Exchange<'_> {
         if self.trace.reused() { Cause::ReusedClosed } else { Cause::EndpointClosed }
     }
 
+    /// Answers 429. The connection goes on where what is left of the request is little: a client that is told to wait should not need another.
+    async fn limited<S: Stream>(
+        &self,
+        stream: &S,
+        request: &Request,
+        mut input: Buf,
+        upload: &mut Upload,
+        behind: usize,
+        close: bool,
+    ) -> Next {
+        let waits = request::field(&input.filled()[..request.head_len], "expect").is_some();
+        let is_little = match &upload.body {
+            Body::Length(left) => *left <= DISCARDED_MAX as u64,
+            _ => true,
+        };
+        let goes_on = !close && (self.uploaded.get() || (is_little && !waits));
+        self.answer(stream, Cause::RateLimited, "more requests than allowed", Some(request), &input, !goes_on).await;
+        self.finish(Cause::RateLimited, Some(request), &input);
+        if !goes_on || !self.discard(stream, upload).await {
+            return Next::Linger;
+        }
+        input.consume(behind);
+        Next::Request(upload.rest.take().or(Some(input)).filter(|buf| !buf.is_empty()))
+    }
+
+    /// Reads what is left of the request's body, for nobody. Whether its end came before it was too much or too late.
+    async fn discard<S: Stream>(&self, from_client: &S, upload: &mut Upload) -> bool {
+        let mut discarded = 0;
+        while !upload.body.is_done() {
+            let mut buf = self.worker.buffers.small();
+            let Ok(count) = io::read(from_client, self.timer, &mut buf).await else { return false };
+            discarded += count;
+            let Ok(advance) = upload.body.advance(buf.filled_mut()) else { return false };
+            if count == 0 || discarded > DISCARDED_MAX {
+                return false;
+            }
+            if advance.consumed < buf.len() {
+                let mut rest = self.worker.buffers.fitting(buf.len() - advance.consumed);
+                rest.push(&buf.filled()[advance.consumed..]);
+                upload.rest = Some(rest);
+            }
+        }
+        true
+    }
+
     /// Answers with an error of our own and ends the connection.
     async fn refuse<S: Stream>(&self, to_client: &S, cause: Cause, detail: &str, request: Option<&Request>, input: &Buf) -> Next {
         if cause != Cause::ClientClosed {
@@ -842,7 +1080,6 @@ impl Exchange<'_> {
         let mut out = self.worker.buffers.head();
         let mut digits = [0; 32];
         let id = self.trace.id_text(request, input.filled(), &mut digits);
-        let close = close || !self.uploaded.get() || cause.fault() == Fault::Client;
         let reply = Reply {
             cause,
             detail,
@@ -863,7 +1100,7 @@ impl Exchange<'_> {
     }
 
     pub(super) fn finish(&self, cause: Cause, request: Option<&Request>, input: &Buf) {
-        self.trace.finish(self.worker, self.listener, self.peer, cause, request, input.filled());
+        self.trace.finish(self.worker, self.listener, self.client.get(), cause, request, input.filled());
     }
 
     /// Serves an upgraded connection to its end.
@@ -876,7 +1113,7 @@ impl Exchange<'_> {
         self.trace.add_request_bytes(moved.up.get());
         self.trace.add_response_bytes(moved.down.get());
         self.trace.add_sent_bytes(moved.down.get());
-        self.trace.finish_tunnel(self.worker, self.listener, self.peer, &end);
+        self.trace.finish_tunnel(self.worker, self.listener, self.client.get(), &end);
         Next::Close
     }
 }
@@ -897,12 +1134,15 @@ impl Drop for InFlight<'_> {
     }
 }
 
-fn key_of(pool: &Pool, head: &[u8], peer: SocketAddr) -> Option<u64> {
+fn key_of(pool: &Pool, request: &Request, buf: &[u8], peer: SocketAddr) -> Option<u64> {
     let Balance::Maglev(policy) = &pool.balance else { return None };
+    let head = &buf[..request.head_len];
     match &policy.key {
         HashKey::Source => Some(source_key(peer)),
         HashKey::Header(name) => request::field(head, name).map(hash_key),
         HashKey::Cookie(name) => request::cookie(head, name).map(hash_key),
+        HashKey::Query(name) => parameters(request.target.of_buf(buf), name.as_bytes()).next().map(hash_key),
+        HashKey::Path => Some(hash_key(request.path.of_buf(buf))),
     }
 }
 
@@ -929,19 +1169,23 @@ fn detail_of(error: HeadError) -> &'static str {
 
 fn explain(cause: Cause) -> &'static str {
     match cause {
-        Cause::BadRequest => "the request body is framed wrongly",
+        Cause::BadRequest => "the request body is framed wrongly, or the request cannot be said over HTTP/2",
         Cause::BodyTooLarge => "the request body is larger than allowed",
         Cause::ClientIdle => "the request body did not come in time",
         Cause::NoEndpoint => "no endpoint of the pool was available in time",
         Cause::QueueFull => "too many requests wait for the pool already",
         Cause::ConnectFailed => "no endpoint accepted the connection",
         Cause::ConnectTimeout => "no endpoint accepted the connection in time",
+        Cause::TlsFailed => "no endpoint could be reached under TLS; the log of this node says why",
         Cause::EndpointClosed => "the endpoint closed the connection before its answer was complete",
         Cause::ReusedClosed => "the endpoint closed a kept connection while the request was sent, and the request may not be repeated",
         Cause::BadResponse => "the endpoint answered what is not HTTP",
         Cause::FirstByteTimeout => "the endpoint did not answer in time",
         Cause::EndpointIdle => "the endpoint stopped in the middle",
         Cause::TotalTimeout => "the exchange took longer than allowed",
+        Cause::CircuitOpen => "the pool has as many requests as it may have",
+        Cause::Shed => "the pool answers slowly and takes no more requests for now",
+        Cause::SessionGone => "the endpoint of this session is not available",
         Cause::Overload => "this node is out of a resource such as file descriptors",
         _ => "the request could not be served",
     }

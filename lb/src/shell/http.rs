@@ -6,7 +6,6 @@
 //!
 //! Between two requests a connection is this small task and its socket. All that a request needs is in the exchange's box.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use crate::snapshot::ListenerSnapshot;
 use super::exchange::{self, Next};
 use super::h2;
 use super::io;
+use super::peer::Peer;
 use super::stream::Stream;
 use super::timer::Timer;
 use super::worker::{Open, Worker};
@@ -31,7 +31,7 @@ pub(super) const DRAIN_KEEP_ALIVE: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Connection<S> {
     pub(super) stream: S,
-    pub(super) peer: SocketAddr,
+    pub(super) peer: Peer,
     /// As it was at the last request; used on when the listener is gone.
     pub(super) listener: Arc<ListenerSnapshot>,
     pub(super) timer: Timer,
@@ -40,7 +40,7 @@ pub(super) struct Connection<S> {
     pub(super) worker: Rc<Worker>,
 }
 
-pub(super) async fn serve<S: Stream>(stream: S, peer: SocketAddr, listener: Arc<ListenerSnapshot>, open: Open) {
+pub(super) async fn serve<S: Stream>(stream: S, peer: Peer, listener: Arc<ListenerSnapshot>, open: Open) {
     let timer = open.worker.timers.timer();
     let worker = Rc::clone(&open.worker);
     let mut connection = Connection { stream, peer, listener, timer, served: 0, worker };

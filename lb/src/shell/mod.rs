@@ -5,18 +5,23 @@
 //!                        │ timers, buffers, upstreams, waiters     │        └ pick, upstream, io, trace
 //!                        └ log                                     └─────► tcp ──► tunnel
 //!                        └ udp (one task per socket: flows)
+//!   accept ──from a proxy that announces clients──► peer ──► as above
 //! ```
 
 mod buffer;
+mod endpoint;
 mod exchange;
 mod h2;
 mod http;
 mod io;
 mod log;
+mod mirror;
+mod peer;
 mod pick;
 mod plane;
 mod pulse;
 mod routing;
+mod session_keys;
 mod stream;
 mod tcp;
 mod timer;
@@ -29,3 +34,4 @@ mod worker;
 
 pub use plane::{ApplyError, DataPlane, DrainProgress, ListeningSocket, LogSink, Options};
 pub use pulse::{Vitality, Watch};
+pub use session_keys::KeyFileError;

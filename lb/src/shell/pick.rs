@@ -9,15 +9,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::task::{Poll, Waker};
 
+use weir_config::Route;
+
 use crate::balance::Candidate;
 use crate::cause::Cause;
 use crate::endpoint::EndpointState;
 use crate::histogram::Histogram;
+use crate::session::Known;
 use crate::snapshot::{PoolSnapshot, Snapshot};
 use crate::stats;
 
 use super::timer::Timer;
-use super::worker::{Seen, Worker};
+use super::upstream::Destination;
+use super::worker::{self, Seen, Worker};
 
 /// Endpoints one request may try: the first, and as many again as `retries_max` can name.
 pub(super) const ATTEMPTS_MAX: usize = 11;
@@ -46,7 +50,24 @@ impl Tried {
     }
 }
 
-/// The requests of a worker that wait for an endpoint, first come first served.
+/// What a request would like to get.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    /// The hash of its key, for pools that hash.
+    pub(super) key: Option<u64>,
+    /// Where its client was, for pools with sessions.
+    pub(super) known: Known,
+    /// In the queue.
+    pub(super) priority: u8,
+}
+
+impl Default for Wish {
+    fn default() -> Wish {
+        Wish { key: None, known: Known::default(), priority: Route::PRIORITY }
+    }
+}
+
+/// The requests of a worker that wait for an endpoint, by priority, and then first come first served.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     pools: RefCell<HashMap<u32, VecDeque<Rc<RefCell<Waiting>>>>>,
@@ -54,15 +75,32 @@ pub(super) struct Waiters {
 
 #[derive(Debug, Default)]
 struct Waiting {
+    priority: u8,
+    /// Its place was taken by one of higher priority.
+    displaced: bool,
     woken: bool,
     waker: Option<Waker>,
 }
 
 impl Waiters {
-    fn enter(&self, pool: u32) -> Rc<RefCell<Waiting>> {
-        let waiting = Rc::<RefCell<Waiting>>::default();
-        self.pools.borrow_mut().entry(pool).or_default().push_back(Rc::clone(&waiting));
+    fn enter(&self, pool: u32, priority: u8) -> Rc<RefCell<Waiting>> {
+        let waiting = Rc::new(RefCell::new(Waiting { priority, ..Waiting::default() }));
+        let mut pools = self.pools.borrow_mut();
+        let queue = pools.entry(pool).or_default();
+        // From behind: mostly all have the same.
+        let before = queue.iter().rposition(|other| other.borrow().priority >= priority).map_or(0, |last| last + 1);
+        queue.insert(before, Rc::clone(&waiting));
         waiting
+    }
+
+    /// Makes the last of a lower priority give up its place. Whether there was one.
+    fn displace(&self, pool: u32, priority: u8) -> bool {
+        let pools = self.pools.borrow();
+        let last = pools.get(&pool).and_then(|queue| queue.iter().rev().find(|waiting| !waiting.borrow().displaced));
+        let Some(last) = last.filter(|last| last.borrow().priority < priority) else { return false };
+        last.borrow_mut().displaced = true;
+        Self::wake(last);
+        true
     }
 
     fn leave(&self, pool: u32, waiting: &Rc<RefCell<Waiting>>) {
@@ -129,6 +167,17 @@ impl Place {
         &self.candidate().state
     }
 
+    /// Where a connection for it goes.
+    pub(super) fn destination<'a>(&'a self, preamble: Option<&'a [u8]>) -> Destination<'a> {
+        Destination { pool: self.pool(), state: self.state(), address: self.address, preamble }
+    }
+
+    /// The pool, for what outlives the request.
+    pub(super) fn shared_pool(&self) -> Arc<PoolSnapshot> {
+        let pool = self.snapshot.pools.get(self.pool as usize).and_then(Option::as_ref);
+        Arc::clone(pool.expect("a place is in a pool of its snapshot"))
+    }
+
     fn candidate(&self) -> &Candidate {
         &self.pool().selector.candidates()[self.index as usize]
     }
@@ -154,14 +203,36 @@ impl Place {
 
     /// The endpoint answered.
     pub(super) fn succeeded(&self) {
-        let in_row = &self.state().failures_in_row;
-        if in_row.load(Ordering::Relaxed) != 0 {
-            in_row.store(0, Ordering::Relaxed);
+        for in_row in [&self.state().failures_in_row, &self.state().errors_in_row] {
+            if in_row.load(Ordering::Relaxed) != 0 {
+                in_row.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The endpoint answered by this 5xx; those of a gateway are failures.
+    pub(super) fn answered_badly(&self, status: u16) {
+        if matches!(status, 502..=504) {
+            return self.failed();
+        }
+        self.state().failures_in_row.store(0, Ordering::Relaxed);
+        self.erred();
+    }
+
+    fn erred(&self) {
+        let state = self.state();
+        state.errors_total.fetch_add(1, Ordering::Relaxed);
+        let in_row = state.errors_in_row.fetch_add(1, Ordering::Relaxed) + 1;
+        if let Some(ejection) = &self.pool().config.ejection
+            && ejection.consecutive_errors.is_some_and(|most| in_row >= most.get())
+        {
+            self.worker.report_failing(state.slot);
         }
     }
 
     /// The endpoint failed; enough failures in a row are reported.
     pub(super) fn failed(&self) {
+        self.erred();
         let state = self.state();
         state.failures_total.fetch_add(1, Ordering::Relaxed);
         let in_row = state.failures_in_row.fetch_add(1, Ordering::Relaxed) + 1;
@@ -200,9 +271,43 @@ pub(super) fn pool(snapshot: &Snapshot, slot: u32) -> Option<&PoolSnapshot> {
     snapshot.pools.get(slot as usize)?.as_deref()
 }
 
-fn try_take(worker: &Rc<Worker>, snapshot: &Rc<Seen>, slot: u32, key: Option<u64>, tried: &Tried) -> Option<Place> {
+/// Whether the pool's budget allows one more attempt.
+pub(super) fn budget_allows(pool: &PoolSnapshot) -> bool {
+    let Some(percent) = pool.config.retry.budget_percent else { return true };
+    let (requests, retries) = (pool.stats.sum(|shard| &shard.requests), pool.stats.sum(|shard| &shard.retries));
+    pool.budget.admit(percent.get(), requests, retries, worker::uptime().as_millis() as u64)
+}
+
+/// Connections to the pool's endpoints, the one that is about to be opened included: every request under way has one.
+pub(super) fn connections(pool: &PoolSnapshot) -> u64 {
+    let of = |candidate: &Candidate| u64::from(candidate.state.load()) + u64::from(candidate.state.idle.load(Ordering::Relaxed));
+    pool.selector.candidates().iter().map(of).sum()
+}
+
+/// An endpoint for a request that nobody waits for; `None`: there is none now.
+pub(super) fn spare(worker: &Rc<Worker>, slot: u32) -> Option<Place> {
+    if !worker.waiters.is_empty(slot) {
+        return None;
+    }
+    try_take(worker, &worker.snapshot(), slot, Wish::default(), &Tried::default())
+}
+
+fn try_take(worker: &Rc<Worker>, snapshot: &Rc<Seen>, slot: u32, wish: Wish, tried: &Tried) -> Option<Place> {
     let pool = pool(snapshot, slot)?;
     let limit = pool.config.limits.connections_per_endpoint.map_or(u32::MAX, std::num::NonZeroU32::get);
+    let Wish { key, known, .. } = wish;
+    if let Some(id) = known.id {
+        let seat = pool.sessions.as_ref().and_then(|sessions| sessions.index_of(id));
+        if let Some(index) = seat.filter(|index| !tried.of(snapshot.generation).contains(index)) {
+            let Candidate { state, address, .. } = &pool.selector.candidates()[index as usize];
+            if step_in(&state.in_flight, limit) {
+                return Some(Place { worker: Rc::clone(worker), snapshot: Rc::clone(snapshot), pool: slot, index, address: *address });
+            }
+        }
+        if known.strict {
+            return None;
+        }
+    }
     let mut lost = *tried;
     for _ in 0..ATTEMPTS_MAX {
         let now_ns = worker.timers.recent_us() * 1000;
@@ -229,39 +334,29 @@ pub(super) fn step_in(in_flight: &AtomicU32, limit: u32) -> bool {
 /// An endpoint of the pool, waiting for one up to the pool's queue timeout.
 ///
 /// `tried` are passed over, unless nothing else is left: a pool of one is tried again. Nobody waits past `until_ms` of the worker's clock.
-pub(super) async fn take(
-    worker: &Rc<Worker>,
-    timer: &Timer,
-    slot: u32,
-    key: Option<u64>,
-    tried: &Tried,
-    until_ms: u64,
-) -> Result<Place, Cause> {
+pub(super) async fn take(worker: &Rc<Worker>, timer: &Timer, slot: u32, wish: Wish, tried: &Tried, until_ms: u64) -> Result<Place, Cause> {
     let snapshot = worker.snapshot();
     let Some(pool_now) = pool(&snapshot, slot) else { return Err(Cause::NoEndpoint) };
-    if worker.waiters.is_empty(slot) {
-        if let Some(place) = try_take(worker, &snapshot, slot, key, tried) {
+    // Who wants one endpoint and no other is not in the way of those that wait for any.
+    if worker.waiters.is_empty(slot) || wish.known.strict {
+        if let Some(place) = try_take(worker, &snapshot, slot, wish, tried) {
             return Ok(place);
         }
         if tried.len > 0
-            && let Some(place) = try_take(worker, &snapshot, slot, key, &Tried::default())
+            && let Some(place) = try_take(worker, &snapshot, slot, wish, &Tried::default())
         {
             return Ok(place);
         }
+        if wish.known.strict {
+            return Err(Cause::SessionGone);
+        }
     }
-    Box::pin(wait(worker, timer, slot, key, pool_now, until_ms)).await
+    Box::pin(wait(worker, timer, slot, wish, pool_now, until_ms)).await
 }
 
-async fn wait(
-    worker: &Rc<Worker>,
-    timer: &Timer,
-    slot: u32,
-    key: Option<u64>,
-    pool_now: &PoolSnapshot,
-    until_ms: u64,
-) -> Result<Place, Cause> {
+async fn wait(worker: &Rc<Worker>, timer: &Timer, slot: u32, wish: Wish, pool_now: &PoolSnapshot, until_ms: u64) -> Result<Place, Cause> {
     let limits = &pool_now.config.limits;
-    if pool_now.waiting.fetch_add(1, Ordering::Relaxed) >= limits.queue_max {
+    if pool_now.waiting.fetch_add(1, Ordering::Relaxed) >= limits.queue_max && !worker.waiters.displace(slot, wish.priority) {
         pool_now.waiting.fetch_sub(1, Ordering::Relaxed);
         return Err(Cause::QueueFull);
     }
@@ -270,11 +365,11 @@ async fn wait(
     timer.set((worker.timers.recent_ms() + limits.queue_timeout.as_millis() as u64).min(until_ms));
     // Who comes while others wait does not take what the first of them was woken for.
     let mut is_turn = worker.waiters.is_empty(slot);
-    let entry = Entry { worker, slot, waiting: worker.waiters.enter(slot), pool: pool_now, began_us };
+    let entry = Entry { worker, slot, waiting: worker.waiters.enter(slot, wish.priority), pool: pool_now, began_us };
     fence(Ordering::SeqCst);
     loop {
         let snapshot = worker.snapshot();
-        if is_turn && let Some(place) = try_take(worker, &snapshot, slot, key, &Tried::default()) {
+        if is_turn && let Some(place) = try_take(worker, &snapshot, slot, wish, &Tried::default()) {
             return Ok(place);
         }
         let woken = poll_fn(|cx| {
@@ -287,6 +382,9 @@ async fn wait(
         });
         let woken = woken.await;
         worker.timers.now_us();
+        if entry.waiting.borrow().displaced {
+            return Err(Cause::QueueFull);
+        }
         is_turn = true;
         if !woken {
             return Err(Cause::NoEndpoint);

@@ -17,6 +17,7 @@ use crate::director::{Director, SavedVerdict};
 use crate::tls::{SavedTicketKey, TlsErrors, TlsStore};
 
 use super::pulse::{self, Beat, Obituaries, Rhythm, Vitality, Ward, Watch};
+use super::session_keys::{self, KeyFileError};
 use super::upstream::Surplus;
 use super::worker::{self, Admission, Command, Gauges, Setup, StopMode};
 
@@ -97,6 +98,17 @@ pub enum ApplyError {
     /// Certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsErrors),
+    /// The keys of a pool's sessions cannot be used.
+    #[error("pool `{pool}`: cannot use {file} for its sessions")]
+    SessionKeys {
+        /// Pool.
+        pool: String,
+        /// File.
+        file: String,
+        /// Why.
+        #[source]
+        source: KeyFileError,
+    },
     /// A thread could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
@@ -164,9 +176,11 @@ impl DataPlane {
         }
         let tls = Arc::new(TlsStore::new(options.ticket_keys));
         let certificates = tls.prepare(&config)?;
+        let session_keys = session_keys::load(&config)?;
         let opened = open_new(&config, &State::default(), &mut inherited, count)?;
         tls.commit(certificates);
-        let director = Director::start(count, options.saved).map_err(ApplyError::Thread)?;
+        let director = Director::start(count, options.saved, Arc::clone(&tls)).map_err(ApplyError::Thread)?;
+        director.set_session_keys(session_keys);
         director.apply(Arc::clone(&config));
         tls.watch(director.teller()).map_err(ApplyError::Thread)?;
         let node: Arc<str> = config.node.name.as_str().into();
@@ -216,15 +230,18 @@ impl DataPlane {
     pub fn apply(&self, config: Arc<Config>) -> Result<u64, ApplyError> {
         let mut state = self.lock();
         let certificates = self.tls.prepare(&config)?;
+        let session_keys = session_keys::load(&config)?;
         if state.stopped {
             self.tls.commit(certificates);
             // Nothing is bound any more, or another process took it over: only what is still open is concerned.
+            self.director.set_session_keys(session_keys);
             let generation = self.director.apply(Arc::clone(&config));
             self.tls.retain(&config);
             return Ok(generation);
         }
         let opened = open_new(&config, &state, &mut BTreeMap::new(), self.workers.len())?;
         self.tls.commit(certificates);
+        self.director.set_session_keys(session_keys);
         let generation = self.director.apply(Arc::clone(&config));
         self.tls.retain(&config);
         let wanted: HashMap<Bind, &ListenerName> = wanted_binds(&config).map(|(bind, listener)| (bind, &listener.name)).collect();
@@ -244,6 +261,16 @@ impl DataPlane {
         self.serve(&mut state, opened);
         state.admissions.retain(|name, _| config.listeners.contains_key(name));
         Ok(generation)
+    }
+
+    /// Reads the keys of sessions again, whose files may have changed while the configuration did not.
+    ///
+    /// # Errors
+    /// A file cannot be used. The old keys stay.
+    pub fn renew_session_keys(&self, config: &Config) -> Result<(), ApplyError> {
+        let _one_at_a_time = self.lock();
+        self.director.set_session_keys(session_keys::load(config)?);
+        Ok(())
     }
 
     /// Changes where access log lines go.

@@ -1,8 +1,7 @@
 //! Routing a request, and answering those that no pool gets.
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use weir_config::{FixedAnswer, LimitKey, PathPattern, RateLimit, Redirect, Rewrite, Route, RouteAction};
 
@@ -10,13 +9,14 @@ use crate::cause::Cause;
 use crate::http1::edit::edit;
 use crate::http1::reply::{self, Own};
 use crate::http1::request::{self, Method, Request};
-use crate::limit::{self, Limiter};
+use crate::limit::{self, Bucket, Full, Limiter, Seat};
 use crate::route::{Asked, RouteTable, Way};
 
 use super::buffer::Buf;
 use super::exchange::Exchange;
 use super::io;
 use super::stream::Stream;
+use super::worker;
 
 /// What becomes of a request.
 pub(super) enum Routed<'a> {
@@ -52,7 +52,7 @@ impl<'a> Exchange<'a> {
                 path: &path,
                 head: &buf[..request.head_len],
                 target: request.target.of_buf(buf),
-                source: self.peer.ip(),
+                source: self.client.get().ip(),
                 server_name,
             };
             table.find(routes, &asked)
@@ -74,6 +74,9 @@ impl<'a> Exchange<'a> {
         if let Some(changes) = changes.filter(|changes| !changes.request.is_empty()) {
             edit(head, &changes.request);
         }
+        if let Some(number) = found {
+            self.mirror.set(table.mirror(number, &mut self.worker.random.borrow_mut()));
+        }
         match found {
             Some(number) => match table.follow(routes, number, self.worker.id, &mut self.worker.random.borrow_mut()) {
                 Way::Pool(slot) => Routed::Pool(slot),
@@ -83,24 +86,53 @@ impl<'a> Exchange<'a> {
         }
     }
 
-    /// Asks every limit that concerns the request. One that was asked before another refused has counted it.
-    pub(super) fn admit(&self, limiters: &[Limiter], head: &[u8]) -> Result<(), Duration> {
-        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-        let now_ns = START.elapsed().as_nanos() as u64;
-        let name = self.route.get().and_then(|route| route.name.as_deref());
-        let concerned = |limit: &RateLimit| limit.route.as_deref().is_none_or(|route| Some(route) == name);
-        for (limit, limiter) in self.http.rate_limits.iter().zip(limiters).filter(|(limit, _)| concerned(limit)) {
-            match &limit.per {
-                LimitKey::All => limiter.admit(&(), now_ns)?,
-                LimitKey::Source => limiter.admit(&limit::source(self.peer.ip()), now_ns)?,
-                LimitKey::Header(name) => {
-                    if let Some(value) = request::field(head, name) {
-                        limiter.admit(value, now_ns)?;
+    /// Asks every limit that concerns the request, and counts it as under way where that is bounded. What was taken of one is given back when
+    /// another refuses.
+    ///
+    /// # Errors
+    /// One refuses: when it may be asked again.
+    pub(super) fn admit(&self, limiters: &[Limiter], head: &[u8]) -> Result<Vec<Seat>, Duration> {
+        let now_ns = worker::uptime().as_nanos() as u64;
+        // An empty list allocates nothing.
+        let mut seats = Vec::new();
+        for (number, limiter, bucket) in self.buckets(limiters, head) {
+            let refused = match limiter.admit(bucket, now_ns) {
+                Err(wait) => Some(wait),
+                Ok(()) => match limiter.enter(bucket) {
+                    Ok(seat) => {
+                        seats.extend(seat);
+                        None
                     }
+                    Err(Full) => {
+                        limiter.refund(bucket);
+                        Some(Duration::ZERO)
+                    }
+                },
+            };
+            if let Some(wait) = refused {
+                for (_, limiter, bucket) in self.buckets(limiters, head).take_while(|(other, ..)| *other < number) {
+                    limiter.refund(bucket);
                 }
+                return Err(wait);
             }
         }
-        Ok(())
+        Ok(seats)
+    }
+
+    /// The limits that concern the request, by number, each with the bucket of the request's key.
+    fn buckets<'l>(&self, limiters: &'l [Limiter], head: &[u8]) -> impl Iterator<Item = (usize, &'l Limiter, Bucket)> {
+        let name = self.route.get().and_then(|route| route.name.as_deref());
+        let concerned = move |limit: &RateLimit| limit.route.as_deref().is_none_or(|route| Some(route) == name);
+        self.http.rate_limits.iter().zip(limiters).enumerate().filter(move |(_, (limit, _))| concerned(limit)).filter_map(
+            move |(number, (limit, limiter))| {
+                let bucket = match &limit.per {
+                    LimitKey::All => limiter.bucket(&()),
+                    LimitKey::Source => limiter.bucket(&limit::source(self.client.get().ip())),
+                    LimitKey::Header(name) => limiter.bucket(request::field(head, name)?),
+                };
+                Some((number, limiter, bucket))
+            },
+        )
     }
 
     /// Sends what a route says.

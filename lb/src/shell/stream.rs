@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
 use tokio::io::Interest;
@@ -44,6 +45,8 @@ pub(super) trait Stream: Debug + Unpin + 'static {
     fn is_open(&self) -> bool;
     /// The socket, where its bytes are the connection's.
     fn plain(&self) -> Option<&TcpStream>;
+    /// Our end of the connection.
+    fn local(&self) -> Option<SocketAddr>;
     /// Shows the name that the client asked for in its TLS handshake, if it did.
     fn with_server_name<R>(&self, show: impl FnOnce(Option<&str>) -> R) -> R;
 }
@@ -107,6 +110,10 @@ impl Stream for TcpStream {
     #[inline]
     fn plain(&self) -> Option<&TcpStream> {
         Some(self)
+    }
+
+    fn local(&self) -> Option<SocketAddr> {
+        self.local_addr().ok()
     }
 
     #[inline]

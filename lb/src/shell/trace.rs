@@ -132,6 +132,11 @@ impl Trace {
         u64::from(self.connect_us.get())
     }
 
+    /// From the sent request to the response head of the last attempt.
+    pub(super) fn first_byte_us(&self) -> u64 {
+        u64::from(self.first_byte_us.get())
+    }
+
     pub(super) fn reused(&self) -> bool {
         self.reused.get()
     }
@@ -171,7 +176,7 @@ impl Trace {
         if matches!(place.pool().config.balance, Balance::PeakEwma) {
             place.state().latency.observe(u64::from(self.first_byte_us.get()) * 1000, now_us * 1000);
         }
-        if matches!(status, 502..=504) { place.failed() } else { place.succeeded() }
+        if status >= 500 { place.answered_badly(status) } else { place.succeeded() }
     }
 
     /// The request's id: what the client sent, else what we made.

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use rustix::pipe::{PipeFlags, SpliceFlags};
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 
 use super::buffer::{Buf, Buffers, SMALL};
+use super::endpoint::EndpointStream;
 use super::stream::Stream;
 use super::timer::Timer;
 use super::worker::Worker;
@@ -126,7 +126,7 @@ enum Side {
 pub(super) async fn run<S: Stream>(
     worker: &Rc<Worker>,
     client: &S,
-    endpoint: &TcpStream,
+    endpoint: &EndpointStream,
     first: [Option<Buf>; 2],
     timer: &Timer,
     idle: Duration,

@@ -7,9 +7,9 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
@@ -18,12 +18,15 @@ use weir_config::Protocol;
 
 use crate::cause::Cause;
 use crate::director::{Report, Shared};
-use crate::snapshot::{ListenerSnapshot, Snapshot};
+use crate::endpoint::EndpointState;
+use crate::limit::{self, Seat};
+use crate::snapshot::{ListenerSnapshot, PoolSnapshot, Snapshot};
 use crate::stats;
 use crate::tls::TlsStore;
 
 use super::buffer::Buffers;
 use super::log::Log;
+use super::peer::{self, Peer};
 use super::pick::Waiters;
 use super::plane::{Bind, LogSink};
 use super::pulse::{Beat, Obituary};
@@ -36,10 +39,16 @@ use super::{http, tcp, tls, udp};
 const DRAIN_GRACE_MS: u64 = 2000;
 /// A pause after an accept failed for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
-/// Between two warnings about that.
-const ACCEPT_WARNING_MS: u64 = 1000;
+/// Between two warnings about what many connections may run into.
+const WARNING_MS: u64 = 1000;
 /// Connections taken from one listening socket before others get their turn.
 const ACCEPT_BATCH: u32 = 64;
+
+/// Time since the process began to serve: a clock that all workers read alike.
+pub(super) fn uptime() -> Duration {
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    START.elapsed()
+}
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -92,8 +101,10 @@ pub(super) struct Worker {
     /// TLS handshakes under way.
     pub(super) handshakes: Cell<u32>,
     pub(super) log: RefCell<Log>,
-    /// When the next warning about a failed accept may be written, on the worker's clock.
-    accept_warning_ms: Cell<u64>,
+    /// Mirrored requests under way.
+    pub(super) mirrors: Cell<u32>,
+    /// When the next such warning may be written, on the worker's clock.
+    warning_ms: Cell<u64>,
     snapshot: RefCell<Rc<Seen>>,
     reports: mpsc::Sender<Report>,
 }
@@ -154,7 +165,8 @@ pub(super) fn run(setup: Setup) -> std::io::Result<()> {
             tls,
             handshakes: Cell::new(0),
             log: RefCell::new(lines),
-            accept_warning_ms: Cell::new(0),
+            mirrors: Cell::new(0),
+            warning_ms: Cell::new(0),
             snapshot: RefCell::new(first),
             reports,
         });
@@ -342,9 +354,7 @@ async fn accept_one(worker: &Worker, socket: &TcpListener, listener: u32, admiss
         Err(error) if error.kind() == ErrorKind::ConnectionAborted => None,
         Err(error) => {
             // Out of descriptors, mostly: the next one deserves a try, but not in a tight loop.
-            let now_ms = worker.timers.now_us() / 1000;
-            if now_ms >= worker.accept_warning_ms.get() {
-                worker.accept_warning_ms.set(now_ms + ACCEPT_WARNING_MS);
+            if worker.may_warn() {
                 tracing::warn!(%error, "cannot accept a connection");
             }
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -359,20 +369,49 @@ fn start(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, known: &mut A
         *known = now;
     }
     let listener = Arc::clone(known);
-    if !listener.config.access.admits(peer.ip()) {
+    let announcers = &listener.config.announcers;
+    let announces = !announcers.is_empty() && announcers.iter().any(|network| network.contains(peer.ip()));
+    if !announces && !listener.config.access.admits(peer.ip()) {
         stats::add(&listener.stats.shard(worker.id).ended[Cause::Denied as usize], 1);
         return;
     }
-    let open = Open::new(worker, &listener, admission);
+    let mut open = Open::new(worker, &listener, admission);
+    if announces {
+        drop(tokio::task::spawn_local(peer::serve(stream, peer, listener, open)));
+        return;
+    }
+    let peer = Peer::of(peer);
+    if !open.seat(&listener, &peer) {
+        return;
+    }
     match &listener.config.protocol {
         Protocol::Http(http) if http.tls.is_some() => drop(tokio::task::spawn_local(tls::serve(stream, peer, listener, open))),
         Protocol::Http(_) => drop(tokio::task::spawn_local(http::serve(stream, peer, listener, open))),
         // A connection can only be left over from before its listener became one of datagrams.
-        Protocol::Tcp | Protocol::Udp => drop(tokio::task::spawn_local(tcp::serve(stream, peer, listener, open))),
+        Protocol::Tcp(_) | Protocol::Udp => drop(tokio::task::spawn_local(tcp::serve(stream, peer, listener, open))),
+    }
+}
+
+/// Serves a connection whose client is known, in the task that asked who it is.
+pub(super) async fn serve(stream: TcpStream, peer: Peer, listener: Arc<ListenerSnapshot>, open: Open) {
+    match &listener.config.protocol {
+        Protocol::Http(http) if http.tls.is_some() => tls::serve(stream, peer, listener, open).await,
+        Protocol::Http(_) => http::serve(stream, peer, listener, open).await,
+        Protocol::Tcp(_) | Protocol::Udp => tcp::serve(stream, peer, listener, open).await,
     }
 }
 
 impl Worker {
+    /// Whether a warning that many connections may cause can be written now: one a second.
+    pub(super) fn may_warn(&self) -> bool {
+        let now_ms = self.timers.now_us() / 1000;
+        let may = now_ms >= self.warning_ms.get();
+        if may {
+            self.warning_ms.set(now_ms + WARNING_MS);
+        }
+        may
+    }
+
     /// The truth now.
     pub(super) fn snapshot(&self) -> Rc<Seen> {
         let mut cached = self.snapshot.borrow_mut();
@@ -387,6 +426,13 @@ impl Worker {
         self.snapshot().listeners.get(slot as usize)?.clone()
     }
 
+    /// Says what is wrong with an endpoint that cannot be used as it is; not for each request anew.
+    pub(super) fn warn_endpoint(&self, pool: &PoolSnapshot, endpoint: &EndpointState, reason: &str) {
+        if self.may_warn() {
+            tracing::warn!(pool = %pool.config.name, endpoint = %endpoint.address, "an endpoint cannot be used: {reason}");
+        }
+    }
+
     /// Tells the director that an endpoint keeps failing. A full channel loses it: the next failure says it again.
     pub(super) fn report_failing(&self, endpoint: u32) {
         let _ = self.reports.try_send(Report::Failing { endpoint });
@@ -399,16 +445,28 @@ pub(super) struct Open {
     pub(super) worker: Rc<Worker>,
     admission: Arc<Admission>,
     stats: Arc<crate::stats::ListenerStats>,
+    /// Among those of its source, where they are bounded.
+    seat: Option<Seat>,
 }
 
 impl Open {
+    /// Takes a seat among the connections of the client's source, if these are bounded. Whether there was one; that there was none is counted.
+    pub(super) fn seat(&mut self, listener: &ListenerSnapshot, peer: &Peer) -> bool {
+        let Some((crowd, most)) = listener.crowd.as_ref().zip(listener.config.connections_per_source) else { return true };
+        self.seat = crowd.enter(&limit::source(peer.address.ip()), most);
+        if self.seat.is_none() {
+            stats::add(&self.stats.shard(self.worker.id).ended[Cause::RateLimited as usize], 1);
+        }
+        self.seat.is_some()
+    }
+
     fn new(worker: &Rc<Worker>, listener: &ListenerSnapshot, admission: &Arc<Admission>) -> Open {
         let shard = listener.stats.shard(worker.id);
         stats::add(&shard.accepted, 1);
         stats::add(&shard.open, 1);
         stats::add(&worker.gauges.connections, 1);
         admission.open.fetch_add(1, Ordering::Relaxed);
-        Open { worker: Rc::clone(worker), admission: Arc::clone(admission), stats: Arc::clone(&listener.stats) }
+        Open { worker: Rc::clone(worker), admission: Arc::clone(admission), stats: Arc::clone(&listener.stats), seat: None }
     }
 }
 

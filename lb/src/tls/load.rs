@@ -14,7 +14,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
-use weir_config::{CertificateFiles, ClientCertificates, ListenerName, ListenerTls};
+use weir_config::{CertificateFiles, ClientCertificates, ListenerTls};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509Version};
 
 /// The largest file that is read: a chain, a key, a list of authorities. Revocation lists may be larger.
@@ -42,24 +42,24 @@ impl fmt::Display for LoadProblem {
     }
 }
 
-/// All that is wrong with the files of the listeners.
+/// All that is wrong with the files of listeners and pools.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct TlsErrors {
-    /// What, with its listener.
-    pub problems: Vec<(ListenerName, LoadProblem)>,
+    /// What, with the listener or pool that names the file.
+    pub problems: Vec<(String, LoadProblem)>,
 }
 
 impl TlsErrors {
-    pub(super) fn add(&mut self, listener: &ListenerName, problems: Vec<LoadProblem>) {
-        self.problems.extend(problems.into_iter().map(|problem| (listener.clone(), problem)));
+    pub(super) fn add(&mut self, place: &str, problems: Vec<LoadProblem>) {
+        self.problems.extend(problems.into_iter().map(|problem| (place.to_owned(), problem)));
     }
 }
 
 impl fmt::Display for TlsErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TLS cannot use these files")?;
-        for (listener, problem) in self.problems.iter().take(TOLD_MAX) {
-            write!(f, "\n  listener `{listener}`: {problem}")?;
+        for (place, problem) in self.problems.iter().take(TOLD_MAX) {
+            write!(f, "\n  {place}: {problem}")?;
         }
         match self.problems.len().saturating_sub(TOLD_MAX) {
             0 => Ok(()),
@@ -78,7 +78,7 @@ pub(super) struct Stamp {
     inode: u64,
 }
 
-/// Every file of a listener, with `None` for one that is not there.
+/// Every file of a listener or pool, with `None` for one that is not there.
 pub(super) type Stamps = Vec<(PathBuf, Option<Stamp>)>;
 
 fn stamp(path: &Path) -> Option<Stamp> {
@@ -127,10 +127,15 @@ pub(super) fn wanted(tls: &ListenerTls) -> Result<Vec<CertificateFiles>, LoadPro
 pub(super) fn stamps(wanted: &[CertificateFiles], clients: Option<&ClientCertificates>) -> Stamps {
     let of_clients = clients.into_iter().flat_map(|clients| std::iter::once(&clients.ca_file).chain(&clients.crl_file));
     let files = wanted.iter().flat_map(|files| [Some(&files.file), Some(&files.key), files.ocsp.as_ref()]).flatten();
-    files.chain(of_clients).map(|path| (path.clone(), stamp(path))).collect()
+    stamps_of(files.chain(of_clients).cloned())
 }
 
-fn stamps_of(files: &CertificateFiles) -> [Option<Stamp>; 3] {
+/// The state of these files.
+pub(super) fn stamps_of(paths: impl Iterator<Item = PathBuf>) -> Stamps {
+    paths.map(|path| (path.clone(), stamp(&path))).collect()
+}
+
+fn stamps_of_files(files: &CertificateFiles) -> [Option<Stamp>; 3] {
     [stamp(&files.file), stamp(&files.key), files.ocsp.as_deref().and_then(stamp)]
 }
 
@@ -142,7 +147,7 @@ pub(super) fn load_all(
 ) -> Result<Vec<Arc<Loaded>>, Vec<LoadProblem>> {
     let known: HashMap<&CertificateFiles, &Arc<Loaded>> = known.iter().map(|loaded| (&loaded.files, loaded)).collect();
     let load = |files: &CertificateFiles| match known.get(files) {
-        Some(same) if same.stamps == stamps_of(files) => Ok(Arc::clone(same)),
+        Some(same) if same.stamps == stamps_of_files(files) => Ok(Arc::clone(same)),
         _ => load(files, provider).map(Arc::new),
     };
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(LOADERS_MAX);
@@ -168,9 +173,9 @@ pub(super) fn load_all(
     if problems.is_empty() { Ok(all) } else { Err(problems) }
 }
 
-fn load(files: &CertificateFiles, provider: &CryptoProvider) -> Result<Loaded, LoadProblem> {
+pub(super) fn load(files: &CertificateFiles, provider: &CryptoProvider) -> Result<Loaded, LoadProblem> {
     // Before they are read: what changes meanwhile is noticed the next time.
-    let stamps = stamps_of(files);
+    let stamps = stamps_of_files(files);
     let chain = certificates(&files.file)?;
     let first = chain.first().ok_or_else(|| LoadProblem { path: files.file.clone(), reason: "there is no certificate in it".into() })?;
     let (names, not_after_s) = names_and_end(first).map_err(|reason| LoadProblem { path: files.file.clone(), reason })?;
@@ -216,7 +221,7 @@ fn names_and_end(der: &CertificateDer<'_>) -> Result<(Vec<String>, i64), String>
     Ok((dns.collect(), certificate.validity().not_after.timestamp()))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, LoadProblem> {
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, LoadProblem> {
     let bytes = read(path, FILE_BYTES_MAX)?;
     let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     all.map_err(|error| LoadProblem { path: path.to_owned(), reason: format!("not PEM: {error}") })

@@ -1,4 +1,4 @@
-//! TLS towards clients, apart from the bytes: files, certificates by name, tickets.
+//! TLS apart from the bytes. Towards clients: files, certificates by name, tickets. Towards endpoints: whom we believe.
 //!
 //! ```text
 //!   PEM files ──► load (parallel) ──► names ──► rustls config ──► workers (once a connection)
@@ -8,14 +8,20 @@
 //!
 //! - `names`: which certificate a name gets (pure). `ticket`: sealing sessions so that they can be resumed.
 //! - `load`: files to certificates. `store`: what the listeners use now, and keeping it so.
+//! - `client`: how the endpoints of a pool are spoken to. `connectors`: the same for all pools, and keeping it so.
+//! - `hello`: the name that a client asks for, where TLS is passed on (pure).
 //!
 //! What is deliberately not here: sockets, which are the shell's.
 
+pub(crate) mod client;
+mod connectors;
+pub mod hello;
 mod load;
 mod names;
 mod store;
 mod ticket;
 
+pub use client::Connector;
 pub use load::{LoadProblem, TlsErrors};
 pub use store::{Acceptor, CertificateStatus, TlsStore};
 pub use ticket::SavedTicketKey;

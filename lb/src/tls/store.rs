@@ -11,8 +11,10 @@ use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use weir_config::{Config, ListenerName, ListenerTls, Protocol, TlsVersion, UnknownName};
+use weir_config::{Config, ListenerName, ListenerTls, PoolName, Protocol, TlsVersion, UnknownName};
 
+use super::client::Connector;
+use super::connectors::{self, Connectors};
 use super::load::{self, LoadProblem, Loaded, Stamps, TlsErrors};
 use super::names::Names;
 use super::ticket::{SavedTicketKey, TicketKeys, Ticketer};
@@ -52,13 +54,14 @@ pub struct CertificateStatus {
     pub not_after_s: i64,
 }
 
-/// The listeners' certificates. The workers look; one thread, `weir-tls`, keeps it up to date.
+/// The listeners' certificates, and what the pools know of their endpoints'. The workers look; one thread, `weir-tls`, keeps it up to date.
 #[derive(Debug)]
 pub struct TlsStore {
     acceptors: ArcSwap<HashMap<ListenerName, Arc<Acceptor>>>,
     keys: Arc<TicketKeys>,
     provider: Arc<CryptoProvider>,
     state: Mutex<BTreeMap<ListenerName, Entry>>,
+    connectors: Connectors,
     /// Rung when there is something to look at; dropped with the store, which ends the thread.
     bell: Mutex<Option<Sender<()>>>,
 }
@@ -83,21 +86,25 @@ struct Built {
 
 /// What a configuration needs, loaded and not yet in use.
 #[derive(Debug)]
-pub(crate) struct Prepared(BTreeMap<ListenerName, (ListenerTls, Built)>);
+pub(crate) struct Prepared {
+    listeners: BTreeMap<ListenerName, (ListenerTls, Built)>,
+    pools: connectors::Prepared,
+}
 
 impl TlsStore {
     /// With the ticket keys of the process before. Nothing is served yet.
-    pub(crate) fn new(saved: Vec<SavedTicketKey>) -> TlsStore {
+    pub fn new(saved: Vec<SavedTicketKey>) -> TlsStore {
         TlsStore {
             acceptors: ArcSwap::default(),
             keys: Arc::new(TicketKeys::new(saved, unix_s(SystemTime::now()))),
             provider: Arc::new(aws_lc_rs::default_provider()),
             state: Mutex::default(),
+            connectors: Connectors::default(),
             bell: Mutex::default(),
         }
     }
 
-    /// Starts the thread; it ends with the store, and sleeps while no listener has TLS.
+    /// Starts the thread; it ends with the store, and sleeps while nothing has TLS.
     pub(crate) fn watch(self: &Arc<TlsStore>, tell: impl Fn(EventKind) + Send + 'static) -> std::io::Result<()> {
         let (bell, rung) = channel::<()>();
         *self.bell.lock().unwrap_or_else(PoisonError::into_inner) = Some(bell);
@@ -105,7 +112,7 @@ impl TlsStore {
         std::thread::Builder::new().name("weir-tls".into()).spawn(move || {
             let mut pause = LOOK_EVERY;
             loop {
-                let idle = store.upgrade().is_none_or(|store| store.acceptors.load().is_empty());
+                let idle = store.upgrade().is_none_or(|store| store.is_idle());
                 if rung.recv_timeout(if idle { Duration::MAX } else { pause }) == Err(RecvTimeoutError::Disconnected) {
                     return;
                 }
@@ -121,6 +128,15 @@ impl TlsStore {
     /// How to take a connection of this listener.
     pub(crate) fn acceptor(&self, listener: &ListenerName) -> Option<Arc<Acceptor>> {
         self.acceptors.load().get(listener).cloned()
+    }
+
+    /// How to speak to the endpoints of this pool.
+    pub(crate) fn connector(&self, pool: &PoolName) -> Option<Arc<Connector>> {
+        self.connectors.of(pool)
+    }
+
+    fn is_idle(&self) -> bool {
+        self.acceptors.load().is_empty() && self.connectors.is_empty()
     }
 
     /// For another process of this node.
@@ -158,25 +174,33 @@ impl TlsStore {
             };
             match self.build(&listener.name, tls, &loaded) {
                 Ok(built) => drop(prepared.insert(listener.name.clone(), (tls.clone(), built))),
-                Err(problems) => errors.add(&listener.name, problems),
+                Err(problems) => errors.add(&place(&listener.name), problems),
             }
         }
-        if errors.problems.is_empty() { Ok(Prepared(prepared)) } else { Err(errors) }
+        let pools = self.connectors.prepare(config, &self.provider, &mut errors);
+        if errors.problems.is_empty() { Ok(Prepared { listeners: prepared, pools }) } else { Err(errors) }
     }
 
     /// Puts it to use.
     pub(crate) fn commit(&self, prepared: Prepared) {
+        let was_idle = self.is_idle();
+        self.connectors.commit(prepared.pools);
         let mut state = self.lock();
-        for (name, (tls, built)) in prepared.0 {
+        for (name, (tls, built)) in prepared.listeners {
             let acceptor = Acceptor { config: ArcSwap::new(Arc::clone(&built.config)), handshakes_max: tls.handshakes_max.get() };
             let told = state.remove(&name).map(|old| old.told).unwrap_or_default();
             state.insert(name, Entry { tls, built, acceptor: Arc::new(acceptor), doubtful: None, told });
         }
         self.publish(&state);
+        if was_idle && let Some(bell) = &*self.bell.lock().unwrap_or_else(PoisonError::into_inner) {
+            // Nobody to hear it: the thread could not be started, and that was said.
+            let _ = bell.send(());
+        }
     }
 
-    /// Forgets listeners that have no TLS here. Only once the workers know it too.
+    /// Forgets listeners and pools that have no TLS here. Only once the workers know it too.
     pub(crate) fn retain(&self, config: &Config) {
+        self.connectors.retain(config);
         let mut state = self.lock();
         state.retain(|name, _| {
             let listener = config.listeners.get(name);
@@ -187,19 +211,14 @@ impl TlsStore {
 
     fn publish(&self, state: &BTreeMap<ListenerName, Entry>) {
         let acceptors = state.iter().map(|(name, entry)| (name.clone(), Arc::clone(&entry.acceptor))).collect();
-        let before = self.acceptors.swap(Arc::new(acceptors));
-        if before.is_empty()
-            && let Some(bell) = &*self.bell.lock().unwrap_or_else(PoisonError::into_inner)
-        {
-            // Nobody to hear it: the thread could not be started, and that was said.
-            let _ = bell.send(());
-        }
+        self.acceptors.store(Arc::new(acceptors));
     }
 
     /// Renews what changed; tells what happened.
     pub(crate) fn look(&self, now: SystemTime, tell: &dyn Fn(EventKind)) {
         let now_s = unix_s(now);
         self.keys.rotate(now_s);
+        self.connectors.look(&self.provider, tell);
         let names: Vec<ListenerName> = self.lock().keys().cloned().collect();
         for name in names {
             self.renew(&name, tell);
@@ -247,7 +266,7 @@ impl TlsStore {
                 entry.built.stamps = seen;
                 entry.doubtful = None;
                 let mut errors = TlsErrors::default();
-                errors.add(name, problems);
+                errors.add(&place(name), problems);
                 tell(EventKind::CertificatesRefused { listener: Arc::clone(&name.0), reason: errors.to_string() });
             }
             Some(Err(_)) => entry.doubtful = Some(seen),
@@ -295,6 +314,10 @@ impl TlsStore {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ListenerName, Entry>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn place(listener: &ListenerName) -> String {
+    format!("listener `{listener}`")
 }
 
 fn aws_lc_rs_digest(parts: &[&[u8]]) -> [u8; 32] {

@@ -3,11 +3,19 @@
 //! A channel moves one message to its server and says what came of it. It keeps nothing between two messages, decides nothing about retries,
 //! and renders nothing but its own syntax. Time limit, retry, order and fallback belong to the outbox.
 
+mod body;
 mod build;
 pub mod console;
 pub mod email;
+mod http;
+mod progress;
 pub mod script;
+pub mod smpp;
+pub mod sms;
+pub mod snmp;
+pub mod ticket;
 pub mod ticket_log;
+pub mod webhook;
 
 use std::fmt;
 use std::future::Future;

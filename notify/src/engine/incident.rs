@@ -9,6 +9,8 @@ use crate::message::{self, RecoveryAttempt, Series, State, UnixMs, severity};
 
 /// Ended alarms that an incident remembers.
 const ENDED_KEPT: usize = 50;
+/// How long what was healed may take to be over everywhere, in milliseconds; then it is told that it is not.
+const HEALED_MS: u64 = 60_000;
 /// Attempts at recovery that are told.
 const RECOVERY_KEPT: usize = 20;
 
@@ -55,6 +57,9 @@ pub struct Incident {
     pub series: Option<Series>,
     /// What channels were told.
     pub told: BTreeMap<String, Told>,
+    /// Alarms that wait for what comes of their recovery.
+    #[serde(default)]
+    pub(crate) held: BTreeMap<String, Held>,
     /// Since when all its alarms are over.
     pub(crate) ended_since: Option<UnixMs>,
     /// What makes its alarms belong together.
@@ -89,6 +94,15 @@ pub(crate) struct Chain {
     pub(crate) taken: u32,
 }
 
+/// An alarm that waits for what comes of its recovery.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Held {
+    /// Not told before this moment.
+    pub(crate) until: UnixMs,
+    /// Its recovery has healed it: its end waits for nothing more.
+    pub(crate) healed: bool,
+}
+
 impl Incident {
     /// A new one of one alarm.
     pub(crate) fn new(id: u64, group: String, labels: BTreeMap<String, String>, now: UnixMs) -> Incident {
@@ -104,6 +118,7 @@ impl Incident {
             recovery: Vec::new(),
             series: None,
             told: BTreeMap::new(),
+            held: BTreeMap::new(),
             ended_since: None,
             group,
             chain: None,
@@ -143,6 +158,48 @@ impl Incident {
                 self.alarms.remove(key);
             }
         }
+    }
+
+    /// An alarm begins to wait, or does not.
+    pub(crate) fn hold(&mut self, key: &str, until: Option<UnixMs>) {
+        match until {
+            Some(until) => drop(self.held.insert(key.to_owned(), Held { until, healed: false })),
+            None => drop(self.held.remove(key)),
+        }
+    }
+
+    /// One that waits does so for at least so long from now. Whether that is longer by an amount that matters.
+    pub(crate) fn hold_longer(&mut self, key: &str, ms: u64, now: UnixMs) -> bool {
+        let until = now.saturating_add(ms);
+        match self.held.get_mut(key) {
+            Some(held) if !held.healed && held.until > now && held.until.saturating_add(ms / 2) < until => {
+                held.until = until;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Recovery has ended. Whether the alarm has waited for it.
+    pub(crate) fn release(&mut self, key: &str, healed: bool, now: UnixMs) -> bool {
+        let is_over = self.alarms.get(key).is_none_or(|alarm| alarm.ended_at.is_some());
+        let Some(held) = self.held.get_mut(key) else { return false };
+        if healed && !is_over {
+            *held = Held { until: now.saturating_add(HEALED_MS), healed: true };
+        } else {
+            self.held.remove(key);
+        }
+        true
+    }
+
+    /// Until when this alarm is not told.
+    pub(crate) fn held_until(&self, key: &str, now: UnixMs) -> Option<UnixMs> {
+        self.held.get(key).map(|held| held.until).filter(|until| *until > now)
+    }
+
+    /// Until when its end is not told: a recovery is under way that may say why it ended.
+    pub(crate) fn end_held_until(&self, now: UnixMs) -> Option<UnixMs> {
+        self.held.values().filter(|held| !held.healed && held.until > now).map(|held| held.until).max()
     }
 
     /// Something was tried.

@@ -48,8 +48,17 @@ pub enum Input {
     Raise(Raise),
     /// The alarm of this key is over.
     Clear(String),
+    /// Something is wrong, and may be healed before anybody is told.
+    RaiseHeld(Raise, Hold),
     /// Recovery of the alarm of this key tried something.
     Tried(String, RecoveryAttempt),
+    /// Recovery of the alarm of this key has ended.
+    Released {
+        /// The alarm.
+        key: String,
+        /// The fault is gone: the alarm will be over in a moment. Else people are told now.
+        healed: bool,
+    },
     /// These are all active alarms whose keys begin with the prefix: others with it are over. Said by a source that started again.
     Active {
         /// How the keys of the source begin.
@@ -57,6 +66,15 @@ pub enum Input {
         /// All of its active alarms.
         keys: BTreeSet<String>,
     },
+}
+
+/// How long an alarm may wait for its recovery, in milliseconds. It ends by itself: a recovery that nobody hears of silences nothing for ever.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hold {
+    /// From the moment that it is raised.
+    pub first: u64,
+    /// From each moment that it is raised again while it waits; zero: it is not made longer.
+    pub again: u64,
 }
 
 /// What is to be done, in this order and all together.
@@ -169,12 +187,24 @@ impl Engine {
     /// Learns something. The outputs are then to be taken.
     pub fn handle(&mut self, input: Input, now: UnixMs) {
         match input {
-            Input::Raise(raise) => self.raise(bounded(raise), now),
+            Input::Raise(raise) => self.raise(bounded(raise), None, now),
+            Input::RaiseHeld(raise, hold) => self.raise(bounded(raise), Some(hold), now),
             Input::Clear(key) => self.clear(&key, now),
             Input::Tried(key, attempt) => {
-                if let Some(incident) = self.alarms.get(&key).and_then(|id| self.incidents.get_mut(id)) {
+                // Also of one that is over and was not told yet: what healed it belongs to its end.
+                if let Some(incident) = self.incident_with(&key) {
                     incident.tried(attempt);
-                    self.outputs.push(Output::Save { incident: Box::new(incident.clone()), done: false });
+                    let kept = Box::new(incident.clone());
+                    self.outputs.push(Output::Save { incident: kept, done: false });
+                }
+            }
+            Input::Released { key, healed } => {
+                if let Some(incident) = self.incident_with(&key)
+                    && incident.release(&key, healed, now)
+                {
+                    let kept = Box::new(incident.clone());
+                    self.dirty.insert(kept.id);
+                    self.outputs.push(Output::Save { incident: kept, done: false });
                 }
             }
             Input::Active { prefix, keys } => {
@@ -256,10 +286,26 @@ impl Engine {
         self.dropped
     }
 
-    fn raise(&mut self, raise: Raise, now: UnixMs) {
+    /// The incident of an alarm that is active, or over since the last message.
+    fn incident_with(&mut self, key: &str) -> Option<&mut Incident> {
+        let is_open = |incident: &&mut Incident| incident.state != State::Resolved && incident.alarms.contains_key(key);
+        match self.alarms.get(key) {
+            Some(id) => self.incidents.get_mut(id),
+            None => self.incidents.values_mut().rev().find(is_open),
+        }
+    }
+
+    fn raise(&mut self, raise: Raise, hold: Option<Hold>, now: UnixMs) {
         if let Some(incident) = self.alarms.get(&raise.key).and_then(|id| self.incidents.get_mut(id)) {
             let known = &incident.alarms[&raise.key];
             if known.labels == raise.labels {
+                if let Some(Hold { again, .. }) = hold
+                    && incident.hold_longer(&raise.key, again, now)
+                {
+                    self.dirty.insert(incident.id);
+                    self.outputs.push(Output::Save { incident: Box::new(incident.clone()), done: false });
+                }
+                let known = &incident.alarms[&raise.key];
                 let same = known.severity == raise.severity && known.summary == raise.summary && known.values == raise.values;
                 if !same || raise.series.is_some() {
                     let id = incident.id;
@@ -294,6 +340,7 @@ impl Engine {
             self.all_dirty();
         }
         if let Some(incident) = self.incidents.get_mut(&id) {
+            incident.hold(&raise.key, hold.map(|hold| now.saturating_add(hold.first)));
             incident.raise(raise, now);
             self.outputs.push(Output::Save { incident: Box::new(incident.clone()), done: false });
         }

@@ -24,6 +24,8 @@ struct View<'a> {
     seen: u64,
     /// Who is to be told while it is open.
     wanted: BTreeSet<NotifyName>,
+    /// Recovery ended it before anybody was told, and the rule wants that told.
+    healed: bool,
     /// Whose step of the escalation is taken now.
     reminded: BTreeSet<NotifyName>,
     now: UnixMs,
@@ -68,7 +70,10 @@ impl Engine {
     fn resolve(&self, incident: &mut Incident, now: UnixMs, timers: &mut Vec<UnixMs>) {
         let Some(since) = incident.ended_since.filter(|_| incident.state != State::Resolved) else { return };
         let at = since.saturating_add(ms(self.notification.incident.resolve_after));
-        if at <= now {
+        if let Some(until) = incident.end_held_until(now) {
+            timers.push(until);
+        } else if at <= now {
+            incident.held.clear();
             incident.state = State::Resolved;
             incident.resolved_at = Some(since);
             incident.chain = None;
@@ -88,13 +93,20 @@ impl Engine {
         let is_silent = |labels: &BTreeMap<String, String>| {
             policy::is_muted(notification, labels, now) || policy::is_inhibited(notification, labels, sources)
         };
-        let told: Vec<_> = here.active().filter(|(_, alarm)| !is_silent(&alarm.labels)).collect();
+        let waits = |key: &str| here.held_until(key, now);
+        timers.extend(here.active().filter_map(|(key, _)| waits(key)));
+        let told: Vec<_> = here.active().filter(|(key, alarm)| waits(key).is_none() && !is_silent(&alarm.labels)).collect();
         let silenced = told.is_empty();
         let seen = told.iter().fold(FNV_START, |hash, (key, alarm)| fnv(fnv(hash, key.as_bytes()), alarm.severity.word().as_bytes()));
+        let untold = here.told.values().all(|told| told.state == Some(State::Resolved));
+        let healed = untold
+            && !here.recovery.is_empty()
+            && rule.is_some_and(|rule| rule.healed)
+            && here.alarms.values().any(|alarm| !is_silent(&alarm.labels));
         let mut wanted = rule.map_or_else(BTreeSet::new, |rule| policy::channels(notification, &rule.recipients, now));
         let reminded = self.escalate(incident, rule, (silenced, now), &mut wanted, timers);
         wanted.extend(incident.active().filter_map(|(_, alarm)| self.fallback_of_failed(&alarm.labels)));
-        View { rule, silenced, seen, wanted, reminded, now }
+        View { rule, silenced, seen, wanted, healed, reminded, now }
     }
 
     /// A channel that fails cannot tell it itself.
@@ -309,8 +321,11 @@ impl Engine {
 fn verdict(incident: &Incident, told: &Told, name: &NotifyName, view: &View<'_>) -> Verdict {
     let worse = incident.severity as u8 > told.severity;
     match (incident.state, told.state) {
+        (State::Resolved, Some(State::Resolved)) => Verdict::Nothing,
+        // What was healed before anybody was told is one message.
+        (State::Resolved, None) if view.healed && view.wanted.contains(name) => Verdict::Tell(Kind::Resolved),
         // Who was told of nothing is not told of its end.
-        (State::Resolved, None | Some(State::Resolved)) => Verdict::Nothing,
+        (State::Resolved, None) => Verdict::Nothing,
         (State::Resolved, _) if view.rule.is_none_or(|rule| rule.resolved) => Verdict::Tell(Kind::Resolved),
         (State::Acknowledged, Some(State::Open)) => Verdict::Tell(Kind::Acknowledged),
         (State::Acknowledged, Some(_)) if worse && !view.silenced => Verdict::Tell(Kind::Updated),

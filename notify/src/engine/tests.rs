@@ -326,7 +326,7 @@ fn a_message_tells_the_story() {
     assert_eq!((message.kind, message.sequence, message.recovery.len()), (Kind::Updated, 2, 1));
     assert_eq!(message.key, format!("n.1.{START}.a.2"));
     let link = message.links.acknowledge.clone().expect("there is a URL");
-    assert!(message.text("en").text.contains(&link) && message.text("en").text.contains("- restart x: still wrong"));
+    assert!(message.text("en").text.contains(&link) && message.text("en").text.contains(" restart x: still wrong"));
     let token = link.strip_prefix("https://lb.example.com/ack/").unwrap();
     let permission = bench.engine.house.key.check(token, bench.now).unwrap();
     assert_eq!((permission.incident, permission.channel.as_str()), (1, "a"));
@@ -343,4 +343,102 @@ fn too_many_alarms_are_counted() {
     bench.clear("0");
     bench.raise("long", Severity::Info, &[("a", &long)]);
     assert_eq!(bench.engine.incident_of("long").unwrap().labels["a"].len(), LABEL_CHARS_MAX);
+}
+
+/// An alarm that recovery works on, for at most so long.
+fn raise_held(bench: &mut Bench, key: &str, first: u64, again: u64) {
+    let raise = Raise {
+        key: key.into(),
+        labels: [("thing".to_owned(), key.to_owned())].into(),
+        severity: Severity::Warning,
+        summary: format!("{key} is wrong"),
+        values: BTreeMap::new(),
+        series: None,
+    };
+    bench.engine.handle(Input::RaiseHeld(raise, Hold { first, again }), bench.now);
+}
+
+fn tried(bench: &mut Bench, key: &str, what: &str, outcome: &str) {
+    let attempt = RecoveryAttempt { what: what.into(), outcome: outcome.into(), at: bench.now };
+    bench.engine.handle(Input::Tried(key.into(), attempt), bench.now);
+}
+
+fn released(bench: &mut Bench, key: &str, healed: bool) {
+    bench.engine.handle(Input::Released { key: key.into(), healed }, bench.now);
+}
+
+#[test]
+fn what_recovery_heals_is_one_message_that_tells_the_story() {
+    let mut bench = Bench::new("[[notify_rule]]\nnotify = [\"a\", \"b\"]\nrepeat = \"1m\"\n");
+    raise_held(&mut bench, "x", 10 * M, 0);
+    assert_eq!(bench.until(2 * M), [""; 0], "nobody is told, and nothing is repeated");
+    tried(&mut bench, "x", "restart of web-2", "still ill after 60 s");
+    // The alarm is over before the recovery says why, and the other way round.
+    for early in [true, false] {
+        if early {
+            bench.clear("x");
+            assert_eq!(bench.until(2 * M + S), [""; 0], "its end waits for what recovery says");
+        }
+        tried(&mut bench, "x", "reset of web-2", "healed after 14 s");
+        released(&mut bench, "x", true);
+        if !early {
+            assert_eq!(bench.told(), [""; 0], "it is about to be over");
+            bench.clear("x");
+        }
+        let outputs = bench.engine.take_outputs();
+        let messages = outputs.iter().filter_map(|output| match output {
+            Output::Tell(_, message) => Some(message),
+            _ => None,
+        });
+        let messages: Vec<_> = messages.collect();
+        assert_eq!(messages.len(), 2, "one for each channel");
+        assert!(messages.iter().all(|message| message.kind == Kind::Resolved));
+        let text = &messages[0].text("en").text;
+        assert!(text.contains("reset of web-2: healed after 14 s"), "{text}");
+        assert!(!early || text.contains("restart of web-2: still ill after 60 s\n"), "{text}");
+        assert_eq!(bench.engine.incidents().count(), 0);
+        raise_held(&mut bench, "x", 10 * M, 0);
+    }
+}
+
+#[test]
+fn what_recovery_does_not_heal_is_told_when_it_gives_up() {
+    let mut bench = Bench::new("[[notify_rule]]\nnotify = \"a\"\n");
+    raise_held(&mut bench, "x", 10 * M, 0);
+    assert_eq!(bench.until(M), [""; 0]);
+    tried(&mut bench, "x", "reset of web-2", "still ill after 30 s");
+    released(&mut bench, "x", false);
+    assert_eq!(bench.told(), ["60 opened a 1 warning"]);
+    bench.clear("x");
+    assert_eq!(bench.told(), ["60 resolved a 1 warning"]);
+    // What is not over though it was healed is told, too.
+    raise_held(&mut bench, "y", 10 * M, 0);
+    released(&mut bench, "y", true);
+    assert_eq!(bench.until(3 * M), ["120 opened a 2 warning"]);
+    bench.clear("y");
+    // Nobody hears of the recovery any more: the node that leads is another one.
+    raise_held(&mut bench, "z", 2 * M, M);
+    bench.told();
+    assert_eq!(bench.until(4 * M + 30 * S), [""; 0]);
+    raise_held(&mut bench, "z", 2 * M, M);
+    bench.until(5 * M - S);
+    raise_held(&mut bench, "z", 2 * M, M);
+    assert_eq!(bench.until(10 * M), ["359 opened a 3 warning"], "a minute after it was last said to be worked on");
+    bench.clear("z");
+    bench.told();
+    // By itself, without any attempt: that was nothing.
+    raise_held(&mut bench, "w", 2 * M, M);
+    bench.clear("w");
+    released(&mut bench, "w", true);
+    assert_eq!(bench.until(20 * M), [""; 0]);
+}
+
+#[test]
+fn a_rule_may_want_no_word_of_what_was_healed() {
+    let mut bench = Bench::new("[[notify_rule]]\nnotify = \"a\"\nhealed = false\n");
+    raise_held(&mut bench, "x", 10 * M, 0);
+    tried(&mut bench, "x", "reset of web-2", "healed after 1 s");
+    released(&mut bench, "x", true);
+    bench.clear("x");
+    assert_eq!(bench.until(20 * M), [""; 0]);
 }

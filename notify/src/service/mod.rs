@@ -120,6 +120,7 @@ pub(crate) enum Command {
     Learn(Input),
     Apply(Arc<Notification>),
     Acknowledge(u64, String, oneshot::Sender<Result<(), AckRefusal>>),
+    AcknowledgeAlarm(String, String, oneshot::Sender<Result<u64, AckRefusal>>),
     FollowLink(String, bool, oneshot::Sender<Result<LinkState, Refusal>>),
     Incidents(oneshot::Sender<Vec<Incident>>),
     Story(u64, oneshot::Sender<Option<Story>>),
@@ -186,6 +187,11 @@ impl Handle {
     /// Acknowledges an incident.
     pub async fn acknowledge(&self, id: u64, by: &str) -> Option<Result<(), AckRefusal>> {
         self.ask(|reply| Command::Acknowledge(id, by.to_owned(), reply)).await
+    }
+
+    /// Acknowledges the incident of an active alarm, by the alarm's key; returns its number.
+    pub async fn acknowledge_alarm(&self, key: &str, by: &str) -> Option<Result<u64, AckRefusal>> {
+        self.ask(|reply| Command::AcknowledgeAlarm(key.to_owned(), by.to_owned(), reply)).await
     }
 
     /// Looks at what a signed link leads to, and acknowledges it if asked to.

@@ -186,6 +186,12 @@ impl Service {
                 self.keep();
                 let _ = reply.send(result);
             }
+            Command::AcknowledgeAlarm(key, by, reply) => {
+                let id = self.engine.incident_of(&key).map(|incident| incident.id).ok_or(AckRefusal::NotOpen);
+                let result = id.and_then(|id| self.engine.acknowledge(id, &by, now).map(|()| id));
+                self.keep();
+                let _ = reply.send(result);
+            }
             Command::FollowLink(token, acknowledge, reply) => {
                 let result = self.follow(&token, acknowledge, now);
                 self.keep();

@@ -23,6 +23,9 @@ pub struct Hanging {
     pub since: Instant,
 }
 
+/// How long a thread may work between two tries to catch it at it. No multiple of anything.
+const BETWEEN_TRIES: Duration = Duration::from_micros(1_370);
+
 /// The kernel's request, checked.
 fn ptrace(request: libc::c_uint, thread: i32, address: usize, data: usize) -> io::Result<()> {
     // SAFETY: the requests in here take numbers, or the address of a value of the kernel's layout that lives across the call.
@@ -76,7 +79,8 @@ pub fn hang(thread: i32, how: Hang) -> Hanging {
             break since;
         }
         ptrace(libc::PTRACE_CONT, thread, 0, 0).expect("it goes on");
-        std::thread::yield_now();
+        // Else it comes to nothing in between, and hangs already.
+        std::thread::sleep(BETWEEN_TRIES);
     };
     let is_running = how == Hang::Spinning && cfg!(target_arch = "x86_64");
     #[cfg(target_arch = "x86_64")]

@@ -108,10 +108,7 @@ fn listeners(sources: &Sources) -> BTreeMap<String, ListenerOverview> {
 
 /// The pools that a listener may send to: its own first, then those of its routes in their order.
 fn pools_of(listener: &Listener) -> Vec<String> {
-    let routes = match &listener.protocol {
-        Protocol::Http(http) => http.routes.as_slice(),
-        Protocol::Tcp | Protocol::Udp => &[],
-    };
+    let routes = listener.protocol.routes();
     let mut seen = BTreeSet::new();
     let all = listener.pool.iter().chain(routes.iter().flat_map(weir_config::Route::pools));
     all.map(ToString::to_string).filter(|pool| seen.insert(pool.clone())).collect()

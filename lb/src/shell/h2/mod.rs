@@ -1,4 +1,5 @@
-//! A client's connection over HTTP/2: its streams are served as so many connections over HTTP/1.1 with one request each.
+//! HTTP/2. A client's connection: its streams are served as so many connections over HTTP/1.1 with one request each. To endpoints, in
+//! `links` and `call`, it is the same the other way round.
 //!
 //! ```text
 //!   socket ◄──► wire ◄──► h2 (frames, windows, compression) ◄──► stream ◄──► exchange
@@ -7,6 +8,8 @@
 //! One task drives the connection, one each stream. What is not sent waits in bounded buffers: a client's windows, and no more than
 //! [`UNSENT_MAX`] a stream.
 
+mod call;
+mod links;
 mod stream;
 mod wire;
 
@@ -29,11 +32,14 @@ use crate::http1::Bounds;
 use crate::snapshot::ListenerSnapshot;
 use crate::stats;
 
-use self::stream::VirtualStream;
+pub(super) use self::call::{Call, CallFault};
+pub(super) use self::links::Links;
+use self::stream::{Origin, VirtualStream};
 use self::wire::Wire;
 use super::buffer::Buf;
 use super::exchange;
 use super::http::{Connection, DRAIN_KEEP_ALIVE};
+use super::peer::Peer;
 use super::stream::Stream;
 use super::timer::Timer;
 use super::worker::{Open, Worker};
@@ -47,12 +53,13 @@ const CONNECTION_WINDOW: u32 = 256 * 1024;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Serves a connection to its end. `first`: what was read of it already.
-pub(super) async fn serve<S: Stream>(stream: S, first: Option<Buf>, peer: SocketAddr, listener: Arc<ListenerSnapshot>, open: Open) {
+pub(super) async fn serve<S: Stream>(stream: S, first: Option<Buf>, peer: Peer, listener: Arc<ListenerSnapshot>, open: Open) {
     let worker = Rc::clone(&open.worker);
     let Protocol::Http(http) = &listener.config.protocol else { return };
     let secure = stream.scheme() == "https";
     let server_name = stream.with_server_name(|name| name.map(Rc::from));
-    let (wire, watch) = Wire::new(stream, first, Rc::clone(&worker.timers));
+    let local = stream.local();
+    let (wire, watch) = Wire::<S, wire::State>::new(stream, first, Rc::clone(&worker.timers));
     let mut builder = server::Builder::new();
     builder
         .max_concurrent_streams(http.limits.streams_max.get())
@@ -72,6 +79,7 @@ pub(super) async fn serve<S: Stream>(stream: S, first: Option<Buf>, peer: Socket
     if let Some(connection) = shaken.await {
         let mut client = Client {
             peer,
+            local,
             listener,
             timer,
             worker,
@@ -94,7 +102,9 @@ pub(super) async fn serve<S: Stream>(stream: S, first: Option<Buf>, peer: Socket
 
 /// A client, as its connection's task knows it.
 struct Client {
-    peer: SocketAddr,
+    peer: Peer,
+    /// Our end of its connection.
+    local: Option<SocketAddr>,
     listener: Arc<ListenerSnapshot>,
     timer: Timer,
     worker: Rc<Worker>,
@@ -120,7 +130,11 @@ enum Event {
 
 impl Client {
     /// `Some`: the client was given up, for this.
-    async fn run<S: Stream>(&mut self, mut connection: server::Connection<Wire<S>, Bytes>, watch: &wire::State) -> Option<Flood> {
+    async fn run<S: Stream>(
+        &mut self,
+        mut connection: server::Connection<Wire<S, wire::State>, Bytes>,
+        watch: &wire::State,
+    ) -> Option<Flood> {
         self.idle_since_ms = self.worker.timers.now_us() / 1000;
         loop {
             // Parked: a drain makes it expire at once.
@@ -208,7 +222,8 @@ impl Client {
         if request.method() == http::Method::CONNECT {
             self.worker.random.borrow_mut().fill(&mut nonce);
         }
-        let stream = match VirtualStream::new(request, respond, self.secure, self.server_name.clone(), nonce) {
+        let origin = Origin { secure: self.secure, server_name: self.server_name.clone(), local: self.local };
+        let stream = match VirtualStream::new(request, respond, origin, nonce) {
             Ok(stream) => stream,
             Err(mut respond) => {
                 respond.send_reset(Reason::PROTOCOL_ERROR);
@@ -217,7 +232,7 @@ impl Client {
         };
         let mut connection = Connection {
             stream,
-            peer: self.peer,
+            peer: self.peer.clone(),
             listener: Arc::clone(&self.listener),
             timer: self.worker.timers.timer(),
             served: 0,

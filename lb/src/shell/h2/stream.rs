@@ -2,8 +2,9 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use ::h2::server::SendResponse;
 use ::h2::{Reason, RecvStream, SendStream};
@@ -17,10 +18,23 @@ use crate::http1::chunked::write_chunk;
 use crate::shell::exchange::Next;
 use crate::shell::stream::Stream;
 
+/// What a stream has from its connection.
+#[derive(Debug)]
+pub(super) struct Origin {
+    /// It is under TLS.
+    pub(super) secure: bool,
+    /// What the client asked for in its TLS handshake.
+    pub(super) server_name: Option<Rc<str>>,
+    /// Our end of it.
+    pub(super) local: Option<SocketAddr>,
+}
+
+/// A request is gathered up to so many bytes with what came of its body.
+const GATHERED: usize = 2 * 1024;
+
 #[derive(Debug)]
 pub(super) struct VirtualStream {
-    scheme: &'static str,
-    server_name: Option<Rc<str>>,
+    origin: Origin,
     request: RefCell<Incoming>,
     answer: RefCell<Outgoing>,
 }
@@ -47,29 +61,30 @@ struct Outgoing {
     answer: Answer,
 }
 
+impl Origin {
+    fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
+}
+
 impl VirtualStream {
     /// # Errors
     /// The request has no form in HTTP/1.1; what it would be answered with is given back.
     pub(super) fn new(
         request: Request<RecvStream>,
         respond: SendResponse<Bytes>,
-        secure: bool,
-        server_name: Option<Rc<str>>,
+        origin: Origin,
         nonce: [u8; 16],
     ) -> Result<VirtualStream, SendResponse<Bytes>> {
-        let scheme = if secure { "https" } else { "http" };
         let (parts, body) = request.into_parts();
         let mut ready = Vec::with_capacity(512);
         let protocol = parts.extensions.get::<::h2::ext::Protocol>().map(::h2::ext::Protocol::as_str);
         let ended = body.is_end_stream();
-        let Ok(carried) = request::write_head(&parts, scheme, ended, protocol, nonce, &mut ready) else { return Err(respond) };
+        let Ok(carried) = request::write_head(&parts, origin.scheme(), ended, protocol, nonce, &mut ready) else { return Err(respond) };
         let answer = Answer::new(parts.method == Method::HEAD, carried == Carried::Tunnel);
-        Ok(VirtualStream {
-            scheme,
-            server_name,
-            request: RefCell::new(Incoming { body, carried, ready, at: 0, owed: 0, ended }),
-            answer: RefCell::new(Outgoing { respond, body: None, answer }),
-        })
+        let mut incoming = Incoming { body, carried, ready, at: 0, owed: 0, ended };
+        incoming.gather();
+        Ok(VirtualStream { origin, request: RefCell::new(incoming), answer: RefCell::new(Outgoing { respond, body: None, answer }) })
     }
 
     /// The exchange is over: what was not said whole is taken back.
@@ -84,18 +99,30 @@ impl VirtualStream {
 
 impl Incoming {
     fn fill(&mut self, data: &Bytes) {
-        self.ready.clear();
-        self.at = 0;
-        self.owed = data.len();
+        self.owed += data.len();
         match self.carried {
             Carried::Chunks => write_chunk(data, &mut self.ready),
             Carried::Plain | Carried::Tunnel => self.ready.extend_from_slice(data),
         }
     }
 
+    /// Takes what of the body came with the head, so that a small one is read with it, and can be sent again as a whole.
+    fn gather(&mut self) {
+        let mut cx = Context::from_waker(Waker::noop());
+        while self.carried != Carried::Tunnel && !self.ended && self.ready.len() < GATHERED {
+            match self.body.poll_data(&mut cx) {
+                Poll::Ready(Some(Ok(data))) => self.fill(&data),
+                Poll::Ready(None) => match self.body.poll_trailers(&mut cx) {
+                    Poll::Ready(Ok(trailers)) => self.finish(trailers.as_ref()),
+                    _ => return,
+                },
+                // Whoever reads on hears of it.
+                Poll::Ready(Some(Err(_))) | Poll::Pending => return,
+            }
+        }
+    }
+
     fn finish(&mut self, trailers: Option<&HeaderMap>) {
-        self.ready.clear();
-        self.at = 0;
         if self.carried == Carried::Chunks {
             request::write_last_chunk(trailers, &mut self.ready);
         }
@@ -105,6 +132,8 @@ impl Incoming {
     /// Waits for the next piece.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.at == self.ready.len() && !self.ended {
+            self.ready.clear();
+            self.at = 0;
             match ready!(self.body.poll_data(cx)) {
                 Some(Ok(data)) => self.fill(&data),
                 Some(Err(error)) => return Poll::Ready(Err(broken(&error))),
@@ -198,7 +227,7 @@ impl Stream for VirtualStream {
     const HTTP2: bool = true;
 
     fn scheme(&self) -> &'static str {
-        self.scheme
+        self.origin.scheme()
     }
 
     fn receive(&self, room: &mut [u8]) -> io::Result<usize> {
@@ -267,8 +296,12 @@ impl Stream for VirtualStream {
         None
     }
 
+    fn local(&self) -> Option<SocketAddr> {
+        self.origin.local
+    }
+
     fn with_server_name<R>(&self, show: impl FnOnce(Option<&str>) -> R) -> R {
-        show(self.server_name.as_deref())
+        show(self.origin.server_name.as_deref())
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::worker::Command;
 pub(super) use beat::Beat;
-use suspicion::{Patience, Suspect, TICK};
+use suspicion::{CLOSE_TICK, Patience, Suspect, TICK};
 use thread::Crowd;
 
 /// How long a worker that hung has to be well before it is said: a node that comes and goes helps nobody.
@@ -244,7 +244,7 @@ impl Round {
             for patient in &mut self.patients {
                 patient.look(now, &mut self.patience, &mut self.crowd);
             }
-            if self.patients.iter().all(|patient| patient.stuck.is_zero()) {
+            if !self.patients.iter().any(Patient::is_suspected) {
                 self.crowd.forget();
             }
         }
@@ -253,7 +253,11 @@ impl Round {
 
     /// Waits for the next look, or until a worker ended. Whether the watch goes on.
     fn listen(&mut self, heard: &Receiver<Note>) -> bool {
-        let wait = if self.fast { TICK } else { self.ask_at.saturating_duration_since(Instant::now()) };
+        let wait = match self.fast {
+            true if self.patients.iter().any(Patient::is_suspected) => CLOSE_TICK,
+            true => TICK,
+            false => self.ask_at.saturating_duration_since(Instant::now()),
+        };
         match heard.recv_timeout(wait) {
             Ok(Note::Ended(worker)) => self.patients[worker].dead = true,
             Ok(Note::Deaf(worker)) => self.patients[worker].deaf = true,
@@ -297,6 +301,11 @@ impl Patient {
     fn ask(&mut self, question: u64, now: Instant) {
         self.open.get_or_insert((question, now));
         self.dead |= self.ward.commands.send(Command::Answer { question, to: Arc::clone(&self.answered) }).is_err();
+    }
+
+    /// Whether it gave no sign since the last look but one.
+    fn is_suspected(&self) -> bool {
+        !self.stuck.is_zero()
     }
 
     fn look(&mut self, now: Instant, patience: &mut Patience, crowd: &mut Crowd) {

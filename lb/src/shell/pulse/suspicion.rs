@@ -11,6 +11,9 @@ use super::beat::is_parked;
 /// Time between two looks while it matters.
 pub(super) const TICK: Duration = Duration::from_millis(1);
 
+/// The same once a worker gives no sign: a look costs more than it is worth while all is well, and a whole tick is long when it is not.
+pub(super) const CLOSE_TICK: Duration = Duration::from_micros(250);
+
 /// How long a worker may be stuck, unless this machine has shown that it takes longer now and then.
 const LEAST: Duration = Duration::from_millis(2);
 

@@ -14,6 +14,7 @@ use weir_config::{EmailChannel, MailSecurity};
 
 use super::super::{Fault, base64};
 use crate::secret::Secret;
+use crate::tls;
 use crate::transcript::Transcript;
 
 /// RFC 5321 section 4.5.3.1.5 allows 512; some servers say more.
@@ -55,7 +56,7 @@ impl<'t> Session<'t> {
         // Before anybody is bothered with a connection.
         let tls = match security {
             MailSecurity::None => None,
-            _ => Some(crate::tls::client_config(ca_file.as_deref()).map_err(Fault::permanent)?),
+            _ => Some(tls::client_config(ca_file.as_deref()).map_err(Fault::permanent)?),
         };
         transcript.note(format!("connecting to {server}"));
         let stream = TcpStream::connect((host.as_str(), *port)).await;
@@ -89,7 +90,7 @@ impl<'t> Session<'t> {
     async fn encrypt(self, host: &str, config: &Arc<rustls::ClientConfig>) -> Result<Session<'t>, Fault> {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| Fault::permanent(format!("{host:?} is no name for a certificate")))?;
         let handshake = TlsConnector::from(config.clone()).connect(name, self.stream).await;
-        let stream = handshake.map_err(|error| tls_fault(&self.server, &error))?;
+        let stream = handshake.map_err(|error| tls::fault(&self.server, &error))?;
         let (_, connection) = stream.get_ref();
         let version = connection.protocol_version().map_or("?".to_owned(), |version| format!("{version:?}"));
         self.transcript.note(format!("{version} with {}", self.server));
@@ -222,24 +223,9 @@ impl<'t> Session<'t> {
     }
 
     fn lost(&self, error: &io::Error) -> Fault {
-        if is_certificate(error) {
-            return tls_fault(&self.server, error);
+        if tls::is_certificate(error) {
+            return tls::fault(&self.server, error);
         }
         Fault::broken(self.transcript, format!("the conversation with {} ended: {error}", self.server))
     }
-}
-
-fn is_certificate(error: &io::Error) -> bool {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    matches!(inner, Some(rustls::Error::InvalidCertificate(_)))
-}
-
-/// A certificate that is not good will not be better in five seconds.
-fn tls_fault(server: &str, error: &io::Error) -> Fault {
-    if is_certificate(error) {
-        return Fault::permanent(format!(
-            "the certificate of {server} is not to be trusted ({error}); if it is yours, name its authority in `ca_file`"
-        ));
-    }
-    Fault::temporary(format!("no TLS with {server}: {error}"))
 }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
 use std::time::{Duration, Instant};
 
 use super::GUARDIAN_ARGUMENT;
@@ -13,6 +14,9 @@ use crate::shell::sys;
 
 /// Least time between two starts: a guardian that cannot live must not become a load.
 const RESTART_AFTER: Duration = Duration::from_secs(1);
+
+/// The stack of a thread that does nothing.
+const WITNESS_STACK: usize = 16 * 1024;
 
 /// Number of a virtual router's place in the shared memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,6 +29,26 @@ struct Running {
     ready: bool,
 }
 
+/// A thread that does nothing but end with its process, or when this is dropped: see [`super::process`] for what it is there.
+#[derive(Debug)]
+struct Witness {
+    thread: i32,
+    _until: Sender<()>,
+}
+
+impl Witness {
+    fn start() -> io::Result<Witness> {
+        let (until, end) = channel::<()>();
+        let (tell, number) = channel();
+        std::thread::Builder::new().name("weir-witness".into()).stack_size(WITNESS_STACK).spawn(move || {
+            let _ = tell.send(rustix::thread::gettid().as_raw_nonzero().get());
+            // Nothing is ever sent.
+            let _ = end.recv();
+        })?;
+        Ok(Witness { thread: number.recv().map_err(io::Error::other)?, _until: until })
+    }
+}
+
 /// The guardian, as its ward sees it.
 #[derive(Debug)]
 pub(crate) struct Guardian {
@@ -33,12 +57,14 @@ pub(crate) struct Guardian {
     free: Vec<usize>,
     running: Option<Running>,
     start_at: Instant,
+    witness: Witness,
 }
 
 impl Guardian {
     /// Nothing runs yet; `program` is this program.
     pub(crate) fn new(program: PathBuf, now: Instant) -> io::Result<Guardian> {
-        Ok(Guardian { program, wills: Wills::create()?, free: (0..SLOTS).rev().collect(), running: None, start_at: now })
+        let (wills, witness) = (Wills::create()?, Witness::start()?);
+        Ok(Guardian { program, wills, free: (0..SLOTS).rev().collect(), running: None, start_at: now, witness })
     }
 
     /// Starts it if it does not run and it is time. To be called by the thread whose end it shall watch.
@@ -50,7 +76,7 @@ impl Guardian {
         let (ours, theirs) = sys::lifeline()?;
         let thread = OsString::from(rustix::thread::gettid().as_raw_nonzero().to_string());
         let mut command = Command::new(&self.program);
-        command.arg(GUARDIAN_ARGUMENT).arg(thread).arg(std::process::id().to_string()).env_clear().current_dir("/");
+        command.arg(GUARDIAN_ARGUMENT).arg(thread).arg(self.witness.thread.to_string()).env_clear().current_dir("/");
         let child = command.stdin(Stdio::from(self.wills.share()?)).stdout(Stdio::from(theirs)).stderr(Stdio::inherit()).spawn()?;
         self.running = Some(Running { child, lifeline: ours, ready: false });
         Ok(())

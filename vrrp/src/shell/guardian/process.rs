@@ -23,7 +23,7 @@ pub fn guardian() -> Option<ExitCode> {
         return None;
     }
     let mut thread = || arguments.next().and_then(|thread| thread.to_str()?.parse().ok()).and_then(Pid::from_raw);
-    Some(match thread().zip(thread()).map(|(own, first)| live([own, first])) {
+    Some(match thread().zip(thread()).map(|(own, witness)| live([own, witness])) {
         Some(Ok(())) => ExitCode::SUCCESS,
         Some(Err(error)) => {
             eprintln!("the guardian of the virtual IPs failed: {error}");
@@ -36,9 +36,9 @@ pub fn guardian() -> Option<ExitCode> {
     })
 }
 
-/// Watches two threads: the one whose wills these are, and the first one of its process. When a process is killed, the thread that ends
+/// Watches two threads: the one whose wills these are, and one that is there to be missed. When a process is killed, the thread that ends
 /// last closes its files, and taking down the device of the addresses may keep that one for tens of milliseconds; the other one is gone
-/// at once.
+/// at once. The first thread of a process would not do: the end of that one is told once all others are gone (Linux 6.15 and newer).
 fn live(threads: [Pid; 2]) -> io::Result<()> {
     let _ = rustix::process::setsid();
     sys::ignore_ending_signals();

@@ -1,0 +1,299 @@
+// The console in a real browser, over a live node: each page, each action, and what happens when something is wrong.
+// `npm run browser` in console/, with target/debug/weir built and Debian's chromium installed.
+
+import assert from "node:assert/strict";
+import { readFileSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { ARTEFACTS, Node, browser, freePort, origin, until } from "./node.mjs";
+
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const PAGES = ["", "pools/web", "alarms", "machines", "vips", "events", "config"];
+
+let node, chrome, origins;
+
+before(async () => {
+  origins = [await origin(), await origin(), await origin()];
+  const web = await freePort();
+  const endpoints = origins.slice(0, 2).map(({ port }) => `"127.0.0.1:${port}"`).join(", ");
+  node = await Node.start(`
+[listener.web]
+bind = "127.0.0.1:${web}"
+pool = "web"
+
+[pool.web]
+endpoints = [${endpoints}]
+
+[pool.web.health]
+type = "http"
+path = "/"
+interval = "1s"
+timeout = "1s"
+rise = 1
+fall = 1
+
+[pool.spare]
+endpoints = ["127.0.0.1:${origins[2].port}"]
+
+[alarm.quiet]
+pool = "web"
+metric = "in-flight"
+period = "1s"
+below = 100.0
+severity = "info"
+`, { tokens: ["read", "operate", "admin"] });
+  chrome = await browser();
+});
+
+after(async () => {
+  await chrome?.close();
+  await node?.end();
+  await Promise.all(origins.map((origin) => origin.end()));
+});
+
+/** A page that is signed in, and fails the test when the browser complains of anything. */
+async function open(role, hash = "", options = {}) {
+  const context = await chrome.newContext({ viewport: { width: 1280, height: 900 }, locale: "en-GB", bypassCSP: false, ...options });
+  const page = await context.newPage();
+  page.complaints = [];
+  page.on("pageerror", (error) => page.complaints.push(error.message));
+  page.on("console", (message) => {
+    // That a request was refused is what some of these tests are about.
+    if (message.type() === "error" && !/status of (401|403|404|409|422|429)|ERR_|net::/.test(message.text())) page.complaints.push(message.text());
+  });
+  page.on("request", (request) => {
+    if (!request.url().startsWith(node.url)) page.complaints.push(`asked ${request.url()}`);
+  });
+  await page.goto(`${node.url}#/${hash}`);
+  if (role) {
+    await page.fill("#token", node.tokens[role].token);
+    await page.click("main.login button[type=submit]");
+    await page.waitForSelector("header.top .pill.ok");
+  }
+  return page;
+}
+
+async function close(page) {
+  assert.deepEqual(page.complaints, []);
+  await page.context().close();
+}
+
+/** Rules of axe that are broken, serious ones only. */
+async function broken(page) {
+  // The policy of the page allows no script of ours in it: evaluated by the debugger instead.
+  await page.evaluate(AXE);
+  const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
+  return violations.filter(({ impact }) => impact === "serious" || impact === "critical").map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 160)).join(" | ")}`);
+}
+
+const row = (page, address) => page.locator("table tr", { hasText: address }).first();
+
+async function choose(page, address, verb) {
+  await row(page, address).locator(".menu summary").click();
+  await row(page, address).getByRole("button", { name: verb, exact: true }).click();
+  await page.waitForSelector("dialog[open]");
+  return page.locator("dialog[open]");
+}
+
+test("a wrong token is refused, the right one opens the page, and signing out closes it", async () => {
+  const page = await open(null);
+  await page.fill("#token", "wrong");
+  await page.click("main.login button[type=submit]");
+  await page.waitForSelector("[role=alert]");
+  assert.match(await page.textContent("[role=alert]"), /not a token/);
+  assert.deepEqual(await broken(page), []);
+  await page.fill("#token", node.tokens.read.token);
+  await page.click("main.login button[type=submit]");
+  await page.waitForSelector("text=How traffic flows");
+  assert.equal(await page.evaluate(() => document.cookie), "", "no script reads the cookie");
+  await page.reload();
+  await page.waitForSelector("text=How traffic flows");
+  await page.click("text=Sign out");
+  await page.waitForSelector("#token");
+  await page.reload();
+  await page.waitForSelector("#token");
+  await close(page);
+});
+
+for (const hash of PAGES) {
+  for (const colorScheme of ["light", "dark"]) {
+    test(`#/${hash} in ${colorScheme} breaks no rule of accessibility`, async () => {
+      const page = await open("admin", hash, { colorScheme });
+      await page.waitForSelector("main .panel, main h1");
+      if (hash === "alarms") await page.click("details.more summary");
+      await page.waitForTimeout(1200);
+      assert.deepEqual(await broken(page), []);
+      await page.screenshot({ path: join(ARTEFACTS, `${hash.replace("/", "-") || "overview"}-${colorScheme}.png`), fullPage: true });
+      await close(page);
+    });
+  }
+  test(`#/${hash} fits a telephone`, async () => {
+    const page = await open("admin", hash, { viewport: { width: 380, height: 800 } });
+    await page.waitForSelector("main .panel, main h1");
+    await page.waitForTimeout(500);
+    assert.equal(await page.evaluate(() => Math.max(0, document.documentElement.scrollWidth - innerWidth)), 0);
+    await page.screenshot({ path: join(ARTEFACTS, `${hash.replace("/", "-") || "overview"}-380.png`), fullPage: true });
+    await close(page);
+  });
+}
+
+test("an endpoint that dies is on the page in words within a second of the node's knowing", async () => {
+  const page = await open("read");
+  // The alarm that others of these tests acknowledge.
+  await page.waitForSelector(".problems >> text=alarm quiet of pool web");
+  const dying = await origin();
+  const address = `127.0.0.1:${dying.port}`;
+  await node.call("POST", "v1/pools/web/endpoints", { address });
+  await until("it is healthy", async () => (await node.call("GET", `v1/pools/web/endpoints/${address}`)).health === "healthy");
+  await dying.end();
+  await until("the node knows", async () => (await node.call("GET", `v1/pools/web/endpoints/${address}`)).health === "unhealthy");
+  const known = Date.now();
+  await page.waitForSelector(`.problems >> text=${address}`);
+  assert.ok(Date.now() - known < 2000, `${Date.now() - known} ms`);
+  assert.match(await page.textContent(".problems"), /1 of 3 endpoints of pool web are down.*weir status pool web/s);
+  assert.equal(await page.locator("nav .count").first().textContent(), "1");
+  await page.locator(".problems a", { hasText: address }).click();
+  await page.waitForSelector("h1 >> text=web");
+  await node.call("DELETE", `v1/pools/web/endpoints/${address}`);
+  await page.waitForSelector(`.problems >> text=${address}`, { state: "detached" });
+  await close(page);
+});
+
+test("each thing that can be done to an endpoint is done, after it was said what will happen", async () => {
+  const page = await open("operate", "pools/web");
+  const address = `127.0.0.1:${origins[0].port}`;
+  let dialog = await choose(page, address, "Drain");
+  assert.match(await dialog.textContent(), /gets no new work.*1 other endpoints of the pool can take its work/s);
+  await dialog.getByRole("button", { name: "Cancel" }).click();
+  assert.equal((await node.call("GET", `v1/pools/web/endpoints/${address}`)).state, "ready");
+  dialog = await choose(page, address, "Drain");
+  await dialog.getByRole("button", { name: "Drain" }).click();
+  await row(page, address).locator("text=draining").first().waitFor();
+  const other = `127.0.0.1:${origins[1].port}`;
+  dialog = await choose(page, other, "Maintenance");
+  assert.match(await dialog.textContent(), /No other endpoint can take its work/);
+  await page.keyboard.press("Escape");
+  await page.waitForSelector("dialog", { state: "detached" });
+  dialog = await choose(page, address, "Undrain");
+  await dialog.getByRole("button", { name: "Undrain" }).click();
+  await row(page, address).locator("text=healthy").waitFor();
+  dialog = await choose(page, address, "Change weight");
+  await dialog.locator("input[type=number]").fill("7");
+  await dialog.getByRole("button", { name: "Change weight" }).click();
+  await until("the weight is another", async () => (await node.call("GET", `v1/pools/web/endpoints/${address}`)).weight === 7);
+  await page.getByRole("button", { name: "Add an endpoint" }).click();
+  await page.locator("dialog input").first().fill("127.0.0.1:9");
+  await page.locator("dialog[open]").getByRole("button", { name: "Add an endpoint" }).click();
+  await row(page, "127.0.0.1:9").waitFor();
+  await page.getByRole("button", { name: "Add an endpoint" }).click();
+  await page.locator("dialog input").first().fill("127.0.0.1:9");
+  await page.locator("dialog[open]").getByRole("button", { name: "Add an endpoint" }).click();
+  await page.waitForSelector("dialog [role=alert]");
+  assert.match(await page.textContent("dialog [role=alert]"), /has the endpoint .* already/);
+  await page.keyboard.press("Escape");
+  dialog = await choose(page, "127.0.0.1:9", "Remove");
+  await dialog.getByRole("button", { name: "Remove" }).click();
+  await page.locator("table >> text=127.0.0.1:9").first().waitFor({ state: "detached" });
+  const { events } = await node.call("GET", "v1/events?limit=1000");
+  const mine = events.filter(({ event, details }) => event === "api_change" && details.by.startsWith("operate from"));
+  assert.ok(mine.length >= 5 && mine.some(({ details }) => details.request.startsWith("DELETE")), "who did it is in the events");
+  await close(page);
+});
+
+test("the keyboard is enough", async () => {
+  const page = await open("operate", "pools/web");
+  const address = `127.0.0.1:${origins[1].port}`;
+  await row(page, address).locator(".menu summary").focus();
+  await page.keyboard.press("Enter");
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await page.waitForSelector("dialog[open]");
+  await page.keyboard.press("Escape");
+  await page.waitForSelector("dialog", { state: "detached" });
+  await page.reload();
+  await page.waitForSelector("header.top .pill.ok");
+  await page.keyboard.press("Tab");
+  assert.equal(await page.evaluate(() => document.activeElement?.className), "skip");
+  await page.keyboard.press("Enter");
+  assert.equal(await page.evaluate(() => document.activeElement?.id), "main");
+  await close(page);
+});
+
+test("who may only look is offered nothing else", async () => {
+  const page = await open("read", "pools/web");
+  await row(page, `127.0.0.1:${origins[0].port}`).waitFor();
+  assert.equal(await page.locator(".menu").count(), 0);
+  assert.equal(await page.getByRole("button", { name: "Add an endpoint" }).count(), 0);
+  await close(page);
+});
+
+test("an alarm is taken care of", async () => {
+  const page = await open("operate", "alarms");
+  await page.waitForSelector("text=in alarm");
+  await page.locator("li", { hasText: "quiet" }).getByRole("button", { name: "Take care of it" }).click();
+  await page.locator("dialog input").first().fill("kim");
+  await page.locator("dialog[open]").getByRole("button", { name: "Take care of it" }).click();
+  await page.waitForSelector("text=kim takes care");
+  await close(page);
+});
+
+test("events are searched and followed", async () => {
+  const page = await open("read", "events");
+  await page.waitForSelector("td >> text=endpoint_changed");
+  await page.fill("input[type=search]", "weight 231");
+  await page.waitForSelector("text=No event says that.");
+  await node.call("PATCH", `v1/pools/spare/endpoints/127.0.0.1:${origins[2].port}`, { weight: 231 });
+  await page.waitForSelector("td >> text=weight 231");
+  await close(page);
+});
+
+test("the file is checked, its differences are shown, and it is applied; a wrong one is refused with the reason", async () => {
+  const page = await open("admin", "config");
+  await page.waitForSelector("pre.file");
+  writeFileSync(node.file, `${node.text}\n[pool.fresh]\nendpoints = ["127.0.0.1:9"]\n`);
+  await page.getByRole("button", { name: "Check", exact: true }).click();
+  // The node watches its file, too: it may have taken it already.
+  await page.waitForSelector("text=/fresh|in effect already/");
+  await until("it is in effect", async () => (await node.call("GET", "v1/config")).pools.fresh === 1, 5000).catch(async () => {
+    await page.getByRole("button", { name: "Apply", exact: true }).click();
+    await page.locator("dialog[open]").getByRole("button", { name: "Apply" }).click();
+    await until("it is in effect", async () => (await node.call("GET", "v1/config")).pools.fresh === 1);
+  });
+  writeFileSync(node.file, `${node.text}\n[pool.fresh]\nendpiont = []\n`);
+  await page.getByRole("button", { name: "Check", exact: true }).click();
+  await page.waitForSelector("pre >> text=endpoints");
+  await page.waitForSelector("text=The file is refused");
+  writeFileSync(node.file, node.text);
+  await node.call("POST", "v1/reload");
+  await close(page);
+});
+
+test("a node that hangs, goes and comes back is told apart from one that is well", async () => {
+  const page = await open("operate");
+  await page.waitForSelector("header .pill >> text=live");
+  node.process.kill("SIGSTOP");
+  await page.waitForSelector("text=The connection to the node was lost", { timeout: 15_000 });
+  assert.ok(await page.locator("text=How traffic flows").isVisible(), "what was last seen stays");
+  node.process.kill("SIGCONT");
+  await page.waitForSelector("header .pill >> text=live", { timeout: 15_000 });
+  await node.stop();
+  await page.waitForSelector("text=The connection to the node was lost", { timeout: 15_000 });
+  await node.run();
+  // Another process knows no session of the one before.
+  await page.waitForSelector("#token", { timeout: 30_000 });
+  await page.fill("#token", node.tokens.operate.token);
+  await page.click("main.login button[type=submit]");
+  await page.waitForSelector("text=How traffic flows");
+  await close(page);
+});
+
+test("it speaks Korean, and remembers that it was told to", async () => {
+  const page = await open("read", "", { locale: "ko-KR" });
+  await page.waitForSelector("text=트래픽 흐름");
+  await page.selectOption("header select", "en");
+  await page.waitForSelector("text=How traffic flows");
+  await page.reload();
+  await page.waitForSelector("text=How traffic flows");
+  await close(page);
+});

@@ -1,0 +1,196 @@
+//! Who may ask what: tokens with their roles, and sessions that pages have instead of a token.
+//!
+//! Only digests are kept, of tokens as of sessions, so that nothing can be printed by mistake and comparing leaks not even a length. Sessions
+//! live in memory: they end with the process, and with a change of `[api]`, so that a token that was taken away opens nothing any more.
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use weir_config::{Api, Role};
+
+use super::guard::Token;
+
+/// Sessions at once; the one that was not used for the longest time makes room.
+const SESSIONS_MAX: usize = 1000;
+
+/// A session that nobody uses for so long is over.
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(12 * 3600);
+
+/// A session is over after this time in any case: people sign in once a week.
+const AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Somebody who may ask.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Who {
+    /// The name of the token; `None`: the node asks for none, or it is the one of `token_file`.
+    pub name: Option<Arc<str>>,
+    /// What they may.
+    pub role: Role,
+    /// By a session, which a browser sends by itself.
+    pub session: bool,
+}
+
+impl Who {
+    /// Whoever asks a node that asks nobody.
+    pub(super) const ANYBODY: Who = Who { name: None, role: Role::Admin, session: false };
+}
+
+/// The tokens.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Access {
+    file: Option<(PathBuf, Token)>,
+    named: Vec<(Arc<str>, Role, Token)>,
+}
+
+impl Access {
+    /// What the file wants. Reads the token file.
+    pub(crate) fn read(settings: &Api) -> io::Result<Access> {
+        let file = settings.token_file.as_ref().map(|path| Ok::<_, io::Error>((path.clone(), Token::read(path)?))).transpose()?;
+        let named = settings.tokens.iter().map(|(name, token)| (name.clone(), token.role, Token::of_digest(token.digest)));
+        Ok(Access { file, named: named.collect() })
+    }
+
+    /// Nobody is asked for a token.
+    pub(super) fn is_open(&self) -> bool {
+        self.file.is_none() && self.named.is_empty()
+    }
+
+    /// Whose token this is.
+    pub(super) fn find(&self, token: &[u8]) -> Option<Who> {
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        let file = self.file.iter().map(|(_, token)| (None, Role::Admin, token));
+        let named = self.named.iter().map(|(name, role, token)| (Some(name), *role, token));
+        // All are looked at, so that the time does not say which.
+        let mut found = None;
+        for (name, role, token) in file.chain(named) {
+            if token.is(&digest) {
+                found = Some(Who { name: name.cloned(), role, session: false });
+            }
+        }
+        found
+    }
+}
+
+/// The sessions.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    open: Mutex<HashMap<[u8; 32], Session>>,
+}
+
+#[derive(Debug)]
+struct Session {
+    who: Who,
+    began: Instant,
+    used: Instant,
+}
+
+impl Session {
+    fn is_over(&self, now: Instant) -> bool {
+        now.duration_since(self.used) > IDLE_MAX || now.duration_since(self.began) > AGE_MAX
+    }
+}
+
+impl Sessions {
+    /// Begins one under `secret`, which only the page knows.
+    pub(super) fn begin(&self, secret: &[u8], who: &Who, now: Instant) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, session| !session.is_over(now));
+        if open.len() >= SESSIONS_MAX
+            && let Some(oldest) = open.iter().min_by_key(|(_, session)| session.used).map(|(key, _)| *key)
+        {
+            open.remove(&oldest);
+        }
+        open.insert(Sha256::digest(secret).into(), Session { who: Who { session: true, ..who.clone() }, began: now, used: now });
+    }
+
+    /// Whose it is; it counts as used.
+    pub(super) fn find(&self, secret: &[u8], now: Instant) -> Option<Who> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let key: [u8; 32] = Sha256::digest(secret).into();
+        let session = open.get_mut(&key)?;
+        if session.is_over(now) {
+            open.remove(&key);
+            return None;
+        }
+        session.used = now;
+        Some(session.who.clone())
+    }
+
+    /// Ends it.
+    pub(super) fn end(&self, secret: &[u8]) {
+        let key: [u8; 32] = Sha256::digest(secret).into();
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    }
+}
+
+impl Token {
+    /// Whether this is its digest.
+    fn is(&self, digest: &[u8; 32]) -> bool {
+        bool::from(digest.ct_eq(&self.digest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access() -> Access {
+        let named = |name: &str, role| (Arc::from(name), role, Token::new(name));
+        Access { file: Some(("/t".into(), Token::new("file"))), named: vec![named("kim", Role::Operate), named("wall", Role::Read)] }
+    }
+
+    #[test]
+    fn each_token_has_its_role() {
+        let access = access();
+        let check = |token: &str, expected: Option<(Option<&str>, Role)>| {
+            let found = access.find(token.as_bytes());
+            assert_eq!(found.as_ref().map(|who| (who.name.as_deref(), who.role)), expected, "{token}");
+        };
+        check("file", Some((None, Role::Admin)));
+        check("kim", Some((Some("kim"), Role::Operate)));
+        check("wall", Some((Some("wall"), Role::Read)));
+        check("", None);
+        check("Kim", None);
+        assert!(Access::default().is_open() && !access.is_open());
+        assert!(!format!("{access:?}").contains("digest"));
+    }
+
+    #[test]
+    fn a_session_ends_by_itself() {
+        let sessions = Sessions::default();
+        let start = Instant::now();
+        let who = access().find(b"kim").expect("it is there");
+        sessions.begin(b"secret", &who, start);
+        let found = sessions.find(b"secret", start + IDLE_MAX).expect("just in time");
+        assert!(found.session && found.name == who.name);
+        assert_eq!(sessions.find(b"other", start), None);
+        assert_eq!(sessions.find(b"secret", start + 2 * IDLE_MAX + Duration::from_secs(1)), None, "not used for too long");
+        sessions.begin(b"secret", &who, start);
+        let mut now = start;
+        while now < start + AGE_MAX {
+            assert!(sessions.find(b"secret", now).is_some());
+            now += IDLE_MAX;
+        }
+        assert_eq!(sessions.find(b"secret", start + AGE_MAX + Duration::from_secs(1)), None, "however much it is used");
+        sessions.begin(b"secret", &who, start);
+        sessions.end(b"secret");
+        assert_eq!(sessions.find(b"secret", start), None);
+    }
+
+    #[test]
+    fn sessions_are_bounded() {
+        let sessions = Sessions::default();
+        let start = Instant::now();
+        for n in 0..SESSIONS_MAX + 1 {
+            sessions.begin(n.to_string().as_bytes(), &Who::ANYBODY, start + Duration::from_millis(n as u64));
+        }
+        let now = start + Duration::from_secs(10);
+        assert_eq!(sessions.find(b"0", now), None, "the oldest made room");
+        assert!(sessions.find(b"1", now).is_some() && sessions.find(SESSIONS_MAX.to_string().as_bytes(), now).is_some());
+    }
+}

@@ -1,0 +1,286 @@
+//! One thing that is ill: what was tried, and where it stands.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Milliseconds since the Unix epoch.
+pub type UnixMs = u64;
+
+/// Attempts that a case remembers.
+const STORY_KEPT: usize = 40;
+
+/// What may be ill. Whatever several recoveries heal, it is worked on by one at a time.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Thing {
+    /// A machine of ours, by its name.
+    Machine(String),
+    /// An endpoint that is no machine of ours: pool and address.
+    Endpoint(String, String),
+    /// What an alarm watches that is no machine, by the alarm's name.
+    Alarm(String),
+}
+
+impl fmt::Display for Thing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Thing::Machine(name) => write!(f, "machine {name}"),
+            Thing::Endpoint(pool, address) => write!(f, "endpoint {address} of pool {pool}"),
+            Thing::Alarm(name) => write!(f, "alarm {name}"),
+        }
+    }
+}
+
+/// What is known of a thing, for whoever acts on it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct About {
+    /// Its pool.
+    pub pool: Option<String>,
+    /// Its address in the pool.
+    pub endpoint: Option<String>,
+    /// The machine.
+    pub machine: Option<String>,
+    /// The machine's host.
+    pub host: Option<String>,
+    /// The alarm that says so.
+    pub alarm: Option<String>,
+    /// Keys of the alarms that people are told of, and that wait for what comes of this.
+    pub told_as: Vec<String>,
+}
+
+/// One thing that is ill, from the first sign to the end.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Case {
+    /// What.
+    pub thing: Thing,
+    /// `[recovery.NAME]`
+    pub recovery: String,
+    /// What is known of it.
+    pub about: About,
+    /// Since when.
+    pub began: UnixMs,
+    /// What is wrong, in words, as it was last seen.
+    pub why: String,
+    /// Where it stands.
+    pub stage: Stage,
+    /// The attempt that is made, or is the next one, from 0; as many as there are attempts: none is left.
+    pub at: usize,
+    /// How often that one was made.
+    pub tries: u32,
+    /// Acts so far: makes their keys.
+    pub acts: u32,
+    /// The process that made the last act was ended over it: nobody knows whether it was done.
+    pub interrupted: bool,
+    /// How often the last act was begun again for that reason.
+    pub resumed: u32,
+    /// Its endpoint was taken out of the traffic, and is put back when it is well.
+    pub drained: bool,
+    /// What was tried, oldest first.
+    pub story: Vec<Tried>,
+}
+
+/// Where a case stands.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "stage", rename_all = "snake_case")]
+pub enum Stage {
+    /// The next attempt has not begun.
+    Waiting {
+        /// Since when.
+        since: UnixMs,
+        /// For what.
+        holds: Hold,
+    },
+    /// Something is being done.
+    Acting {
+        /// When it must be over.
+        until: UnixMs,
+    },
+    /// It was done; is the fault gone?
+    Checking {
+        /// When it was done.
+        acted_at: UnixMs,
+        /// When the fault must be gone.
+        until: UnixMs,
+        /// No program looks before this moment.
+        check_at: UnixMs,
+        /// A program looks.
+        checking: bool,
+    },
+    /// It is well.
+    Healed {
+        /// Since when.
+        since: UnixMs,
+    },
+    /// No attempt is left, and it is ill.
+    GivenUp {
+        /// Since when.
+        since: UnixMs,
+    },
+    /// It was said what would be done.
+    Shown {
+        /// When.
+        since: UnixMs,
+    },
+}
+
+/// What a case waits for.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Hold {
+    /// It may be well again by itself: `after`.
+    Patience,
+    /// Others are worked on.
+    Turn,
+    /// Too many are ill at once: how many of how many.
+    Brake(u32, u32),
+    /// An operator has stopped the recovery: who.
+    Stopped(String),
+}
+
+/// One attempt.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Tried {
+    /// Equal for each time that this act was begun, different for any other.
+    pub key: String,
+    /// What was done, in words.
+    pub action: String,
+    /// When it began.
+    pub began: UnixMs,
+    /// What came of it; `None`: it is under way.
+    pub outcome: Option<Outcome>,
+}
+
+/// What came of an attempt.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// The fault is gone.
+    Healed {
+        /// How long that took, from the beginning of the attempt.
+        after_ms: u64,
+    },
+    /// The fault is still there.
+    StillIll {
+        /// How long it was waited for, from the beginning of the attempt.
+        after_ms: u64,
+        /// What is wrong, in words.
+        why: String,
+    },
+    /// It could not be done.
+    Failed {
+        /// Why.
+        why: String,
+    },
+    /// The thing is gone, and nothing took its place.
+    Gone,
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = |ms: &u64| (ms + 500) / 1000;
+        match self {
+            Outcome::Healed { after_ms } => write!(f, "healed after {} s", seconds(after_ms)),
+            Outcome::StillIll { after_ms, why } if why.is_empty() => write!(f, "still ill after {} s", seconds(after_ms)),
+            Outcome::StillIll { after_ms, why } => write!(f, "still ill after {} s: {why}", seconds(after_ms)),
+            Outcome::Failed { why } => write!(f, "failed: {why}"),
+            Outcome::Gone => f.write_str("it is gone"),
+        }
+    }
+}
+
+impl Hold {
+    /// In words.
+    pub fn words(&self) -> String {
+        match self {
+            Hold::Patience => "it may be well again by itself".into(),
+            Hold::Turn => "others are worked on".into(),
+            Hold::Brake(ill, all) => format!("{ill} of {all} are ill at once, more than ill_max: look at what they have in common"),
+            Hold::Stopped(by) => format!("stopped by {by}"),
+        }
+    }
+
+    /// Whether only people can end it.
+    pub fn is_for_people(&self) -> bool {
+        matches!(self, Hold::Brake(..) | Hold::Stopped(_))
+    }
+}
+
+impl Stage {
+    /// A word.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Stage::Waiting { .. } => "waiting",
+            Stage::Acting { .. } => "acting",
+            Stage::Checking { .. } => "checking",
+            Stage::Healed { .. } => "healed",
+            Stage::GivenUp { .. } => "given up",
+            Stage::Shown { .. } => "dry run",
+        }
+    }
+}
+
+impl Case {
+    /// Of a thing that has just fallen ill.
+    pub(crate) fn new(thing: Thing, recovery: String, about: About, why: String, now: UnixMs) -> Case {
+        Case {
+            thing,
+            recovery,
+            about,
+            began: now,
+            why,
+            stage: Stage::Waiting { since: now, holds: Hold::Patience },
+            at: 0,
+            tries: 0,
+            acts: 0,
+            interrupted: false,
+            resumed: 0,
+            drained: false,
+            story: Vec::new(),
+        }
+    }
+
+    /// Whether something is done to it, or was and is looked at.
+    pub fn is_worked_on(&self) -> bool {
+        matches!(self.stage, Stage::Acting { .. } | Stage::Checking { .. })
+    }
+
+    /// Whether people need not be called yet: something is or will be tried.
+    pub fn is_hopeful(&self) -> bool {
+        match &self.stage {
+            Stage::Waiting { holds, .. } => !holds.is_for_people(),
+            Stage::Acting { .. } | Stage::Checking { .. } => true,
+            Stage::Healed { .. } | Stage::GivenUp { .. } | Stage::Shown { .. } => false,
+        }
+    }
+
+    /// The key of the act that is under way, or of the last one.
+    pub fn key(&self) -> Option<&str> {
+        self.story.last().map(|tried| &*tried.key)
+    }
+
+    /// Begins to tell of an act; returns its key.
+    pub(crate) fn begin(&mut self, action: String, now: UnixMs) -> String {
+        self.acts += 1;
+        self.tries += 1;
+        self.resumed = 0;
+        let key = format!("{}/{}/{}/{}", self.recovery, self.thing, self.began, self.acts).replace(' ', "-");
+        if self.story.len() == STORY_KEPT {
+            self.story.remove(0);
+        }
+        self.story.push(Tried { key: key.clone(), action, began: now, outcome: None });
+        key
+    }
+
+    /// What came of the last act; `None`: that is known already.
+    pub(crate) fn end(&mut self, outcome: Outcome) -> Option<Tried> {
+        let last = self.story.last_mut().filter(|tried| tried.outcome.is_none())?;
+        last.outcome = Some(outcome);
+        Some(last.clone())
+    }
+
+    /// How long ago the last act began.
+    pub(crate) fn since_act(&self, now: UnixMs) -> u64 {
+        self.story.last().map_or(0, |tried| now.saturating_sub(tried.began))
+    }
+}
