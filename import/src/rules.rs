@@ -2,13 +2,16 @@
 //!
 //! A rule with exceptions (`X if A !B`) has no route of its own, as routes know no "not". It is said by order instead: first everything that
 //! comes after the rule for requests that are both A and B, then X for A, then everything that comes after. That is the same, at the cost of
-//! more routes, and so bounded.
+//! more routes, and so bounded. A rule that comes after, and cannot be said for B alone, is left to those behind it there: what X is for is
+//! never given up for it.
 
 use crate::condition::{Both, Condition};
 use crate::note::Place;
 
 /// Routes of one listener. Rules that would make more are left to a person.
 const ROUTES_MAX: usize = 200;
+
+const UNSAYABLE: &str = "a route cannot say these conditions together";
 
 /// What a route does.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -45,33 +48,53 @@ pub(crate) struct Rule {
     pub(crate) words: String,
 }
 
-/// The routes of the rules and of what comes after them; `left` hears of each rule that cannot be said.
-pub(crate) fn lower(rules: &[Rule], after: Vec<Route>, mut left: impl FnMut(&Rule, &str)) -> Vec<Route> {
+/// What became of a rule that is not said as it is.
+pub(crate) enum Left {
+    /// It is not said at all.
+    Out(&'static str),
+    /// For its exceptions, some of the rules behind it are not asked.
+    Exceptions,
+}
+
+/// The routes of the rules and of what comes after them; `left` hears of each rule that is not said as it is.
+pub(crate) fn lower(rules: &[Rule], after: Vec<Route>, mut left: impl FnMut(&Rule, Left)) -> Vec<Route> {
     rules.iter().rev().fold(after, |after, rule| match with_rule(rule, &after) {
-        Ok(routes) => cut(routes),
+        Ok((routes, is_exact)) => {
+            if !is_exact {
+                left(rule, Left::Exceptions);
+            }
+            cut(routes)
+        }
         Err(why) => {
-            left(rule, why);
+            left(rule, Left::Out(why));
             after
         }
     })
 }
 
-fn with_rule(rule: &Rule, after: &[Route]) -> Result<Vec<Route>, &'static str> {
+/// The routes, and whether they say exactly what was meant.
+fn with_rule(rule: &Rule, after: &[Route]) -> Result<(Vec<Route>, bool), &'static str> {
     let mut routes = after.to_vec();
+    let mut is_exact = true;
     for term in rule.terms.iter().rev() {
         let mut when = vec![Condition::default()];
         for one_of in &term.all {
             when = each(&when, one_of)?;
         }
-        let mut next = restricted(&each(&when, &term.none)?, &routes)?;
-        next.extend(restricted(&when, &rule.then)?);
+        let (mut next, all) = restricted(&each(&when, &term.none)?, &routes)?;
+        is_exact &= all;
+        let (then, all) = restricted(&when, &rule.then)?;
+        if !all {
+            return Err(UNSAYABLE);
+        }
+        next.extend(then);
         next.append(&mut routes);
         if next.len() > ROUTES_MAX {
             return Err("it would take too many routes; write it by hand with fewer conditions");
         }
         routes = next;
     }
-    Ok(routes)
+    Ok((routes, is_exact))
 }
 
 /// Every pair.
@@ -88,18 +111,22 @@ fn each(some: &[Condition], others: &[Condition]) -> Result<Vec<Condition>, &'st
     Ok(found)
 }
 
-fn restricted(when: &[Condition], routes: &[Route]) -> Result<Vec<Route>, &'static str> {
-    let mut found = Vec::new();
+/// The routes under each of the conditions, and whether all of them could be said.
+fn restricted(when: &[Condition], routes: &[Route]) -> Result<(Vec<Route>, bool), &'static str> {
+    let (mut found, mut all) = (Vec::new(), true);
     for condition in when {
         for route in routes {
-            let condition = both(condition, &route.condition)?;
-            found.extend(condition.map(|condition| Route { condition, ..route.clone() }));
+            match condition.and(&route.condition) {
+                Both::One(condition) => found.push(Route { condition, ..route.clone() }),
+                Both::Never => {}
+                Both::Unclear => all = false,
+            }
         }
         if found.len() > ROUTES_MAX {
             return Err("it would take too many routes; write it by hand with fewer conditions");
         }
     }
-    Ok(found)
+    Ok((found, all))
 }
 
 /// `None`: never.
@@ -107,7 +134,7 @@ fn both(one: &Condition, other: &Condition) -> Result<Option<Condition>, &'stati
     match one.and(other) {
         Both::One(condition) => Ok(Some(condition)),
         Both::Never => Ok(None),
-        Both::Unclear => Err("a route cannot say these conditions together"),
+        Both::Unclear => Err(UNSAYABLE),
     }
 }
 
@@ -149,7 +176,7 @@ mod tests {
     }
 
     fn shown(rules: &[Rule]) -> Vec<String> {
-        let routes = lower(rules, vec![to(Condition::default(), "rest")], |_, why| panic!("{why}"));
+        let routes = lower(rules, vec![to(Condition::default(), "rest")], |_, _| panic!("it can be said"));
         routes
             .iter()
             .map(|Route { condition, action, .. }| {
@@ -186,5 +213,12 @@ mod tests {
         let mut left = 0;
         let routes = lower(&[rule(&[regex("a.*"), path("/a")], &[], "x")], vec![to(Condition::default(), "rest")], |_, _| left += 1);
         assert_eq!((routes.len(), left), (1, 1));
+        // A refusal is never given up for what comes after it.
+        let mut inexact = 0;
+        let rules = [rule(&[path("/admin")], &[host("office")], "refuse"), rule(&[regex(".*[.]css")], &[], "static")];
+        let routes =
+            lower(&rules, vec![to(Condition::default(), "rest")], |_, left| inexact += u32::from(matches!(left, Left::Exceptions)));
+        let pools: Vec<_> = routes.iter().map(|route| format!("{:?}", route.action)).collect();
+        assert_eq!((pools.join(" "), inexact), (r#"Pool("rest") Pool("refuse") Pool("static") Pool("rest")"#.into(), 1));
     }
 }

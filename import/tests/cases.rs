@@ -87,8 +87,9 @@ fn nothing_becomes_more_open() {
     assert!(!check(&site("10.0.0.1:80", "use_backend b if { hdr(host) a_b!c } { path_beg /x }")).contains("/x"));
     // Addresses of which one cannot be read.
     assert!(!check(&site("10.0.0.1:80", "tcp-request connection reject unless { src 10.0.0.0/8 office }")).contains("allow"));
-    // A server that speaks TLS is not spoken to in clear.
-    assert!(!check(&site("10.0.0.1:80", "server t 10.0.0.9:443 ssl verify none")).contains("10.0.0.9"));
+    // A server that speaks TLS is not spoken to in clear: not beside one that does not, and not without its authority.
+    assert!(!check(&site("10.0.0.1:80", "server s0 10.0.0.8:80\n server t 10.0.0.9:443 ssl verify none")).contains("10.0.0.9"));
+    assert!(!check(&site("10.0.0.1:80", "default-server ssl ca-file relative.pem")).contains("10.0.0.2"));
 }
 
 #[test]

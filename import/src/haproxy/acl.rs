@@ -168,7 +168,7 @@ fn conditions(asked: &Asked<'_>) -> Test {
         },
         "path" | "url" | "pathq" => path(asked),
         "hdr" | "fhdr" if argument.eq_ignore_ascii_case("host") => host(asked),
-        "ssl_fc_sni" => match asked.how {
+        "ssl_fc_sni" | "ssl_sni" => match asked.how {
             Match::Exact | Match::End => {
                 let (server_names, changed) = names(asked);
                 Test::Any(vec![Condition { server_names, ..Condition::default() }], changed)
@@ -186,7 +186,8 @@ fn conditions(asked: &Asked<'_>) -> Test {
             },
             _ => unknown("only \"gt\" and \"ge\" have a counterpart"),
         },
-        "ssl_sni" => unknown("the name of a handshake that is passed on cannot choose a pool"),
+        // What must have arrived before the name can be read is waited for.
+        "ssl_hello_type" => Test::Fixed(true),
         other => unknown(&format!("weir's routes cannot ask {other:?}")),
     }
 }
@@ -399,7 +400,6 @@ mod tests {
             ("src -f /etc/haproxy/allow.lst", "in a file"),
             ("nbsrv(web) lt 2", "cannot ask"),
             ("hdr(x),base64 y", "converter"),
-            ("req_ssl_sni a.b", "passed on"),
             ("hdr_cnt(x) gt 3", "whether there is one"),
             ("path_beg", "no value"),
         ] {

@@ -14,6 +14,21 @@ use crate::text::{text, time};
 /// The highest tier of ours.
 const TIER_MAX: usize = 15;
 
+/// How a server is spoken to. A pool speaks one way to all of its endpoints.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Speech {
+    pub(super) is_tls: bool,
+    /// Its certificate is not looked at.
+    is_believed: bool,
+    ca_file: Option<String>,
+    certificate: Option<String>,
+    server_name: Option<String>,
+    needs_tls13: bool,
+    is_http2: bool,
+    /// The version of the PROXY protocol.
+    proxy: Option<&'static str>,
+}
+
 /// A server as far as we can say it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Server {
@@ -22,6 +37,8 @@ pub(super) struct Server {
     is_backup: bool,
     pub(super) is_checked: bool,
     pub(super) check_over_tls: bool,
+    pub(super) check_in_clear: bool,
+    pub(super) speech: Speech,
     pub(super) timing: Timing,
     slow_start: Option<Duration>,
     connections_max: Option<u64>,
@@ -39,7 +56,7 @@ enum Fate {
 /// Writes the pool.
 pub(super) fn convert(pool: &str, section: &Section, all: &[Section], draft: &mut Draft, notes: &mut Notes) {
     let place = notes.place(section.line);
-    let servers = servers(section, notes);
+    let servers = alike(servers(section, notes), notes);
     let mut table = Block::table(&["pool", pool], place);
     table.set_list("endpoints", endpoints(&servers, section, notes), place);
     let hash = balance(&mut table, pool, section, is_raw(section, all), notes);
@@ -47,9 +64,10 @@ pub(super) fn convert(pool: &str, section: &Section, all: &[Section], draft: &mu
     if let Some(value) = slow_start.filter(|value| !value.is_zero()) {
         table.set("slow_start", time(value), place);
     }
+    let tls = servers.first().and_then(|server| speech(&mut table, pool, server, is_raw(section, all), notes));
     draft.add(table);
-    if let Some(hash) = hash {
-        draft.add(hash);
+    for below in hash.into_iter().chain(tls) {
+        draft.add(below);
     }
     timeouts(pool, section, draft, notes);
     limits(pool, section, &servers, draft, notes);
@@ -57,6 +75,52 @@ pub(super) fn convert(pool: &str, section: &Section, all: &[Section], draft: &mu
         draft.add(health);
     }
     leftovers(section, notes);
+}
+
+/// Those that are spoken to as the first one is.
+fn alike(mut servers: Vec<Server>, notes: &mut Notes) -> Vec<Server> {
+    let Some(first) = servers.first().map(|server| server.speech.clone()) else { return servers };
+    servers.retain(|server| {
+        let is_alike = server.speech == first;
+        if !is_alike {
+            notes.not_converted(
+                server.place.line,
+                &server.address,
+                "a pool speaks one way to all of its endpoints; make a pool of this server",
+            );
+        }
+        is_alike
+    });
+    servers
+}
+
+/// How the endpoints are spoken to; the table of their TLS, without which they are not spoken to at all.
+fn speech(table: &mut Block, pool: &str, server: &Server, is_raw: bool, notes: &mut Notes) -> Option<Block> {
+    let Server { speech, place, .. } = server;
+    if let Some(version) = speech.proxy {
+        table.set_vital("proxy_protocol", text(version), *place);
+    }
+    if speech.is_http2 && is_raw {
+        notes.not_needed(place.line, "h2", "bytes are passed on as they come");
+    } else if speech.is_http2 {
+        table.set("upstream_protocol", text("h2"), *place);
+    }
+    if !speech.is_tls {
+        return None;
+    }
+    let mut tls = Block::table(&["pool", pool, "tls"], *place).goes_with(2);
+    if speech.is_believed {
+        tls.set("verify", "false", *place);
+    }
+    for (name, value) in [("ca_file", &speech.ca_file), ("server_name", &speech.server_name), ("certificate_file", &speech.certificate)] {
+        if let Some(value) = value {
+            tls.set(name, text(value), *place);
+        }
+    }
+    if speech.needs_tls13 {
+        tls.set("version_min", text("1.3"), *place);
+    }
+    Some(tls)
 }
 
 /// A pool that a tcp listener uses sees no headers.
@@ -129,7 +193,7 @@ fn options(server: &mut Server, statement: &Statement, words: &[String], notes: 
             "non-backup" | "no-backup" => server.is_backup = false,
             "weight" => server.weight = words.next().and_then(|value| value.parse().ok()).unwrap_or(1),
             "check-ssl" => server.check_over_tls = true,
-            "no-check-ssl" => server.check_over_tls = false,
+            "no-check-ssl" => (server.check_over_tls, server.check_in_clear) = (false, true),
             "inter" => server.timing.interval = words.next().and_then(duration),
             "fastinter" => server.timing.fast = words.next().and_then(duration),
             "downinter" => server.timing.down = words.next().and_then(duration),
@@ -139,12 +203,33 @@ fn options(server: &mut Server, statement: &Statement, words: &[String], notes: 
             "slowstart" => server.slow_start = words.next().and_then(duration),
             "maxconn" => server.connections_max = words.next().and_then(|value| value.parse().ok()).filter(|n| *n > 0),
             "maxqueue" => server.queue_max = words.next().and_then(|value| value.parse().ok()).filter(|n| *n > 0),
-            "ssl" => {
-                fate = Fate::Refused("its connections speak TLS, and weir's to endpoints are plain; put it on the endpoint's plain port")
+            "ssl" => server.speech.is_tls = true,
+            "no-ssl" => server.speech.is_tls = false,
+            "verify" => server.speech.is_believed = words.next() == Some("none"),
+            "ca-file" => server.speech.ca_file = words.next().map(str::to_owned).filter(|file| file != "@system-ca"),
+            "crt" => server.speech.certificate = words.next().map(str::to_owned),
+            "verifyhost" => server.speech.server_name = words.next().map(str::to_owned),
+            "sni" => {
+                let sample = words.next().unwrap_or_default();
+                match sample.strip_prefix("str(").and_then(|rest| rest.strip_suffix(')')) {
+                    Some(name) => server.speech.server_name = Some(name.to_owned()),
+                    None => notes.changed(
+                        line,
+                        &format!("sni {sample}"),
+                        "the endpoint's own host is asked for; write server_name under [pool.NAME.tls]",
+                    ),
+                }
             }
-            "no-ssl" => fate = Fate::Taken,
-            "send-proxy" | "send-proxy-v2" | "send-proxy-v2-ssl" | "send-proxy-v2-ssl-cn" => {
-                fate = Fate::Refused("it expects the PROXY protocol, which weir does not send");
+            "alpn" => server.speech.is_http2 = words.next().unwrap_or_default().split(',').any(|protocol| protocol == "h2"),
+            "proto" => server.speech.is_http2 = words.next() == Some("h2"),
+            "ssl-min-ver" => server.speech.needs_tls13 = words.next() == Some("TLSv1.3"),
+            "force-tlsv13" => server.speech.needs_tls13 = true,
+            "send-proxy" => server.speech.proxy = Some("v1"),
+            "send-proxy-v2" | "send-proxy-v2-ssl" | "send-proxy-v2-ssl-cn" => server.speech.proxy = Some("v2"),
+            "no-send-proxy" | "no-send-proxy-v2" => server.speech.proxy = None,
+            "crl-file" => {
+                let file = words.next().unwrap_or_default();
+                notes.not_converted(line, &format!("crl-file {file}"), "lists of revoked certificates of endpoints are not read");
             }
             "disabled" => fate = Fate::Refused("it is disabled; add it when it is needed: weir endpoint add"),
             "enabled" => fate = Fate::Taken,
@@ -152,12 +237,11 @@ fn options(server: &mut Server, statement: &Statement, words: &[String], notes: 
             | "resolvers" | "resolve-prefer" | "resolve-opts" | "resolve-net" | "init-state" => {
                 words.next();
             }
-            "no-verify" | "no-send-proxy" | "tfo" | "no-tfo" | "init-addr-none" => {}
-            "verify" | "ca-file" | "crl-file" | "crt" | "sni" | "verifyhost" | "alpn" | "check-sni" | "check-alpn" | "ciphers"
-            | "ciphersuites" | "ssl-min-ver" | "ssl-max-ver" => {
+            "tfo" | "no-tfo" => {}
+            "check-sni" | "check-alpn" | "ciphers" | "ciphersuites" | "ssl-max-ver" => {
                 words.next();
             }
-            "no-sslv3" | "no-tlsv10" | "no-tlsv11" | "no-tlsv12" | "no-tls-tickets" | "force-tlsv12" | "force-tlsv13" | "no-ssl-reuse" => {}
+            "no-sslv3" | "no-tlsv10" | "no-tlsv11" | "no-tlsv12" | "no-tls-tickets" | "force-tlsv12" | "no-ssl-reuse" => {}
             "on-marked-down"
             | "on-marked-up"
             | "on-error"
@@ -170,7 +254,6 @@ fn options(server: &mut Server, statement: &Statement, words: &[String], notes: 
             | "agent-port"
             | "agent-addr"
             | "agent-send"
-            | "proto"
             | "check-proto"
             | "redir"
             | "namespace"
@@ -224,10 +307,14 @@ fn endpoints(servers: &[Server], section: &Section, notes: &mut Notes) -> Vec<(S
         }
     }
     // Equal shares need no weight.
-    let divisor = order.iter().map(|server| weights[server.address.as_str()]).reduce(gcd).unwrap_or(1).max(1);
+    let divisor_of = |is_backup: bool| {
+        let alike = order.iter().filter(|server| server.is_backup == is_backup);
+        alike.map(|server| weights[server.address.as_str()]).reduce(gcd).unwrap_or(1).max(1)
+    };
+    let divisors = [divisor_of(false), divisor_of(true)];
     let mut backups = 0;
     let written = order.iter().map(|server| {
-        let weight = weights[server.address.as_str()] / divisor;
+        let weight = weights[server.address.as_str()] / divisors[usize::from(server.is_backup)];
         let mut extra = String::new();
         if weight > 1 {
             extra.push_str(&format!(", weight = {weight}"));

@@ -17,6 +17,8 @@ pub(super) struct Binds {
     /// Addresses where TLS ends.
     pub(super) secure: Vec<(String, Place)>,
     pub(super) tls: Tls,
+    /// Clients are announced by the PROXY protocol.
+    pub(super) announced: Option<Place>,
 }
 
 /// What all addresses with TLS have in common, for a listener of ours has one.
@@ -64,8 +66,12 @@ impl Binds {
             match word {
                 "ssl" | "v4v6" | "v6only" | "transparent" | "defer-accept" | "tfo" | "prefer-client-ciphers" | "allow-0rtt" => {}
                 "accept-proxy" => {
-                    notes.not_converted(line, &statement.shown(), "clients that begin with the PROXY protocol would be refused");
-                    return false;
+                    self.announced = Some(place);
+                    notes.changed(
+                        line,
+                        &statement.shown(),
+                        "everybody must announce a client here, at every address of the listener; write your proxies alone into `trusted`",
+                    );
                 }
                 "crt" => {
                     let path = under(world.certificates, words.next().unwrap_or_default());

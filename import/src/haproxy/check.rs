@@ -59,14 +59,24 @@ pub(super) fn check(pool: &str, section: &Section, servers: &[Server], notes: &m
 
 fn kind(table: &mut Block, section: &Section, first: &Server, notes: &mut Notes) {
     let place = notes.place(section.line);
+    let over_tls = first.check_over_tls || (first.speech.is_tls && !first.check_in_clear);
     if let Some(statement) = section.option("httpchk") {
-        if first.check_over_tls {
-            notes.changed(statement.line, &statement.shown(), "the check was over TLS; weir looks at the handshake alone");
-            return table.set("type", text("tls"), place);
+        match (over_tls, first.speech.is_tls) {
+            (false, true) => notes.changed(statement.line, &statement.shown(), "the check was in clear, and is over TLS as the traffic"),
+            (true, false) => {
+                notes.changed(
+                    statement.line,
+                    &statement.shown(),
+                    "the check was over TLS, and the traffic is not; weir looks at the handshake alone",
+                );
+                return table.set("type", text("tls"), place);
+            }
+            _ => {}
         }
+        table.set("type", text(if first.speech.is_tls { "https" } else { "http" }), notes.place(statement.line));
         return http(table, section, statement, notes);
     }
-    let is_tls = first.check_over_tls || section.option("ssl-hello-chk").is_some();
+    let is_tls = over_tls || section.option("ssl-hello-chk").is_some();
     if let Some(statement) = section.option("external-check") {
         match section.last(&["external-check", "command"]) {
             Some(command) => {
@@ -102,7 +112,6 @@ fn kind(table: &mut Block, section: &Section, first: &Server, notes: &mut Notes)
 
 fn http(table: &mut Block, section: &Section, option: &Statement, notes: &mut Notes) {
     let place = notes.place(option.line);
-    table.set("type", text("http"), place);
     let (mut method, mut path, mut host) = ("OPTIONS", "/", None);
     match option.from(2) {
         [] => {}

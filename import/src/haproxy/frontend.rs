@@ -13,7 +13,7 @@ use super::{World, duration, has_servers};
 use crate::condition::{Condition, PathWant};
 use crate::draft::{Block, Draft};
 use crate::note::{Notes, Place};
-use crate::rules::{Action, Route, Rule, Term, lower};
+use crate::rules::{Action, Left, Route, Rule, Term, lower};
 use crate::text::{text, time};
 
 /// One listener being made.
@@ -85,7 +85,7 @@ impl Listener<'_> {
         if !is_http {
             table.set("protocol", text("tcp"), self.place);
         }
-        let (routes, edits) = if is_http { self.routes(world, notes) } else { (self.raw_route(world, notes), BTreeMap::new()) };
+        let (routes, edits) = if is_http { self.routes(world, notes) } else { (self.raw_routes(world, notes), BTreeMap::new()) };
         let is_default = |route: &Route| match &route.action {
             Action::Pool(pool) => route.condition.is_any() && edits.get(pool).is_none_or(Vec::is_empty),
             _ => false,
@@ -106,7 +106,13 @@ impl Listener<'_> {
         }
         draft.add(table);
         self.timeouts(is_http, draft, notes);
+        if let Some(place) = binds.announced {
+            let mut table = Block::table(&["listener", &self.name, "proxy_protocol"], place).goes_with(2);
+            table.set("trusted", "[\"0.0.0.0/0\", \"::/0\"]", place);
+            draft.add(table);
+        }
         if !is_http {
+            routes.iter().for_each(|route| self.write_route(route, &edits, draft));
             return;
         }
         if self.section.option("forwardfor").is_none() && !self.says_who(world) {
@@ -132,13 +138,30 @@ impl Listener<'_> {
         says(self.section) || world.backends.values().any(|(_, section)| says(section))
     }
 
-    /// `tcp`: no route but the default.
-    fn raw_route(&self, world: &World<'_>, notes: &mut Notes) -> Vec<Route> {
+    /// `tcp`: routes look at the name of a TLS handshake that is passed on, and at the source.
+    fn raw_routes(&self, world: &World<'_>, notes: &mut Notes) -> Vec<Route> {
+        let acls = acls(self.section, notes);
+        let to = |pool: &str, place| vec![Route { condition: Condition::default(), action: Action::Pool(pool.to_owned()), place }];
+        let mut rules = Vec::new();
         for statement in self.section.all("use_backend") {
-            notes.not_converted(statement.line, &statement.shown(), "a tcp listener has one pool");
+            let place = notes.place(statement.line);
+            let Some((pool, _)) = world.backends.get(statement.word(1)) else {
+                notes.not_converted(statement.line, &statement.shown(), "there is no such backend");
+                continue;
+            };
+            let Some(terms) = self.terms(statement, statement.from(2), &acls, notes) else { continue };
+            rules.push(Rule { terms, then: to(pool, place), place, words: statement.shown() });
         }
-        let Some((pool, _)) = default_pool(self.section, world) else { return Vec::new() };
-        vec![Route { condition: Condition::default(), action: Action::Pool(pool.to_owned()), place: self.place }]
+        match default_pool(self.section, world) {
+            Some((pool, _)) => lower(&rules, to(pool, self.place), |rule, left| note_rule(rule, &left, notes)),
+            None if rules.is_empty() => Vec::new(),
+            None => {
+                let sentinel = to("", self.place);
+                let mut routes = lower(&rules, sentinel.clone(), |rule, left| note_rule(rule, &left, notes));
+                routes.retain(|route| route.action != sentinel[0].action);
+                routes
+            }
+        }
     }
 
     /// The routes in order, of which the last may take everything, and the edits by pool.
@@ -171,7 +194,7 @@ impl Listener<'_> {
                 vec![Route { condition: Condition::default(), action, place: self.place }]
             }
         };
-        (lower(&rules, after, |rule, why| notes.not_converted(rule.place.line, &rule.words, why)), edits)
+        (lower(&rules, after, |rule, left| note_rule(rule, &left, notes)), edits)
     }
 
     /// What happens to a request for a pool: the rules of the backend, then the pool. Notes what is edited on the way.
@@ -192,7 +215,7 @@ impl Listener<'_> {
         }
         let (rules, own) = self.ends(backend, &acls(backend, notes), notes);
         edits.entry(pool.to_owned()).or_insert_with(|| common.iter().cloned().chain(own).collect());
-        lower(&rules, after, |rule, why| notes.not_converted(rule.place.line, &rule.words, why))
+        lower(&rules, after, |rule, left| note_rule(rule, &left, notes))
     }
 
     /// The rules of a section that end a request, and its edits.
@@ -252,7 +275,9 @@ impl Listener<'_> {
         match expression(rest, acls).and_then(|expression| terms(&expression, self.is_tls)) {
             Ok(terms) => Some(terms),
             Err(why) => {
-                notes.not_converted(statement.line, &statement.shown(), why);
+                let refuses = statement.words.iter().any(|word| matches!(word.as_str(), "deny" | "tarpit" | "reject" | "block" | "auth"));
+                let until = if refuses { "; what it refuses is let through until you write it by hand" } else { "" };
+                notes.not_converted(statement.line, &statement.shown(), format!("{why}{until}"));
                 None
             }
         }
@@ -414,6 +439,15 @@ impl Listener<'_> {
                 &statement.shown(),
                 "a bucket that refills steadily takes the place of a sliding window; beyond it 429",
             );
+        }
+    }
+}
+
+fn note_rule(rule: &Rule, left: &Left, notes: &mut Notes) {
+    match left {
+        Left::Out(why) => notes.not_converted(rule.place.line, &rule.words, *why),
+        Left::Exceptions => {
+            notes.changed(rule.place.line, &rule.words, "of its exceptions, some that a rule below is for go to the rules behind that one");
         }
     }
 }

@@ -197,6 +197,11 @@ fn health(pool: &str, node: &Node, notes: &mut Notes) -> Option<Block> {
     match kind {
         "http" => http(&mut table, check, node, notes),
         "exec" => {
+            notes.changed(
+                check.line,
+                &check.shown(),
+                "it is run alike for each endpoint, whose address it finds in WEIR_HOST and WEIR_PORT",
+            );
             let words = command(&check.child("misc_path").map(|child| child.words[1..].join(" ")).unwrap_or_default());
             table.set_vital("command", format!("[{}]", words.iter().map(|word| text(word)).collect::<Vec<_>>().join(", ")), place);
             if check.child("misc_dynamic").is_some() {

@@ -54,8 +54,8 @@ impl<'a> Instances<'a> {
 
     /// The first is the one whose master acts for all.
     pub(super) fn leader(&self, draft: &mut Draft) {
-        let found = self.names.values().find_map(|name| Some((name, draft.vip(name)?)));
-        if let Some((name, place)) = found {
+        let found = self.names.values().filter_map(|name| Some((draft.vip(name)?, name))).min();
+        if let Some((place, name)) = found {
             draft.once("cluster", place).set("leader_vip", text(name), place);
         }
     }
