@@ -9,7 +9,8 @@ use super::moment;
 use crate::event::{Event, EventKind, MachineEvent, RecoveryEvent, ScalingEvent, VipEvent};
 
 /// What an event is about, the nearest thing first.
-const SUBJECTS: [&str; 11] = ["alarm", "thing", "recovery", "pool", "vip", "machine", "template", "listener", "channel", "incident", "host"];
+const SUBJECTS: [&str; 11] =
+    ["alarm", "thing", "recovery", "pool", "vip", "machine", "template", "listener", "channel", "incident", "host"];
 
 /// An event as an entry.
 pub(super) fn entry(event: &Event) -> Entry {
