@@ -91,13 +91,16 @@ pub(crate) fn escaped(literal: &str) -> String {
     out
 }
 
-/// A regular expression as weir takes it: where classes or cases of letters are asked for, those of ASCII. `None`: it takes none of it.
+/// A regular expression as weir takes it: where classes or cases of letters are asked for, those of ASCII, which every build of it has.
+/// `None`: it takes none of it.
 pub(crate) fn regex(text: &str) -> Option<String> {
-    let ascii = match text.strip_prefix("(?i)") {
+    let has_class = text.as_bytes().windows(2).any(|pair| pair[0] == b'\\' && b"dDwWsSbB".contains(&pair[1]));
+    let written = match text.strip_prefix("(?i)") {
         Some(rest) => format!("(?i-u){rest}"),
-        None => format!("(?-u){text}"),
+        None if has_class => format!("(?-u){text}"),
+        None => text.to_owned(),
     };
-    [text.to_owned(), ascii].into_iter().find(|text| Pattern::new(text).is_ok())
+    Pattern::new(&written).is_ok().then_some(written)
 }
 
 #[cfg(test)]

@@ -90,7 +90,7 @@ pub(crate) fn wrap(text: &str, cells: u16) -> Vec<String> {
                 lines.push(std::mem::take(&mut line));
             }
             while width(word) > cells {
-                let part = cut(word, cells).trim_end_matches('…').len().max(word.chars().next().map_or(1, char::len_utf8));
+                let part = fitting(word, cells);
                 lines.push(word[..part].to_owned());
                 word = &word[part..];
             }
@@ -102,6 +102,21 @@ pub(crate) fn wrap(text: &str, cells: u16) -> Vec<String> {
         lines.push(line);
     }
     lines
+}
+
+/// Bytes of the text that fit so many cells; never none.
+fn fitting(text: &str, cells: u16) -> usize {
+    let mut used = 0_u16;
+    let mut chars = text.char_indices().map(|(at, c)| (at + c.len_utf8(), width(c.encode_utf8(&mut [0; 4]))));
+    let first = chars.next().map_or(text.len(), |(end, cells)| {
+        used = cells;
+        end
+    });
+    let rest = chars.map_while(|(end, next)| {
+        used = used.saturating_add(next);
+        (used <= cells).then_some(end)
+    });
+    rest.last().unwrap_or(first)
 }
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ fn header(app: &App, area: Rect, buffer: &mut Buffer) -> u16 {
         (None, None) => put(buffer, area, 1, &format!("{} connections, {} in flight", node.connections, node.in_flight), Style::new()),
         (None, Some(traffic)) => {
             let text = format!(
-                "{} req/s  {} errors/s  {} in flight  {} connections  in {}/s  out {}/s",
+                "{} req/s  {} errors/s  {} in flight  {} clients  in {}/s  out {}/s",
                 rate(traffic.requests_per_s),
                 rate(traffic.errors_per_s),
                 node.in_flight,
@@ -281,7 +281,7 @@ mod tests {
         let shown = picture(&app(""), 80, 24);
         for part in [
             "weir lb-a  0.1.0  up 15m0s  leads",
-            "1234 req/s  0 errors/s  7 in flight  512 connections  in 2.0 KiB/s  out 4.8 MiB/s",
+            "1234 req/s  0 errors/s  7 in flight  512 clients  in 2.0 KiB/s  out 4.8 MiB/s",
             "! 1 of 2 endpoints of pool web is down: look at 10.0.0.12:8080",
             " 1 Pools  2 Endpoints  3 Machines  4 Hosts  5 VIPs  6 Alarms  7 Events ",
             "web",

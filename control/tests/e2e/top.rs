@@ -100,6 +100,8 @@ fn a_node_in_a_small_terminal() {
     terminal.press(&["y"]);
     wait_until("the endpoint to drain", SOON, || state() == "draining");
     terminal.wait_for("takes no new work (draining)");
+    // Only what is seen can be taken back.
+    terminal.wait_for(" draining ");
     terminal.press(&["u"]);
     terminal.wait_for("[y/N]");
     terminal.press(&["y"]);
