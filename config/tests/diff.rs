@@ -185,7 +185,7 @@ const EACH_KEY: &[(&str, &str, &str, &str)] = &[
         "[listener.web.rate_limit]",
         "burst",
         "7",
-        "listener web: rate_limit 100/s for source, burst 200, route beta -> 100/s for source, burst 7, route beta",
+        "listener web: rate_limit 100/s for source, burst 200, 20 at once for source, route beta -> 100/s for source, burst 7, 20 at once for source, route beta",
     ),
     ("listener.web", "ambiguous_paths", "\"keep\"", "listener web: ambiguous_paths refuse -> keep"),
     ("pool.web", "balance", "\"peak-ewma\"", "pool web: balance least-request -> peak-ewma"),

@@ -88,7 +88,7 @@ fn read(text: &str, cpu_ns: u64) -> Result<Outcome> {
     };
     let total = count(line("requests: ").context("no requests")?, "total")?;
     let done = count(line("status codes: ").context("no statuses")?, "2xx")?;
-    Ok(Outcome { done, errors: total.saturating_sub(done), elapsed_ns: (seconds * 1e9) as u64, cpu_ns, ..Outcome::default() })
+    Ok(Outcome { done, errors: total.saturating_sub(done), elapsed_ns: (seconds * 1e9).round() as u64, cpu_ns, ..Outcome::default() })
 }
 
 /// Two servers that send back what they get, with a status behind it.

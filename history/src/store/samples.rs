@@ -40,6 +40,8 @@ impl SeriesAsked {
         let finest = Tier::TenSeconds.period_ms();
         let span = self.to.0.saturating_sub(self.from.0);
         self.step_ms = self.step_ms.max(span.div_ceil(STEPS_MAX)).max(finest).div_ceil(finest) * finest;
+        // A step that begins before is a step that is asked for.
+        self.from = self.from.floor(self.step_ms);
         self
     }
 }
