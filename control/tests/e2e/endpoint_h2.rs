@@ -101,7 +101,10 @@ fn clients_of_both_versions_reach_it_in_the_clear_and_under_tls() {
             assert_eq!(fingerprint(&streamed), fingerprint(&noise), "{version}: an upload of unknown length");
         }
         // Trailers reach clients of both kinds, where they are welcome.
-        let told = Command::new("nghttp").args(["-nv", "-H", "te: trailers", &format!("http://{listen}/who")]).output().expect("nghttp is installed");
+        let told = Command::new("nghttp")
+            .args(["-nv", "-H", "te: trailers", &format!("http://{listen}/who")])
+            .output()
+            .expect("nghttp is installed");
         assert!(String::from_utf8_lossy(&told.stdout).contains("x-sum: 42"), "{}", String::from_utf8_lossy(&told.stdout));
         let response = wire::get(listen, "/who").expect("an answer");
         assert!(

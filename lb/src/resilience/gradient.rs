@@ -5,8 +5,8 @@
 //! Netflix' concurrency-limits.
 //!
 //! What is usual must not be learnt from a pool that is too busy, or the bound would follow the load upwards. A shorter latency is always believed; a
-//! longer one only where the bound does not decide how many requests there are, or has fallen as far as it may, so that there is little load left
-//! to blame. A pool that became slower for good is found out that way.
+//! longer one only where the bound does not decide how many requests there are, or, and then wholly, where it has fallen as far as it may, so that
+//! there is little load left to blame. A pool that became slower for good is found out that way.
 
 use weir_config::Adaptive;
 
@@ -62,7 +62,9 @@ impl Gradient {
         let (least, most) = (f64::from(self.settings.least.get()), f64::from(self.settings.most.get()));
         let free = f64::from(window.at_once_max) < self.limit / 2.0;
         let learns = |usual: f64| now_us < usual || free || self.limit <= least;
-        let usual_us = self.usual_us.map_or(now_us, |usual| if learns(usual) { usual + (now_us - usual) * LEARNING } else { usual });
+        // By less than all of it, the bound would rise a little, and then learn no more.
+        let learning = if self.limit <= least { 1.0 } else { LEARNING };
+        let usual_us = self.usual_us.map_or(now_us, |usual| if learns(usual) { usual + (now_us - usual) * learning } else { usual });
         self.usual_us = Some(usual_us);
         if free {
             // Nothing is known about what a higher bound would do.

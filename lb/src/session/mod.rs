@@ -127,7 +127,9 @@ impl Sessions {
         }
         // Of an endpoint that left the pool, whose seal only the keys can tell from one made up. It matters only if its clients are to fail.
         match &self.memory {
-            Memory::Cookie(keys) if strict => Known { id: keys.open(pool, &seal), strict, current: true },
+            Memory::Cookie(keys) if strict => {
+                keys.open(pool, &seal).map_or_else(Known::default, |id| Known { id: Some(id), strict, current: true })
+            }
             _ => Known::default(),
         }
     }

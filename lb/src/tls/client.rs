@@ -300,7 +300,7 @@ fn explain_certificate(error: &CertificateError, tls: &EndpointTls, place: &str)
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "its certificate is not valid yet: look at the clocks of both machines".into()
         }
-        CertificateError::UnknownIssuer => match &tls.ca_file {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => match &tls.ca_file {
             Some(file) => format!("its certificate is signed by nobody in {}: add its authority there", file.display()),
             None => format!("its certificate is signed by nobody whom the system trusts: name its authority as `ca_file` under {place}"),
         },
