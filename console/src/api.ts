@@ -349,6 +349,8 @@ export interface NodeView {
   connections: number;
   /** A stop or an upgrade is under way. */
   draining: boolean;
+  /** Why what happens is kept in memory alone; `null`: it is written. */
+  history_fault?: string | null;
   /** Requests and sessions under way. */
   in_flight: number;
   last_reload?: LastReload | null;
