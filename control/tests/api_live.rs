@@ -463,7 +463,7 @@ fn what_is_documented_is_there() {
             let path =
                 path.replace("/v1/scaling/{pool}", "/v1/scaling/{scaled}").replace("{pool}", "spare").replace("{endpoint}", "127.0.0.1:9");
             // This node has neither virtual IPs, machines, alarms nor scaled pools, so nothing of that name is there; but the path is.
-            let nothing = ["{vip}", "{machine}", "{alarm}", "{scaled}", "{host}"]
+            let nothing = ["{vip}", "{machine}", "{alarm}", "{recovery}", "{scaled}", "{host}"]
                 .iter()
                 .fold(path.replace("{id}", "0").replace("{incident}", "0"), |path, name| path.replace(name, "nothing"));
             let (status, head, _) = node.raw("GET", &nothing, &[], "");

@@ -328,6 +328,7 @@ fn attempts_come_in_order_one_at_a_time_and_never_twice() {
             world.step(true);
         }
         let _ = world.healer.run(&"web".into(), None, world.now);
+        world.acts.clear();
         for _ in 0..longest + 600 {
             world.step(true);
         }

@@ -58,8 +58,10 @@ fn an_address_in_the_neighbour_table_is_found() {
     run(async {
         let fleet = settled(&daemon, "address = \"arp\"\nboot_timeout = \"10s\"", "bridge = \"weirbr0\"").await;
         let machine = made(&fleet, "web-1", |mac| {
+            // A bridge with an address of its own keeps it, and its neighbours, when a machine is plugged in.
+            daemon.inside("ip link set weirbr0 address 02:00:00:00:00:01");
             daemon.inside("ip address add 10.67.0.1/24 dev weirbr0");
-            daemon.inside(&format!("ip neigh replace 10.67.0.9 lladdr {mac} dev weirbr0 nud reachable"));
+            daemon.inside(&format!("ip neigh replace 10.67.0.9 lladdr {mac} dev weirbr0 nud permanent"));
         });
         let machine = machine.await.unwrap_or_else(|error| panic!("{}", error.chain()));
         assert_eq!(machine.address.map(|address| address.to_string()).as_deref(), Some("10.67.0.9"));
