@@ -95,7 +95,7 @@ fn two_processes_do_not_write_at_once() {
     new.keep(entry(3));
     new.keep(act(2));
     assert_eq!(entries(&new), [3], "only what it knows itself");
-    assert!(new.stats().fault.is_some_and(|fault| fault.contains("process before")));
+    wait_for(&new, "the process before to be noticed", |handle| handle.stats().fault.is_some_and(|fault| fault.contains("process before")));
     old.keep(entry(2));
     old.keep(act(1));
     old.stop();
