@@ -1,8 +1,10 @@
 //! The metric around the beginning of an alarm, for the picture in a mail. Pure.
 
-use weir_autoscaler::{Query, Readings, Scope, UnixMs};
-use weir_config::{Alarm, AlarmScope, Condition, Threshold};
+use weir_autoscaler::{Query, Readings, UnixMs};
+use weir_config::{Alarm, Condition, Threshold};
 use weir_notify::message::Series;
+
+use crate::meter::scope_of;
 
 /// Periods that are shown at least, where they were measured: what led to the alarm is more than what it is decided by.
 const PERIODS_SHOWN: u32 = 60;
@@ -11,11 +13,7 @@ const PERIODS_SHOWN: u32 = 60;
 pub(super) fn series(alarm: &Alarm, readings: &dyn Readings, now: UnixMs) -> Option<Series> {
     let Condition::Threshold(threshold) = &alarm.condition else { return None };
     let Threshold { scope, metric, statistic, period, limit, periods, .. } = threshold;
-    let scope = match scope {
-        AlarmScope::Pool(pool) => Scope::Pool(pool.clone()),
-        AlarmScope::Host(host) => Scope::Host(host.clone()),
-        AlarmScope::Machine(machine) => Scope::Machine(machine.clone()),
-    };
+    let scope = scope_of(scope);
     let query = Query { metric, scope: &scope, statistic: *statistic, period: *period, periods: (*periods).max(PERIODS_SHOWN) };
     let (begin, _) = query.span(now);
     let at = |number: u32| begin.plus(period.saturating_mul(number.saturating_add(1))).0;
