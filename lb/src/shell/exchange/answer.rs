@@ -136,6 +136,7 @@ pub(super) fn explain(cause: Cause) -> &'static str {
         Cause::ReusedClosed => "the endpoint closed a kept connection while the request was sent, and the request may not be repeated",
         Cause::BadResponse => "the endpoint answered what is not HTTP",
         Cause::FirstByteTimeout => "the endpoint did not answer in time",
+        Cause::EndpointGone => "the endpoint died before it answered",
         Cause::EndpointIdle => "the endpoint stopped in the middle",
         Cause::TotalTimeout => "the exchange took longer than allowed",
         Cause::CircuitOpen => "the pool has as many requests as it may have",

@@ -128,7 +128,7 @@ impl Exchange<'_> {
             let wanted = match failure.cause {
                 // A stale connection is no failure of the endpoint, which never saw the request.
                 Cause::ReusedClosed => !fresh || on(RetryOn::Closed),
-                Cause::EndpointClosed => on(RetryOn::Closed),
+                Cause::EndpointClosed | Cause::EndpointGone => on(RetryOn::Closed),
                 Cause::BadResponse => on(RetryOn::BadResponse),
                 Cause::FirstByteTimeout => on(RetryOn::Timeout),
                 _ => false,

@@ -29,6 +29,7 @@ impl Exchange<'_> {
                     self.trace.connected(true, &self.worker.timers);
                     call
                 }
+                None if self.worker.upstreams.links.needs_another(place) && is_full(place, 1) => return Err(full()),
                 None => Box::pin(self.connected(place, self.worker.upstreams.links.open(self.worker, place))).await?,
             };
             return Ok(EndpointStream::Http2(Box::new(call)));
@@ -43,10 +44,8 @@ impl Exchange<'_> {
                 }
             }
         }
-        if let Some(gate) = &place.pool().gate
-            && pick::connections(place.pool()) > u64::from(gate.connections_max())
-        {
-            return Err(Failure { cause: Cause::CircuitOpen, unprocessed: true, granted: false });
+        if is_full(place, 0) {
+            return Err(full());
         }
         place.state().connects_total.fetch_add(1, Ordering::Relaxed);
         let preamble = announced.map(|version| self.peer.preamble(version, self.local.get()));
@@ -87,6 +86,16 @@ impl Exchange<'_> {
         let now_ms = self.worker.timers.recent_ms();
         self.worker.upstreams.put(place.state(), line, place.purge(), now_ms, keep, config.limits.idle_connections_max);
     }
+}
+
+/// Whether the pool has as many connections as it may have. `more`: so many are about to be opened that are not counted yet.
+fn is_full(place: &Place, more: u64) -> bool {
+    let most = place.pool().gate.as_ref().map(|gate| u64::from(gate.connections_max()));
+    most.is_some_and(|most| pick::connections(place.pool()) + more > most)
+}
+
+fn full() -> Failure {
+    Failure { cause: Cause::CircuitOpen, unprocessed: true, granted: false }
 }
 
 /// Out of descriptors or ports is our fault, not the endpoint's.

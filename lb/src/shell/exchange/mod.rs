@@ -240,11 +240,19 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
     let last = http.limits.requests_per_connection_max.is_some_and(|most| *served >= most.get());
     let close = last || removed || !request.keep_alive || worker.draining.get();
 
+    let behind = head_len + advance.consumed;
+    if listener.answers_challenges
+        && let Some(text) = worker.tls.challenges().http(request.path.of_buf(input.filled()))
+    {
+        let close = close || !exchange.uploaded.get();
+        Box::pin(exchange.answer_challenge(to_client, &text, &request, &input, close)).await;
+        return behind_own(close, input, behind);
+    }
+
     let routed = match &listener.routes {
         Some(table) => exchange.route(table, stream, &request, &input, &mut head.bytes),
         None => listener.pool.map_or(Routed::Nowhere, Routed::Pool),
     };
-    let behind = head_len + advance.consumed;
     // Held to the end.
     let _seats = match &listener.limiters {
         None => Vec::new(),
@@ -261,11 +269,7 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
         Routed::Own(action) => {
             let close = close || !exchange.uploaded.get();
             Box::pin(exchange.answer_own(to_client, action, &request, &input, close)).await;
-            if close {
-                return Next::Linger;
-            }
-            input.consume(behind);
-            return Next::Request(Some(input).filter(|buf| !buf.is_empty()));
+            return behind_own(close, input, behind);
         }
         Routed::Nowhere => {
             if let Some(port) = http.redirect_https {
@@ -331,6 +335,15 @@ pub(super) async fn run<S: Stream>(connection: &mut Connection<S>, pending: Opti
             Box::pin(exchange.tunnel(stream, upgraded)).await
         }
     }
+}
+
+/// After an answer of our own.
+fn behind_own(close: bool, mut input: Buf, behind: usize) -> Next {
+    if close {
+        return Next::Linger;
+    }
+    input.consume(behind);
+    Next::Request(Some(input).filter(|buf| !buf.is_empty()))
 }
 
 /// What every attempt sends.

@@ -4,11 +4,12 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-use weir_config::Pool;
+use weir_config::{Changes, PathPattern, Pool, Rewrite};
 
 use crate::cause::Cause;
 use crate::http1::chunked::write_chunk;
 use crate::http1::edit::edit;
+use crate::http1::relocate::{Outside, relocate};
 use crate::http1::request::Request;
 use crate::http1::response::{self, Asked, Framing, Response};
 use crate::http1::{Body, Bounds, Scanner};
@@ -62,10 +63,10 @@ impl Exchange<'_> {
             self.arm(self.within_try(pool.timeouts.first_byte));
         }
         if self.uploaded.get() {
-            return self.respond(place, request, sent.close, from_endpoint, to_client).await;
+            return self.respond(place, request, input.filled(), sent.close, from_endpoint, to_client).await;
         }
         // Boxed, here and below, is what few requests come to: it would be carried by all of them.
-        let mut respond = Box::pin(self.respond(place, request, sent.close, from_endpoint, to_client));
+        let mut respond = Box::pin(self.respond(place, request, input.filled(), sent.close, from_endpoint, to_client));
         let mut sending = Box::pin(self.upload(upload, pool, from_client, to_endpoint));
         let mut is_sending = true;
         poll_fn(|cx| {
@@ -130,11 +131,12 @@ impl Exchange<'_> {
         Ok(())
     }
 
-    /// Reads the response and relays it.
+    /// Reads the response and relays it. `asked_of`: what the client sent, from its first byte.
     async fn respond<S: Stream>(
         &self,
         place: &Place,
         request: &Request,
+        asked_of: &[u8],
         close: bool,
         from_endpoint: &EndpointStream,
         to_client: &S,
@@ -146,7 +148,7 @@ impl Exchange<'_> {
         let mut close = close;
         let mut interims = 0;
         let mut response = loop {
-            let head_len = self.read_response_head(from_endpoint, &mut input).await?;
+            let head_len = self.read_response_head(place, from_endpoint, &mut input).await?;
             let buf = input.as_mut().expect("a head was read into it");
             let forward = |response: &Response| {
                 // An answer before the whole request was read leaves the connection in no state to go on; an interim one is none yet.
@@ -184,10 +186,8 @@ impl Exchange<'_> {
             out.bytes.clear();
         };
         let mut buf = input.expect("a head was read into it");
-        if let Some(changes) = self.route.get().and_then(|route| route.changes.as_deref())
-            && !changes.response.is_empty()
-        {
-            edit(&mut out.bytes, &changes.response);
+        if let Some(changes) = self.route.get().and_then(|route| route.changes.as_deref()) {
+            self.change(changes, request, asked_of, to_client, &mut out.bytes);
         }
         if let Some(sessions) = &place.pool().sessions {
             self.settle(sessions, place, to_client, &mut out.bytes);
@@ -220,6 +220,21 @@ impl Exchange<'_> {
             self.send(to_client, b"0\r\n\r\n", &[]).await?;
         }
         Ok(Responded::Complete { reusable: response.reusable && clean, keep_alive_s: response.keep_alive_s, close })
+    }
+
+    /// What the route changes on an answer's head.
+    fn change<S: Stream>(&self, changes: &Changes, request: &Request, asked_of: &[u8], to_client: &S, head: &mut Vec<u8>) {
+        if changes.rewrite_location {
+            let path = self.route.get().and_then(|route| route.path.as_ref());
+            let prefix = match (path, &changes.rewrite) {
+                (Some(PathPattern::Prefix(there)), Some(Rewrite::Prefix(here))) => Some((&**there, &**here)),
+                _ => None,
+            };
+            relocate(head, &Outside { scheme: to_client.scheme(), host: request.host.of_buf(asked_of), prefix });
+        }
+        if !changes.response.is_empty() {
+            edit(head, &changes.response);
+        }
     }
 
     /// Relays what is left of the response's body. Whether nothing came behind it.
@@ -268,7 +283,17 @@ impl Exchange<'_> {
         Ok(true)
     }
 
-    async fn read_response_head(&self, from_endpoint: &EndpointStream, input: &mut Option<Buf>) -> Result<usize, Failure> {
+    /// Waits for the first byte of an answer. Of an endpoint that is found gone meanwhile none comes.
+    async fn answer_begins(&self, place: &Place, from_endpoint: &EndpointStream) -> Result<(), Failure> {
+        poll_fn(|cx| match from_endpoint.poll_read_ready(cx) {
+            Poll::Ready(ready) => Poll::Ready(ready.map_err(|error| self.head_failure(&error.into()))),
+            Poll::Pending if place.is_gone() => Poll::Ready(Err(Cause::EndpointGone.into())),
+            Poll::Pending => self.timer.poll_expired(cx).map(|()| Err(self.head_failure(&Broken::Timeout))),
+        })
+        .await
+    }
+
+    async fn read_response_head(&self, place: &Place, from_endpoint: &EndpointStream, input: &mut Option<Buf>) -> Result<usize, Failure> {
         let mut scanner = Scanner::default();
         loop {
             if let Some(buf) = input.as_ref().filter(|buf| !buf.is_empty()) {
@@ -280,7 +305,7 @@ impl Exchange<'_> {
             }
             if input.is_none() {
                 // Without a buffer while the endpoint works.
-                io::readable(from_endpoint, self.timer).await.map_err(|broken| self.head_failure(&broken))?;
+                self.answer_begins(place, from_endpoint).await?;
                 *input = Some(self.worker.buffers.small());
             }
             let buf = input.as_mut().expect("it was just put there");
