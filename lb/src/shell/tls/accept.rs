@@ -33,7 +33,7 @@ pub(in crate::shell) async fn serve(stream: TcpStream, peer: Peer, listener: Arc
             ended(if stream.is_resumed() { Handshake::Resumed } else { Handshake::Full });
             if stream.is_http2() {
                 Box::pin(h2::serve(stream, None, peer, listener, open)).await;
-            } else {
+            } else if !stream.is_challenge() {
                 http::serve(stream, peer, listener, open).await;
             }
         }

@@ -56,6 +56,11 @@ impl<C: Session> TlsStream<C> {
         self.link.borrow().session().common().alpn_protocol() == Some(b"h2")
     }
 
+    /// The two sides agreed on an authority's challenge, which is over with the handshake.
+    pub(super) fn is_challenge(&self) -> bool {
+        self.link.borrow().session().common().alpn_protocol() == Some(crate::tls::challenge::PROTOCOL)
+    }
+
     /// The socket, whose bytes are records.
     pub(super) fn socket(&self) -> &TcpStream {
         &self.tcp
