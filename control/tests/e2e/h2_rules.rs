@@ -34,7 +34,7 @@ const COMPRESSION_ERROR: u32 = 9;
 const WRONG_SIZE: &[u32] = &[FRAME_SIZE_ERROR, PROTOCOL_ERROR];
 const NOT_READ: &[u32] = &[COMPRESSION_ERROR, PROTOCOL_ERROR];
 const TOO_LARGE: &[u32] = &[FLOW_CONTROL_ERROR, PROTOCOL_ERROR];
-const OVER: &[u32] = OVER;
+const OVER: &[u32] = &[STREAM_CLOSED, PROTOCOL_ERROR];
 
 /// The bound on streams at once that the listener has in these tests.
 const STREAMS_MAX: u32 = 4;
