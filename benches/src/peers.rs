@@ -329,7 +329,7 @@ fn features(peer: Peer, dir: &Path) -> Features {
     match peer {
         Peer::WeirRoutes => listener(twenty_routes()),
         Peer::WeirEdits => listener(
-            "[[listener.web.route]]\npath = \"/\"\npool = \"web\"\nrequest = { set = [{ name = \"x-tier\", value = \"web\" }], remove = \"x-debug\" }\n\
+            "[[listener.web.route]]\npath = \"/b\"\npool = \"web\"\nrequest = { set = [{ name = \"x-tier\", value = \"web\" }], remove = \"x-debug\" }\n\
              response = { set = [{ name = \"x-frame-options\", value = \"DENY\" }], remove = \"server\" }\n"
                 .into(),
         ),
@@ -341,7 +341,7 @@ fn features(peer: Peer, dir: &Path) -> Features {
         Peer::WeirRate => rate(""),
         Peer::WeirRatePerHeader => rate("per = \"header:user-agent\""),
         Peer::WeirRatePerRoute => listener(
-            "[[listener.web.route]]\nname = \"all\"\npath = \"/\"\npool = \"web\"\n\
+            "[[listener.web.route]]\nname = \"all\"\npath = \"/b\"\npool = \"web\"\n\
              [[listener.web.rate_limit]]\nrequests_per_second = 1000000\nper = \"all\"\nroute = \"all\"\n"
                 .into(),
         ),

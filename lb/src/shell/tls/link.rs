@@ -25,7 +25,7 @@ thread_local! {
     /// Where records are received and opened.
     static INCOMING: RefCell<Box<[u8]>> = RefCell::new(vec![0; INCOMING_BYTES].into());
     /// Where records are made.
-    static OUTGOING: RefCell<Outgoing> = RefCell::new(Outgoing { records: Vec::new(), joined: Vec::new() });
+    static OUTGOING: RefCell<Outgoing> = const { RefCell::new(Outgoing { records: Vec::new(), joined: Vec::new() }) };
 }
 
 #[derive(Debug)]
