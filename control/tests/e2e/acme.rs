@@ -1,5 +1,5 @@
 //! Certificates that are ordered, from pebble: the test authority of those who run Let's Encrypt. It really connects to see its challenges, and refuses
-//! one good nonce in five.
+//! one good nonce in twenty.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -44,7 +44,7 @@ impl Pebble {
         let start = |program: &str, args: &[&str]| {
             let log = std::fs::File::create(site.path(&format!("{program}.log"))).expect("a log");
             let mut command = Command::new(program);
-            command.args(args).env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "20").env("PEBBLE_AUTHZREUSE", "0");
+            command.args(args).env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_WFE_NONCEREJECT", "5").env("PEBBLE_AUTHZREUSE", "0");
             let both = log.try_clone().expect("a second descriptor");
             command.stdin(Stdio::null()).stdout(both).stderr(log).spawn().expect("pebble is installed by scripts/test")
         };

@@ -1,6 +1,6 @@
 //! A response of HTTP/2 as one of HTTP/1.1, for the reader of all others (RFC 9113 section 8.3.2).
 
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT};
 use http::response::Parts;
 use http::{HeaderMap, Response, StatusCode};
 
@@ -60,7 +60,10 @@ pub fn write_interim(response: &Response<()>, out: &mut Vec<u8>) {
 pub fn write_head(parts: &Parts, ended: bool, asked: Asked, out: &mut Vec<u8>) -> Framed {
     if let Some(accept) = asked.websocket.filter(|_| parts.status == StatusCode::OK && !ended) {
         // RFC 8441 section 5 the other way round.
-        write_start(StatusCode::SWITCHING_PROTOCOLS, &parts.headers, true, out);
+        let mut fields = parts.headers.clone();
+        // Of a key that the endpoint made up for somebody behind it.
+        fields.remove(SEC_WEBSOCKET_ACCEPT);
+        write_start(StatusCode::SWITCHING_PROTOCOLS, &fields, true, out);
         out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: ");
         out.extend_from_slice(&accept);
         out.extend_from_slice(b"\r\n\r\n");
@@ -127,7 +130,9 @@ mod tests {
     fn a_websocket_that_begins_is_a_switch() {
         let asked = Asked { websocket: Some(*b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), ..Asked::default() };
         let told = |status: u16| {
-            let parts = Response::builder().status(status).header("x", "y").body(()).expect("a response").into_parts().0;
+            let builder = Response::builder().status(status).header("x", "y");
+            let builder = if status == 200 { builder.header("sec-websocket-accept", "theirs") } else { builder };
+            let parts = builder.body(()).expect("a response").into_parts().0;
             let mut out = Vec::new();
             let framed = write_head(&parts, false, asked, &mut out);
             (String::from_utf8(out).expect("ASCII"), framed)
