@@ -352,6 +352,7 @@ impl<'a> World<'a> {
                     hooked: true,
                     protected: false,
                     in_flight: 0,
+                    refresh: None,
                 };
                 self.next += 1;
                 // The pool that there was at first had booted long ago.
@@ -362,7 +363,7 @@ impl<'a> World<'a> {
             Step::Retire { machine, .. } => with(machine, &|member| member.state = MemberState::Leaving { since: now, draining: true }),
             Step::Deregister { machine } => with(machine, &|member| member.registered = false),
             Step::Remove { machine } => self.machines.retain(|(member, _)| member.name != *machine),
-            Step::Drain { .. } | Step::Resume { .. } | Step::RunHook { .. } => {}
+            Step::Drain { .. } | Step::Resume { .. } | Step::RunHook { .. } | Step::Note { .. } => {}
         }
     }
 }

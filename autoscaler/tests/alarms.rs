@@ -107,6 +107,25 @@ fn states_change_with_their_data_points() {
 }
 
 #[test]
+fn what_led_to_an_alarm_is_remembered_beyond_what_it_is_decided_by() {
+    let begin = 1_700_000_000_000;
+    let mut scene = Scene::at(begin);
+    for number in 1..=70_u32 {
+        scene.then(&[("cpu", Some(f64::from(number)))]);
+    }
+    let trail = scene.book.trail(&"busy".into());
+    let expected: Vec<_> = (11..=70_u32).map(|number| (UnixMs(begin + u64::from(number) * 10_000), Some(f64::from(number)))).collect();
+    assert_eq!(trail, expected, "sixty periods, each once");
+    // A clock that was set back takes back what it had brought.
+    scene.now = UnixMs(scene.now.0 - 100_000);
+    scene.then(&[]);
+    let trail = scene.book.trail(&"busy".into());
+    assert_eq!(trail.last().map(|(at, _)| *at), Some(scene.now));
+    assert!(trail.is_sorted_by(|(a, _), (b, _)| a < b), "{trail:?}");
+    assert!(scene.book.trail(&"sick".into()).is_empty(), "a composite has no metric");
+}
+
+#[test]
 fn nothing_is_looked_at_twice_in_one_period() {
     let mut scene = Scene::at(1_700_000_000_000);
     scene.then(&[("cpu", Some(65.0))]);

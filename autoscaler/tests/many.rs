@@ -54,6 +54,7 @@ fn a_second_of_many_pools_is_a_tenth_of_a_core() {
         hooked: true,
         protected: false,
         in_flight: 3,
+        refresh: None,
     };
     let room = HostRoom { host: "a".into(), group: "a".into(), more: 9, why: String::new(), warm: 0 };
     let observation = Observation { complete: None, members: (0..MEMBERS).map(member).collect(), hosts: vec![room], base: None };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use weir_autoscaler::UnixMs;
 use weir_autoscaler::alarm::AlarmState;
-use weir_autoscaler::scaling::plan::{Clock, Plan, plan};
+use weir_autoscaler::scaling::plan::{Clock, Plan, Step, plan};
 use weir_autoscaler::scaling::{AlarmSignal, HostRoom, Member, MemberState, Memory, Observation, Policy, Signals, TargetSignal, refresh};
 
 const NOW: UnixMs = UnixMs(1_795_694_400_000);
@@ -82,12 +82,17 @@ fn member(text: &str) -> Member {
         hooked: false,
         protected: text.contains('*'),
         in_flight: 0,
+        refresh: None,
     }
 }
 
 impl Scene {
     fn plan(&mut self) -> Plan {
-        plan(&self.policy, &self.observation, &self.signals, &mut self.memory, Clock { now: NOW, bounds: None })
+        self.plan_at(NOW)
+    }
+
+    fn plan_at(&mut self, now: UnixMs) -> Plan {
+        plan(&self.policy, &self.observation, &self.signals, &mut self.memory, Clock { now, bounds: None })
     }
 
     /// Steps, refusals and the decision, each on a line.
@@ -122,6 +127,9 @@ fn the_right_ones_go() {
     check("terminate = [\"oldest\"]", "1 2 3", 2, "2 -> 2\nretire web-1: 2 are enough");
     check("", "1 2 3* 4*", 3, "3 -> 3\nretire web-2: 3 are enough");
     check("", "1 2 3+", 2, "2 -> 2\nretire web-3: 2 are enough");
+    let mut busy = scene("terminate = [\"least-busy\"]", "1 2 3", 2);
+    busy.observation.members.iter_mut().zip([7, 2, 5]).for_each(|(member, in_flight)| member.in_flight = in_flight);
+    assert_eq!(busy.told(), "2 -> 2\nretire web-2: 2 are enough\n");
 }
 
 #[test]
@@ -240,6 +248,43 @@ fn nothing_happens_before_its_time() {
     assert!(steady.plan().decision.why.contains("not for 30 s yet"));
 }
 
+/// The stabilisation window of <https://kubernetes.io/docs/concepts/workloads/autoscaling/horizontal-pod-autoscale/>: into a smaller pool by the
+/// highest recommendation of the last five minutes, into a larger one at once.
+#[test]
+fn the_highest_wish_of_five_minutes_counts() {
+    let settings = "cooldown_in = \"0s\"\ncooldown_out = \"0s\"\ntarget = [{ metric = \"requests-per-endpoint\", value = 100 }]";
+    let mut scene = scene(settings, "1 2 3 4 5", 5);
+    std::sync::Arc::make_mut(&mut scene.policy.scaling).stabilise_in = Duration::from_secs(300);
+    // Seconds, load of the whole pool, machines that are wanted then.
+    for (at, load, expected) in [
+        (0, 500.0, 5),
+        (60, 300.0, 5),
+        (120, 400.0, 5),
+        (299, 200.0, 5),
+        (361, 200.0, 4),
+        (598, 200.0, 4),
+        (599, 200.0, 2),
+        (600, 600.0, 6),
+    ] {
+        scene.signals.targets = target(Some(load / scene.observation.members.len() as f64));
+        let plan = scene.plan_at(NOW.plus(Duration::from_secs(at)));
+        assert_eq!(plan.decision.desired, expected, "after {at} s: {plan}");
+    }
+}
+
+/// "Instance warm-up" of <https://docs.aws.amazon.com/autoscaling/ec2/userguide/as-scaling-simple-step.html>: ten serve and the eleventh warms up.
+#[test]
+fn what_warms_up_is_not_made_twice_as_published() {
+    let settings = "step = [{ alarm = \"high\", adjust = [{ from = 0, to = 10, change = \"+10%\" }, { from = 10, change = \"+30%\" }] }]";
+    for (value, expected) in [(62.0, 11), (70.0, 13)] {
+        let mut scene = scene(settings, "1 2 3 4 5 6 7 8 9 10 11+", 11);
+        std::sync::Arc::make_mut(&mut scene.policy.scaling).max = 20;
+        scene.memory.desired = 11;
+        scene.signals.alarms.insert("high".into(), AlarmSignal { state: AlarmState::Alarm, engaged: true, value: Some(value) });
+        assert_eq!(scene.plan().decision.desired, expected, "at {value}");
+    }
+}
+
 #[test]
 fn an_alarm_goes_by_its_steps() {
     let steps = "step = [{ alarm = \"high\", adjust = [{ from = 0, to = 10, change = \"+1\" }, { from = 10, change = \"+2\" }] }]";
@@ -255,6 +300,24 @@ fn an_alarm_goes_by_its_steps() {
         let mut scene = scene(steps, members, 3);
         scene.signals.alarms.insert("high".into(), AlarmSignal { state, engaged, value });
         assert_eq!(scene.plan().decision.desired, expected, "{value:?} {members}");
+    }
+}
+
+/// What is expected makes a pool larger where it may, and never smaller; where it only tells, it tells.
+#[test]
+fn a_forecast_scales_out_alone_or_only_tells() {
+    let predict = |mode: &str| format!("predict = {{ metric = \"requests\", value = 100, mode = \"{mode}\" }}");
+    for (mode, expected, desired, told) in [
+        ("scale", Some(450.0), 5, "450.0/s are expected: 5 machines"),
+        ("scale", Some(150.0), 3, "it never makes the pool smaller"),
+        ("scale", None, 3, "the history is shorter than one season"),
+        ("forecast-only", Some(450.0), 3, "450.0/s are expected: 5 machines; it only tells"),
+    ] {
+        let mut scene = scene(&predict(mode), "1 2 3", 3);
+        scene.signals.forecast = expected;
+        let plan = scene.plan();
+        assert_eq!(plan.decision.desired, desired, "{mode} {expected:?}: {plan}");
+        assert!(plan.decision.wishes.iter().any(|wish| wish.why.contains(told)), "{mode} {expected:?}: {plan}");
     }
 }
 
@@ -299,6 +362,73 @@ fn a_refresh_that_fails_goes_back() {
     failing.observation.members.pop();
     failing.told();
     assert!(failing.memory.refresh.as_ref().is_some_and(|refresh| refresh.ended.is_some()), "everything is on the base before");
+}
+
+/// Half of two machines is one: a checkpoint, though a third is there for a while.
+#[test]
+fn a_refresh_waits_at_its_checkpoints() {
+    let mut old = scene("refresh = { checkpoints = [\"50%\"], checkpoint_wait = \"60s\", pause = \"10s\" }", "1~ 2~ 3", 2);
+    refresh::begin(&old.observation, &mut old.memory, NOW).expect("they are on the old base");
+    let waits = |scene: &mut Scene, seconds: u64| {
+        let plan = scene.plan_at(NOW.plus(Duration::from_secs(seconds)));
+        let acts = plan.steps.iter().any(|step| matches!(step, Step::Retire { .. } | Step::Launch { .. }));
+        assert_ne!(plan.notes.iter().any(|note| note.contains("it waits")), acts, "{plan}");
+        !acts
+    };
+    assert!(waits(&mut old, 0) && waits(&mut old, 59), "the checkpoint");
+    assert!(!waits(&mut old, 60));
+    old.observation.members = ["2~", "3", "4"].map(member).to_vec();
+    assert!(waits(&mut old, 61) && waits(&mut old, 70), "the pause after the second");
+    assert!(!waits(&mut old, 71));
+}
+
+#[test]
+fn what_was_taken_back_is_not_made_again() {
+    let mut failing = scene("", "1~ 2~ 3!", 2);
+    refresh::begin(&failing.observation, &mut failing.memory, NOW).expect("some are on the old base");
+    assert!(!failing.told().contains("launch"), "what is ill is replaced, and two are enough");
+    failing.observation.members.pop();
+    failing.told();
+    failing.memory.desired = 3;
+    assert!(failing.told().contains("launch for slot 3 on b from base-1"), "more are wanted: {}", failing.told());
+    failing.observation.base = Some("base-3".into());
+    assert!(failing.told().contains("launch for slot 3 on b\n"), "another base may be better");
+}
+
+/// What a refresh has come to stands on the machines: whoever leads next goes on with it.
+#[test]
+fn a_new_leader_goes_on_with_a_refresh() {
+    let mut scene = scene("refresh = { pause = \"60s\" }", "1~ 2~ 3", 2);
+    refresh::begin(&scene.observation, &mut scene.memory, NOW).expect("they are on the old base");
+    let note = |scene: &mut Scene| {
+        let steps = scene.plan_at(NOW.plus(Duration::from_secs(1))).steps;
+        for step in steps {
+            let Step::Note { machine, text } = step else { continue };
+            let noted = scene.observation.members.iter_mut().find(|member| member.name == machine);
+            noted.expect("it is there").refresh = text;
+        }
+        scene.observation.members.iter().map(|member| member.refresh.clone()).collect::<Vec<_>>()
+    };
+    let began = NOW.0 / 1000;
+    let forth = Some(format!("{began} forth base-2 base-1"));
+    assert_eq!(note(&mut scene), [forth.clone(), forth.clone(), forth.clone()]);
+    assert!(!scene.told().contains("note"), "once: {}", scene.told());
+    let adopt = |scene: &Scene| Memory::adopt(&scene.policy, &scene.observation, NOW.plus(Duration::from_secs(9))).refresh;
+    let adopted = adopt(&scene).expect("it goes on");
+    assert_eq!((&*adopted.to, adopted.from.as_deref(), adopted.rolled_back, adopted.ended), ("base-2", Some("base-1"), None, None));
+    // It fails, goes back, and is remembered as what was refused.
+    scene.observation.members[2] = Member { refresh: forth.clone(), ..member("3!") };
+    note(&mut scene);
+    assert!(adopt(&scene).is_some_and(|refresh| refresh.rolled_back.is_some() && refresh.ended.is_none()), "{:?}", scene.observation);
+    scene.observation.members.pop();
+    scene.told();
+    assert_eq!(note(&mut scene)[0].as_deref(), Some(&*format!("{began} refused base-2 base-1")));
+    assert!(adopt(&scene).is_some_and(|refresh| refresh.rolled_back.is_some() && refresh.ended.is_some()));
+    // What has ended well leaves nothing behind.
+    scene.memory.refresh.iter_mut().for_each(|refresh| refresh.rolled_back = None);
+    assert_eq!(note(&mut scene), [None, None]);
+    scene.observation.members[0].refresh = Some("whatever stands there".into());
+    assert_eq!(adopt(&scene), None);
 }
 
 #[test]

@@ -187,6 +187,7 @@ impl World {
                     hooked: false,
                     protected: false,
                     in_flight: 0,
+                    refresh: None,
                 };
                 let broken = !self.calm && self.rng.f64() < 0.02;
                 let boots_until = self.now + boot;
@@ -203,7 +204,7 @@ impl World {
             }),
             Step::Deregister { machine } => self.with(machine, |machine| machine.member.registered = false),
             Step::Remove { machine } => self.machines.retain(|other| other.member.name != *machine),
-            Step::Resume { .. } | Step::RunHook { .. } => panic!("there is neither here: {step}"),
+            Step::Resume { .. } | Step::RunHook { .. } | Step::Note { .. } => panic!("there is none of these here: {step}"),
         }
     }
 

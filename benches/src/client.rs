@@ -66,6 +66,19 @@ pub(crate) fn change(address: SocketAddr, method: &str, path: &str, body: &str) 
     Ok(())
 }
 
+/// The cookie that a first answer brings, as the client sends it back.
+pub(crate) fn cookie(address: SocketAddr, host: &str, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).context("read the answer")?;
+    let answer = String::from_utf8_lossy(&answer);
+    let field = answer.lines().find_map(|line| line.split_once(": ").filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie")));
+    let (_, value) = field.with_context(|| format!("no cookie in {answer}"))?;
+    Ok(value.split(';').next().unwrap_or_default().to_owned())
+}
+
 /// The same under TLS.
 pub(crate) fn fetch_secure(address: SocketAddr, host: &str, path: &str) -> Result<Vec<u8>> {
     Client::connect(address, Security::Full)?.get(host, path)

@@ -150,6 +150,7 @@ struct RunArgs {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
 enum Suite {
     Http,
+    Features,
     Tcp,
     Connections,
     Memory,
@@ -193,6 +194,7 @@ fn run(args: &RunArgs) -> Result<ExitCode> {
     for suite in &suites {
         match suite {
             Suite::Http => suites::http::run(&mut bench),
+            Suite::Features => suites::features::run(&mut bench),
             Suite::Tcp => suites::tcp::run(&mut bench),
             Suite::Connections => suites::connections::run(&mut bench),
             Suite::Memory => suites::memory::run(&mut bench),
@@ -248,6 +250,7 @@ fn set_up(args: &RunArgs, programs: Programs) -> Result<Bench> {
         warmup: Duration::from_millis(warmup),
         measure: Duration::from_millis(measure),
         forwarded: args.forwarded,
+        field: None,
         quick: args.quick,
         load_before: load_before.trim().to_owned(),
         dir,

@@ -17,8 +17,18 @@ use crate::process::{self, Core, Process, Spec};
 pub(crate) enum Peer {
     /// What this bench is for.
     Weir,
-    /// The same with twenty routes, of which the last one takes the requests.
+    /// The same with one thing configured: see `features`.
     WeirRoutes,
+    WeirEdits,
+    WeirCookie,
+    WeirSource,
+    WeirMaglev,
+    WeirRate,
+    WeirRatePerHeader,
+    WeirRatePerRoute,
+    WeirAtOnce,
+    WeirBreaker,
+    WeirAdaptive,
     /// nginx from Debian.
     Nginx,
     /// nginx that never spills a response to disk and has room for one in memory.
@@ -38,6 +48,16 @@ impl fmt::Display for Peer {
         f.pad(match self {
             Peer::Weir => "weir",
             Peer::WeirRoutes => "weir-routes",
+            Peer::WeirEdits => "weir-edits",
+            Peer::WeirCookie => "weir-cookie",
+            Peer::WeirSource => "weir-source",
+            Peer::WeirMaglev => "weir-maglev",
+            Peer::WeirRate => "weir-rate",
+            Peer::WeirRatePerHeader => "weir-rate-per-header",
+            Peer::WeirRatePerRoute => "weir-rate-per-route",
+            Peer::WeirAtOnce => "weir-at-once",
+            Peer::WeirBreaker => "weir-breaker",
+            Peer::WeirAdaptive => "weir-adaptive",
             Peer::Nginx => "nginx",
             Peer::NginxLargeBuffers => "nginx-large-buffers",
             Peer::Haproxy => "haproxy",
@@ -46,6 +66,24 @@ impl fmt::Display for Peer {
             Peer::Relay => "relay",
         })
     }
+}
+
+/// All variants of weir, as a pattern.
+macro_rules! weir {
+    () => {
+        Peer::Weir
+            | Peer::WeirRoutes
+            | Peer::WeirEdits
+            | Peer::WeirCookie
+            | Peer::WeirSource
+            | Peer::WeirMaglev
+            | Peer::WeirRate
+            | Peer::WeirRatePerHeader
+            | Peer::WeirRatePerRoute
+            | Peer::WeirAtOnce
+            | Peer::WeirBreaker
+            | Peer::WeirAdaptive
+    };
 }
 
 /// Where the programs are.
@@ -101,7 +139,7 @@ const START_DEADLINE: Duration = Duration::from_secs(15);
 impl Peer {
     fn program(self, programs: &Programs) -> PathBuf {
         match self {
-            Peer::Weir | Peer::WeirRoutes => programs.weir.clone(),
+            weir!() => programs.weir.clone(),
             Peer::Nginx | Peer::NginxLargeBuffers => on_path("nginx"),
             Peer::Haproxy | Peer::HaproxySplice => on_path("haproxy"),
             Peer::Envoy => programs.envoy.clone(),
@@ -117,7 +155,7 @@ impl Peer {
     /// What the program calls its version; `None` when it does not say.
     pub(crate) fn version(self, programs: &Programs) -> Option<String> {
         let flag = match self {
-            Peer::Weir | Peer::WeirRoutes | Peer::Envoy => "--version",
+            weir!() | Peer::Envoy => "--version",
             Peer::Relay => return Some(env!("CARGO_PKG_VERSION").to_owned()),
             _ => "-v",
         };
@@ -134,6 +172,9 @@ impl Peer {
         let config = dir.join(self.config_name());
         if job.mode == Mode::Https {
             write_certificate(&dir)?;
+        }
+        if self == Peer::WeirCookie {
+            std::fs::write(dir.join(KEY_FILE), "a secret of the bench's own, no more\n")?;
         }
         if let Some(template) = self.template(job.mode) {
             std::fs::write(&config, fill(template, &self.values(job, &dir)))?;
@@ -154,9 +195,9 @@ impl Peer {
     fn template(self, mode: Mode) -> Option<&'static str> {
         Some(match (self, mode) {
             (Peer::Relay, _) | (Peer::Haproxy | Peer::HaproxySplice | Peer::Envoy, Mode::Udp) => return None,
-            (Peer::Weir | Peer::WeirRoutes, Mode::Tcp) => include_str!("../peers/weir-tcp.toml"),
-            (Peer::Weir | Peer::WeirRoutes, Mode::Udp) => include_str!("../peers/weir-udp.toml"),
-            (Peer::Weir | Peer::WeirRoutes, _) => include_str!("../peers/weir-http.toml"),
+            (weir!(), Mode::Tcp) => include_str!("../peers/weir-tcp.toml"),
+            (weir!(), Mode::Udp) => include_str!("../peers/weir-udp.toml"),
+            (weir!(), _) => include_str!("../peers/weir-http.toml"),
             (Peer::Nginx | Peer::NginxLargeBuffers, Mode::Tcp) => include_str!("../peers/nginx-tcp.conf"),
             (Peer::Nginx | Peer::NginxLargeBuffers, Mode::Udp) => include_str!("../peers/nginx-udp.conf"),
             (Peer::Nginx | Peer::NginxLargeBuffers, _) => include_str!("../peers/nginx-http.conf"),
@@ -170,6 +211,7 @@ impl Peer {
     fn values(self, job: &Job, dir: &Path) -> Vec<(&'static str, String)> {
         let log = dir.join("access.log");
         let access_log = if job.access_log { format!("{} json buffer=32k flush=1s", log.display()) } else { "off".to_owned() };
+        let features = features(self, dir);
         vec![
             ("dir", dir.display().to_string()),
             ("listen", loopback(job.listen_port).to_string()),
@@ -182,9 +224,10 @@ impl Peer {
             ("access_log", access_log),
             ("load_module", nginx_stream_module()),
             ("extra", self.extra(job, &log)),
-            ("routes", if self == Peer::WeirRoutes { twenty_routes() } else { String::new() }),
+            ("listener_tables", features.listener_tables),
+            ("pool_tables", features.pool_tables),
             ("tls", self.listens(job.mode, dir)),
-            ("upstream", if job.mode == Mode::Grpc { self.speaks_http2().into() } else { String::new() }),
+            ("upstream", if job.mode == Mode::Grpc { self.speaks_http2().into() } else { features.pool_keys.into() }),
             ("codec", if matches!(job.mode, Mode::Http2 | Mode::Grpc) { "HTTP2".into() } else { "HTTP1".into() }),
             ("health_codec", if job.mode == Mode::Grpc { "HTTP2".into() } else { "HTTP1".into() }),
         ]
@@ -203,7 +246,7 @@ impl Peer {
     /// How it is told that its endpoints speak HTTP/2.
     fn speaks_http2(self) -> &'static str {
         match self {
-            Peer::Weir | Peer::WeirRoutes => "upstream_protocol = \"h2\"",
+            weir!() => "upstream_protocol = \"h2\"",
             Peer::Haproxy | Peer::HaproxySplice => "proto h2",
             Peer::Envoy => {
                 "typed_extension_protocol_options: { envoy.extensions.upstreams.http.v3.HttpProtocolOptions: { \"@type\": \
@@ -217,7 +260,7 @@ impl Peer {
     fn tls(self, dir: &Path) -> String {
         let file = dir.join(CERTIFICATE).display().to_string();
         match self {
-            Peer::Weir | Peer::WeirRoutes => format!("[[listener.web.tls.certificate]]\nfile = \"{file}\""),
+            weir!() => format!("[[listener.web.tls.certificate]]\nfile = \"{file}\""),
             Peer::Nginx | Peer::NginxLargeBuffers => {
                 format!("ssl; ssl_certificate {file}; ssl_certificate_key {file}; ssl_protocols TLSv1.2 TLSv1.3")
             }
@@ -255,7 +298,7 @@ impl Peer {
     fn command_line(self, job: &Job, listen: SocketAddr, config: &Path) -> (Vec<String>, &'static str) {
         let config = config.display().to_string();
         let args: Vec<String> = match self {
-            Peer::Weir | Peer::WeirRoutes => vec!["run".into(), "--config".into(), config],
+            weir!() => vec!["run".into(), "--config".into(), config],
             Peer::Nginx | Peer::NginxLargeBuffers => vec!["-c".into(), config],
             Peer::Haproxy | Peer::HaproxySplice => vec!["-db".into(), "-f".into(), config],
             Peer::Envoy => ["-c", &config, "--concurrency", "1", "--disable-hot-restart", "-l", "error"].map(str::to_owned).to_vec(),
@@ -267,6 +310,45 @@ impl Peer {
         // nginx is a master with a worker: asked to end, it ends both.
         let death_signal = if matches!(self, Peer::Nginx | Peer::NginxLargeBuffers) { "TERM" } else { "KILL" };
         (args, death_signal)
+    }
+}
+
+/// What a variant of weir has in its file that the others have not.
+#[derive(Default)]
+struct Features {
+    listener_tables: String,
+    pool_keys: &'static str,
+    pool_tables: String,
+}
+
+/// Bounds are so high that nothing is refused: what counts is what asking costs.
+fn features(peer: Peer, dir: &Path) -> Features {
+    let listener = |tables: String| Features { listener_tables: tables, ..Features::default() };
+    let pool = |tables: String| Features { pool_tables: tables, ..Features::default() };
+    let rate = |rest: &str| listener(format!("[[listener.web.rate_limit]]\nrequests_per_second = 1000000\n{rest}\n"));
+    match peer {
+        Peer::WeirRoutes => listener(twenty_routes()),
+        Peer::WeirEdits => listener(
+            "[[listener.web.route]]\npath = \"/b\"\npool = \"web\"\nrequest = { set = [{ name = \"x-tier\", value = \"web\" }], remove = \"x-debug\" }\n\
+             response = { set = [{ name = \"x-frame-options\", value = \"DENY\" }], remove = \"server\" }\n"
+                .into(),
+        ),
+        Peer::WeirCookie => pool(format!("[pool.web.session]\ntype = \"cookie\"\nkey_file = \"{}\"\n", dir.join(KEY_FILE).display())),
+        Peer::WeirSource => pool("[pool.web.session]\ntype = \"source\"\n".into()),
+        Peer::WeirMaglev => {
+            Features { pool_keys: "balance = \"maglev\"", pool_tables: "[pool.web.hash]\nkey = \"path\"\nload_bound = 0\n".into(), ..Features::default() }
+        }
+        Peer::WeirRate => rate(""),
+        Peer::WeirRatePerHeader => rate("per = \"header:user-agent\""),
+        Peer::WeirRatePerRoute => listener(
+            "[[listener.web.route]]\nname = \"all\"\npath = \"/b\"\npool = \"web\"\n\
+             [[listener.web.rate_limit]]\nrequests_per_second = 1000000\nper = \"all\"\nroute = \"all\"\n"
+                .into(),
+        ),
+        Peer::WeirAtOnce => listener("[[listener.web.rate_limit]]\nrequests_at_once = 1000000\n".into()),
+        Peer::WeirBreaker => pool("[pool.web.breaker]\nconnections_max = 1000000\nrequests_max = 1000000\nretries_max = 1000000\n".into()),
+        Peer::WeirAdaptive => pool("[pool.web.adaptive]\nmin = 1000\n".into()),
+        _ => Features::default(),
     }
 }
 
@@ -298,6 +380,9 @@ pub(crate) fn on_path(name: &str) -> PathBuf {
 
 /// The chain with its key, as all peers read it.
 const CERTIFICATE: &str = "bench.pem";
+
+/// What signs the cookies of sessions.
+const KEY_FILE: &str = "session.keys";
 
 fn write_certificate(dir: &Path) -> Result<()> {
     let made = rcgen::generate_simple_self_signed(["bench.example".to_owned()])?;
@@ -339,19 +424,21 @@ fn is_bound(address: SocketAddr) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum;
+
     use super::*;
 
     #[test]
     fn every_template_is_filled() {
         let job =
             Job { mode: Mode::Http, listen_port: 1, api_port: 2, origins: [loopback(3), loopback(4)], access_log: true, forwarded: true };
-        for peer in [Peer::Weir, Peer::WeirRoutes, Peer::Nginx, Peer::NginxLargeBuffers, Peer::Haproxy, Peer::HaproxySplice, Peer::Envoy] {
+        for peer in Peer::value_variants().iter().copied() {
             for mode in [Mode::Http, Mode::Https, Mode::Http2, Mode::Grpc, Mode::Tcp, Mode::Udp] {
                 let job = Job { mode, ..job.clone() };
                 let Some(template) = peer.template(mode) else { continue };
                 let text = fill(template, &peer.values(&job, Path::new("/tmp")));
                 assert!(!text.contains("{{"), "{peer} {mode:?}: {text}");
-                if matches!(peer, Peer::Weir | Peer::WeirRoutes) {
+                if matches!(peer, weir!()) {
                     weir_config::parse(&text, "weir.toml").unwrap_or_else(|e| panic!("{mode:?}: {e:?}"));
                 }
             }

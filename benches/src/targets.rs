@@ -49,6 +49,11 @@ const fn limit(suite: &'static str, case: &'static str, metric: &'static str, at
     Target { suite, case, metric, against: Against::Limit, at_most }
 }
 
+/// With the feature at most three hundredths more than without it.
+const fn feature(case: &'static str, with: &'static str) -> Target {
+    Target { suite: "features", case, metric: "cpu/request", against: Against::Without(with), at_most: 1.03 }
+}
+
 const NGINX: &[&str] = &["nginx", "nginx-large-buffers"];
 const HAPROXY: &[&str] = &["haproxy", "haproxy-splice"];
 const ENVOY: &[&str] = &["envoy"];
@@ -61,7 +66,17 @@ pub(crate) const TARGETS: &[Target] = &[
     ratio("http", "100 B, JSON log", "cpu/request", NGINX, 1.0),
     ratio("http", "10 KiB", "cpu/request", EITHER, 1.0),
     ratio("http", "1 MiB", "cpu/request", EITHER, 1.0),
-    Target { suite: "http", case: "20 routes", metric: "cpu/request", against: Against::Without("weir-routes"), at_most: 1.03 },
+    feature("20 routes", "weir-routes"),
+    feature("header edits", "weir-edits"),
+    feature("session by cookie", "weir-cookie"),
+    feature("session by source", "weir-source"),
+    feature("hash of the path", "weir-maglev"),
+    feature("rate per source", "weir-rate"),
+    feature("rate per header", "weir-rate-per-header"),
+    feature("rate per route", "weir-rate-per-route"),
+    feature("at once per source", "weir-at-once"),
+    feature("breaker", "weir-breaker"),
+    feature("adaptive bound", "weir-adaptive"),
     ratio("tcp", "echo 100 B", "cpu/message", HAPROXY, 0.95),
     ratio("tcp", "echo 100 B", "cpu/message", NGINX, 1.0),
     ratio("tcp", "bulk down", "cpu/GiB", HAPROXY, 0.95),

@@ -1,5 +1,6 @@
 //! What concerns several tables: names that lead nowhere, addresses taken twice, hash keys that a listener cannot provide.
 
+mod acme;
 mod machines;
 mod recovery;
 mod scaling;
@@ -14,6 +15,7 @@ use crate::names::nearest;
 use crate::parse::{ParsedApi, ParsedListener, ParsedPool};
 use crate::reader::{Placed, Table};
 
+pub(crate) use acme::acme;
 pub(crate) use machines::machines;
 pub(crate) use recovery::recoveries;
 pub(crate) use scaling::{World, scaling};

@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::model::{
-    AlarmName, Config, Endpoint, EndpointAddress, HostName, HttpListener, Listener, ListenerName, MetricName, Pool, PoolName, Protocol,
-    RecoveryName, Route, TemplateName, Vip, VipName,
+    AlarmName, AuthorityName, Config, Endpoint, EndpointAddress, HostName, HttpListener, Listener, ListenerName, MetricName, Pool,
+    PoolName, Protocol, RecoveryName, Route, TemplateName, Vip, VipName,
 };
 use crate::notify::NotificationPlace;
 use crate::settings::{self, NONE, Setting};
@@ -90,6 +90,8 @@ pub enum Place {
     Cluster,
     /// `[vip.NAME]`
     Vip(VipName),
+    /// `[acme.NAME]`
+    Authority(AuthorityName),
     /// `[listener.NAME]`
     Listener(ListenerName),
     /// `[pool.NAME]`
@@ -128,6 +130,9 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     diff_settings(&mut changes, &Place::History, settings::of_history(&old.history), settings::of_history(&new.history));
     diff_table(&mut changes, Place::Cluster, old.cluster.as_ref(), new.cluster.as_ref(), settings::of_cluster);
     diff_named(&mut changes, &old.vips, &new.vips, Place::Vip, diff_vip);
+    diff_named(&mut changes, &old.authorities, &new.authorities, Place::Authority, |changes, old, new| {
+        diff_settings(changes, &Place::Authority(new.name.clone()), settings::of_authority(old), settings::of_authority(new));
+    });
     diff_named(&mut changes, &old.listeners, &new.listeners, Place::Listener, diff_listener);
     diff_named(&mut changes, &old.pools, &new.pools, Place::Pool, diff_pool);
     diff_named(&mut changes, &old.hosts, &new.hosts, Place::Host, |changes, old, new| {
@@ -166,6 +171,7 @@ pub fn share_unchanged(old: &Config, new: &mut Config) {
         }
     }
     share(&old.vips, &mut new.vips);
+    share(&old.authorities, &mut new.authorities);
     share(&old.listeners, &mut new.listeners);
     share(&old.pools, &mut new.pools);
     share(&old.hosts, &mut new.hosts);
@@ -342,6 +348,7 @@ impl fmt::Display for Place {
             Place::History => f.write_str("history"),
             Place::Cluster => f.write_str("cluster"),
             Place::Vip(name) => write!(f, "vip {name}"),
+            Place::Authority(name) => write!(f, "acme {name}"),
             Place::Listener(name) => write!(f, "listener {name}"),
             Place::Pool(name) => write!(f, "pool {name}"),
             Place::Host(name) => write!(f, "host {name}"),

@@ -2,6 +2,7 @@
 //!
 //! The meanings are those of `model`; here they are told to the person who writes the file.
 
+mod acme;
 mod alarm;
 mod edge;
 mod history;
@@ -42,6 +43,7 @@ pub(crate) static ROOT: Keys = Keys {
             "Which of several nodes acts for all. Without this table this node is its own leader.",
         ),
         Key::new("vip", Kind::NamedTables(&vip::VIP), "Virtual IP addresses by name, each written as [vip.NAME]."),
+        Key::new("acme", Kind::NamedTables(&acme::AUTHORITY), "Authorities that issue certificates by name, each written as [acme.NAME]."),
         Key::new("listener", Kind::NamedTables(&LISTENER), "Listeners by name, each written as [listener.NAME]."),
         Key::new("pool", Kind::NamedTables(&POOL), "Pools by name, each written as [pool.NAME]."),
         Key::new("host", Kind::NamedTables(&machines::HOST), "Hosts of virtual machines by name, each written as [host.NAME]."),
@@ -89,9 +91,24 @@ static API: Keys = Keys {
         Key::text(
             "token_file",
             "\"/etc/weir/token\"",
-            "A file that holds a bearer token, which may do everything. Unless bind is a loopback address, this or an [api.token.NAME] is needed.",
+            "A file that holds a bearer token, which may do everything. Unless bind is a loopback address, this, an [api.token.NAME] or client_ca_file of [api.tls] is needed.",
         ),
+        Key::new("tls", Kind::Table(&API_TLS), "The API is served under TLS. Without this table it is not."),
         Key::new("token", Kind::NamedTables(&API_TOKEN), "Who may ask, and what, each written as [api.token.NAME]."),
+    ],
+};
+
+static API_TLS: Keys = Keys {
+    place: "[api.tls]",
+    about: "TLS of the API and the console. Changed files are read again with a reload.",
+    keys: &[
+        Key::text("certificate_file", "\"/etc/weir/api.pem\"", "The chain in PEM, the node's own certificate first.").required(),
+        Key::text("key_file", "\"/etc/weir/api.key\"", "Its private key in PEM. Absent: it is in the same file."),
+        Key::text(
+            "client_ca_file",
+            "\"/etc/weir/operators-ca.pem\"",
+            "Who must have signed the certificate that each client shows, in PEM; then a bind that other machines reach needs no token. Absent: clients are not asked for one.",
+        ),
     ],
 };
 

@@ -3,6 +3,7 @@
 //! Every value here has passed its checks, so readers never validate again. Pools and listeners sit behind [`Arc`]s: cloning a
 //! configuration is cheap, and two configurations that share an object share the pointer.
 
+mod acme;
 mod alarm;
 mod api;
 mod edge;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use acme::*;
 pub use alarm::*;
 pub use api::*;
 pub use edge::*;
@@ -84,6 +86,8 @@ pub struct Config {
     pub cluster: Option<Cluster>,
     /// `[vip.NAME]`
     pub vips: BTreeMap<VipName, Arc<Vip>>,
+    /// `[acme.NAME]`
+    pub authorities: BTreeMap<AuthorityName, Arc<Authority>>,
     /// `[listener.NAME]`
     pub listeners: BTreeMap<ListenerName, Arc<Listener>>,
     /// `[pool.NAME]`

@@ -2,6 +2,7 @@
 //!
 //! The structures are taken apart field by field, so that a new field cannot be forgotten here.
 
+mod acme;
 mod edge;
 mod history;
 mod machines;
@@ -19,6 +20,7 @@ use crate::model::{
 };
 use crate::units::{format_duration, format_size};
 
+pub(crate) use acme::of_authority;
 pub(crate) use edge::{of_adaptive, of_breaker, of_session};
 pub(crate) use history::of_history;
 pub(crate) use machines::{of_host, of_template};
@@ -45,7 +47,8 @@ pub(crate) fn of_node(node: &Node) -> Vec<Setting> {
 }
 
 pub(crate) fn of_api(api: &Api) -> Vec<Setting> {
-    let Api { bind, token_file, tokens } = api;
+    let Api { bind, token_file, tokens, tls } = api;
+    let path = |path: Option<&std::path::PathBuf>| path.map_or(NONE.into(), |path| path.display().to_string());
     // Enough of the digest to see that it is another one.
     let token = |(name, token): (&std::sync::Arc<str>, &ApiToken)| {
         format!("{name} ({}, {:02x}{:02x})", token.role, token.digest[0], token.digest[1])
@@ -53,7 +56,10 @@ pub(crate) fn of_api(api: &Api) -> Vec<Setting> {
     let tokens: Vec<String> = tokens.iter().map(token).collect();
     vec![
         ("bind", bind.to_string()),
-        ("token_file", token_file.as_ref().map_or(NONE.into(), |path| path.display().to_string())),
+        ("token_file", path(token_file.as_ref())),
+        ("tls.certificate_file", path(tls.as_ref().map(|tls| &tls.certificate_file))),
+        ("tls.key_file", path(tls.as_ref().map(|tls| &tls.key_file))),
+        ("tls.client_ca_file", path(tls.as_ref().and_then(|tls| tls.client_ca_file.as_ref()))),
         ("token", if tokens.is_empty() { NONE.into() } else { tokens.join(", ") }),
     ]
 }

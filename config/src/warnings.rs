@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{BelowMinHealthy, Config, Pool, PoolName, VipName};
+use crate::model::{AcmeCertificate, AcmeChallenge, BelowMinHealthy, Config, Listener, Pool, PoolName, Protocol, VipName};
 
 /// One sentence for each thing that is allowed, but likely not meant.
 pub fn warnings(config: &Config) -> Vec<String> {
@@ -18,6 +18,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
         warn_about_pool(&mut found, pool);
     }
     warn_about_vips(&mut found, config);
+    warn_about_acme(&mut found, config);
     crate::notify::warnings(&mut found, &config.notification);
     found
 }
@@ -35,6 +36,29 @@ fn warn_about_vips(found: &mut Vec<String>, config: &Config) {
     for (group, (only, count)) in groups {
         if count == 1 {
             found.push(format!("vip {only} is alone in its sync group {group}"));
+        }
+    }
+}
+
+/// Behind an address that moves, a certificate of one's own account is had only after the address was here once.
+fn warn_about_acme(found: &mut Vec<String>, config: &Config) {
+    let moves = |listener: &Listener| {
+        let mut held = config.vips.values().flat_map(|vip| &vip.addresses);
+        held.any(|address| listener.binds.iter().any(|bind| bind.ip() == address.ip || bind.ip().is_unspecified()))
+    };
+    for listener in config.listeners.values().filter(|listener| moves(listener)) {
+        let Protocol::Http(http) = &listener.protocol else { continue };
+        for AcmeCertificate { authority, names, challenge, .. } in http.tls.iter().flat_map(|tls| &tls.acme) {
+            let shared = config.authorities.get(authority).is_some_and(|authority| authority.account_key_file.is_some());
+            let (name, what) =
+                (&names[0], "is ordered only while this node has the virtual IP, so that the backup may take over without one");
+            if *challenge == AcmeChallenge::TlsAlpn01 {
+                found.push(format!("the certificate for {name} {what}: write challenge = \"http-01\" and a common account_key_file"));
+            } else if !shared {
+                found.push(format!(
+                    "the certificate for {name} {what}: name the same account_key_file under [acme.{authority}] on both nodes"
+                ));
+            }
         }
     }
 }
@@ -84,6 +108,30 @@ fn warn_about_pool(found: &mut Vec<String>, pool: &Pool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_backup_without_a_certificate_is_warned_of() {
+        let text = |key: &str, challenge: &str| {
+            format!(
+                "[acme.ca]\ndirectory = \"https://ca.test/dir\"\nagree_terms = true\n{key}\n[vip.a]\ninterface = \"eth0\"\nrouter_id = 1\n\
+                 addresses = [\"10.0.0.100/24\"]\n[listener.plain]\nbind = \"10.0.0.100:80\"\nredirect_https = 443\n[listener.web]\n\
+                 bind = \"10.0.0.100:443\"\npool = \"web\"\n[[listener.web.tls.acme]]\nauthority = \"ca\"\nnames = [\"a.test\"]\n\
+                 challenge = \"{challenge}\"\n[pool.web]\nendpoints = [\"10.0.0.1:80\"]\n[pool.web.health]\ntype = \"tcp\"\n"
+            )
+        };
+        for (key, challenge, said) in [
+            ("", "http-01", Some("name the same account_key_file under [acme.ca] on both nodes")),
+            ("account_key_file = \"/k\"", "http-01", None),
+            ("account_key_file = \"/k\"", "tls-alpn-01", Some("write challenge = \"http-01\" and a common account_key_file")),
+        ] {
+            let config = crate::parse(&text(key, challenge), "f").unwrap_or_else(|errors| panic!("{}", errors.render(false)));
+            let found = warnings(&config);
+            match said {
+                Some(said) => assert!(found.len() == 1 && found[0].ends_with(said), "{found:?}"),
+                None => assert_eq!(found, [""; 0]),
+            }
+        }
+    }
 
     #[test]
     fn what_is_likely_not_meant_is_said() {

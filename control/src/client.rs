@@ -1,10 +1,13 @@
 //! The client of the REST API that most commands are.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::http::{Method, Request, Uri, header};
+use ureq::tls::{ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
 use crate::api::USER_HEADER;
 use crate::api::model::ProblemView;
@@ -19,8 +22,11 @@ const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     /// The URL is none.
-    #[error("`{0}` is not the URL of an API: write http://HOST:PORT")]
+    #[error("`{0}` is not the URL of an API: write http://HOST:PORT or https://HOST:PORT")]
     Url(String),
+    /// A file for TLS cannot be used.
+    #[error("{0}")]
+    Tls(String),
     /// Nobody answers.
     #[error(
         "cannot reach the API at {url}: {reason}\nIs `weir run` running, and is `[api] bind` right? Name another one with --api or WEIR_API"
@@ -57,10 +63,52 @@ impl ClientError {
     }
 }
 
+/// Whom a client believes under TLS, and what it shows.
+#[derive(Debug, Default)]
+pub(crate) struct Trust {
+    /// Who may have signed the node's certificate, in PEM; it may be in it itself. Absent: whom the system trusts.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// A chain in PEM that is shown.
+    pub(crate) certificate_file: Option<PathBuf>,
+    /// Its key. Absent: it is in the same file.
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+impl Trust {
+    fn read(&self) -> Result<TlsConfig, ClientError> {
+        let told = |path: &Path, why: String| ClientError::Tls(format!("{}: {why}", path.display()));
+        let read = |path: &Path| std::fs::read(path).map_err(|error| told(path, error.to_string()));
+        let certificates = |path: &Path| {
+            let all: Vec<_> = parse_pem(&read(path)?)
+                .filter_map(|item| if let Ok(PemItem::Certificate(one)) = item { Some(one) } else { None })
+                .collect();
+            if all.is_empty() { Err(told(path, "there is no certificate in it".into())) } else { Ok(all) }
+        };
+        let bundle = self.ca_file.clone().or_else(|| SYSTEM_AUTHORITIES.iter().map(PathBuf::from).find(|path| path.exists()));
+        let bundle = bundle
+            .ok_or_else(|| ClientError::Tls("this machine has no list of certificate authorities: name one with --api-ca-file".into()))?;
+        let shown = self.certificate_file.as_ref().map(|file| {
+            let key_file = self.key_file.as_ref().unwrap_or(file);
+            let key = PrivateKey::from_pem(&read(key_file)?).map_err(|error| told(key_file, error.to_string()))?;
+            Ok::<_, ClientError>(ClientCert::new_with_certs(&certificates(file)?, key))
+        });
+        Ok(TlsConfig::builder()
+            .provider(TlsProvider::Rustls)
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .root_certs(RootCerts::new_with_certs(&certificates(&bundle)?))
+            .client_cert(shown.transpose()?)
+            .build())
+    }
+}
+
+/// Where systems keep the authorities that they trust: Debian and like, Red Hat and like, SUSE, Alpine.
+const SYSTEM_AUTHORITIES: [&str; 4] =
+    ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"];
+
 /// A client of one node.
 pub(crate) struct Client {
     agent: ureq::Agent,
-    /// `http://HOST:PORT`, without a slash at the end.
+    /// `http://HOST:PORT` or with https, without a slash at the end.
     base: String,
     token: Option<String>,
     /// Who uses this program, for the node's events.
@@ -69,14 +117,16 @@ pub(crate) struct Client {
 
 impl Client {
     /// A client of the API at `url`. Nothing is sent yet.
-    pub(crate) fn new(url: &str, token: Option<String>) -> Result<Client, ClientError> {
+    pub(crate) fn new(url: &str, token: Option<String>, trust: &Trust) -> Result<Client, ClientError> {
         let base = base(url).ok_or_else(|| ClientError::Url(url.to_owned()))?;
+        let tls = if base.starts_with("https:") { trust.read()? } else { TlsConfig::default() };
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
             // The API is on this machine or near; a proxy from the environment is meant for other things, and must not see the token.
             .proxy(None)
+            .tls_config(tls)
             .timeout_connect(Some(Duration::from_secs(5)))
             .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
             .build()
@@ -178,9 +228,10 @@ fn base(url: &str) -> Option<String> {
     let url = url.trim();
     let full = if url.contains("://") { url.to_owned() } else { format!("http://{url}") };
     let uri: Uri = full.parse().ok()?;
-    let plain = uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/") && uri.query().is_none();
+    let scheme = uri.scheme_str().filter(|scheme| ["http", "https"].contains(scheme))?;
+    let plain = matches!(uri.path(), "" | "/") && uri.query().is_none();
     let authority = uri.authority().filter(|authority| !authority.host().is_empty() && !authority.as_str().contains('@'))?;
-    plain.then(|| format!("http://{authority}"))
+    plain.then(|| format!("{scheme}://{authority}"))
 }
 
 /// The path of one endpoint.
@@ -212,7 +263,8 @@ mod tests {
             ("10.0.0.1:7117", Some("http://10.0.0.1:7117")),
             ("http://[::1]:7117", Some("http://[::1]:7117")),
             ("lb-a", Some("http://lb-a")),
-            ("https://lb-a", None),
+            ("https://lb-a", Some("https://lb-a")),
+            ("ftp://lb-a", None),
             ("http://user:secret@lb-a", None),
             ("http://lb-a/v1", None),
             ("http://", None),
@@ -231,7 +283,7 @@ mod tests {
 
     #[test]
     fn answers() {
-        let client = Client::new("127.0.0.1:1", None).expect("a URL");
+        let client = Client::new("127.0.0.1:1", None, &Trust::default()).expect("a URL");
         let check = |status, answer: &str| client.understand::<u32>(status, answer.as_bytes()).map_err(|error| error.to_string());
         assert_eq!(check(200, "7"), Ok(7));
         let problem = |status: u16| format!(r#"{{"type":"about:blank","title":"t","status":{status},"detail":"no pool `x`"}}"#);
@@ -244,7 +296,7 @@ mod tests {
     #[test]
     fn nobody_answers() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
-        let client = Client::new(&free.to_string(), None).expect("a URL");
+        let client = Client::new(&free.to_string(), None, &Trust::default()).expect("a URL");
         let error = client.get::<u32>("/v1/status").expect_err("nobody is there");
         assert!(error.is_unreachable() && error.to_string().contains("is `[api] bind` right"), "{error}");
     }

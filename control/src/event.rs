@@ -36,6 +36,8 @@ pub enum EventKind {
     Notify(NotifyEvent),
     /// With healing.
     Recovery(RecoveryEvent),
+    /// With certificates that are ordered.
+    Acme(AcmeEvent),
     /// With what is kept of all this.
     History(HistoryEvent),
     /// Over the API.
@@ -110,6 +112,46 @@ pub enum RecoveryEvent {
 impl From<RecoveryEvent> for EventKind {
     fn from(kind: RecoveryEvent) -> EventKind {
         EventKind::Recovery(kind)
+    }
+}
+
+/// What happens with certificates that are ordered.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum AcmeEvent {
+    /// An authority has issued one; it is in use in a moment.
+    CertificateIssued {
+        /// `[acme.NAME]`
+        authority: Arc<str>,
+        /// What it is for.
+        names: Vec<String>,
+        /// When it is over, in seconds since 1970.
+        not_after_s: i64,
+    },
+    /// An order failed; what was there before still is.
+    CertificateNotIssued {
+        /// `[acme.NAME]`
+        authority: Arc<str>,
+        /// What it would have been for.
+        names: Vec<String>,
+        /// Why, and what to do.
+        reason: String,
+        /// When it is tried again, in seconds; a changed file tries at once.
+        again_s: u64,
+        /// How long the one that is there still holds, in seconds; absent: there is none.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        left_s: Option<i64>,
+    },
+    /// The key of an account that several nodes have cannot be used: this node answers no challenges for others.
+    AcmeAccountUnusable {
+        /// Why, and what to do.
+        reason: String,
+    },
+}
+
+impl From<AcmeEvent> for EventKind {
+    fn from(kind: AcmeEvent) -> EventKind {
+        EventKind::Acme(kind)
     }
 }
 

@@ -12,6 +12,7 @@
 //! - [`sys`]: the allocator.
 
 mod access_log;
+mod acme;
 mod api;
 mod cli;
 mod client;

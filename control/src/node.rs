@@ -36,9 +36,10 @@ use weir_lb::director::{Director, SavedVerdict};
 use weir_lb::event::EventKind;
 use weir_lb::shell::{DataPlane, DrainProgress, Vitality, Watch};
 use weir_lb::status::Status;
-use weir_lb::tls::CertificateStatus;
+use weir_lb::tls::{CertificateStatus, Challenges, ShownCertificate};
 
 use crate::access_log::AccessLog;
+use crate::acme::Orders;
 use crate::event::{self, Event};
 use crate::history::{self, Historian};
 use crate::machines::Machines;
@@ -155,6 +156,7 @@ struct Inner {
     notifier: Notifier,
     recoverer: Recoverer,
     historian: Historian,
+    orders: Orders,
     meter: Meter,
 }
 
@@ -287,6 +289,21 @@ impl Node {
     /// Certificates in use.
     pub fn certificates(&self) -> Vec<CertificateStatus> {
         self.inner.with_plane(|plane| plane.tls().certificates()).unwrap_or_default()
+    }
+
+    /// The certificates that are shown to endpoints.
+    pub fn shown_certificates(&self) -> Vec<ShownCertificate> {
+        self.inner.with_plane(|plane| plane.tls().shown_to_endpoints()).unwrap_or_default()
+    }
+
+    /// What authorities want to see; `None` at the very end.
+    pub(crate) fn challenges(&self) -> Option<Arc<Challenges>> {
+        self.inner.with_plane(|plane| Arc::clone(plane.tls().challenges()))
+    }
+
+    /// Certificates that are ordered.
+    pub(crate) fn orders(&self) -> &Orders {
+        &self.inner.orders
     }
 
     /// Reads the file again and makes it take effect; with `dry_run` only says what would change. `based_on`: refuse unless that is the
@@ -461,6 +478,7 @@ impl Node {
             notifier: Notifier::default(),
             recoverer: Recoverer::default(),
             historian,
+            orders: Orders::default(),
             meter: Meter::default(),
         };
         let node = Node { inner: Arc::new(inner) };
@@ -695,7 +713,7 @@ impl Node {
         let mut slot = lock(&self.inner.api);
         let Some(prepared) = slot.prepare(config.api.as_ref(), None).map_err(failed)? else { return Ok(Vec::new()) };
         slot.commit(prepared, self, &self.inner.runtime);
-        Ok(vec!["api: another token".into()])
+        Ok(vec!["api: another token or certificate".into()])
     }
 
     /// Nor need the files that hold the keys of sessions be the same.

@@ -363,6 +363,7 @@ mod tests {
             history: weir_config::History::default(),
             cluster: None,
             vips: BTreeMap::new(),
+            authorities: BTreeMap::new(),
             hosts: BTreeMap::new(),
             templates: BTreeMap::new(),
             metrics: BTreeMap::new(),

@@ -34,7 +34,7 @@ use crate::overlay::Overlay;
 use crate::state::{Saved, StateDir};
 use crate::sys;
 use crate::upgrade::{self, Answer, HandoverError, Launch};
-use crate::{logging, recovery, scaling, systemd, watch};
+use crate::{acme, logging, recovery, scaling, systemd, watch};
 
 /// Threads for changes, file reads and the API's blocking calls.
 const BLOCKING_THREADS: usize = 16;
@@ -271,6 +271,7 @@ async fn live(node: &Node, mut signals: Signals) {
     // They end by themselves when this process no longer serves.
     tokio::spawn(scaling::supervise(node.clone()));
     tokio::spawn(recovery::supervise(node.clone()));
+    tokio::spawn(acme::supervise(node.clone()));
     let helpers = [
         tokio::spawn(watch::watch(node.clone())),
         tokio::spawn(reload_when_wanted(node.clone(), reload_wanted.clone())),

@@ -283,6 +283,10 @@ fn what_was_measured_is_shown_tried_and_replayed() {
     assert!((3400.0..3800.0).contains(&in_alarm), "{trial}");
     let shown = text(&site.weir(&format!("alarm preview {} --from 4h", definition.display())).stdout);
     assert!(shown.contains("1 times in alarm") && shown.contains("ok -> alarm: requests above 200/s"), "{shown}");
+    // Of what is measured but not kept yet there is nothing but this minute.
+    std::fs::write(&definition, "pool = \"web\"\nmetric = \"in-flight\"\nabove = 200\n").expect("written");
+    let trial = site.json(&format!("alarm preview {} --from 1h", definition.display()));
+    assert_eq!(trial["missing"], Value::Array(Vec::new()), "{trial}");
     std::fs::write(&definition, "pool = \"wbe\"\nmetric = \"requests\"\nabove = 200\n").expect("written");
     let refused = site.weir(&format!("alarm preview {}", definition.display()));
     assert!(refused.status.code() == Some(1) && text(&refused.stderr).contains("wbe"), "{refused:?}");

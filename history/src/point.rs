@@ -151,7 +151,8 @@ pub fn pack(tier: Tier, page_at: UnixMs, points: &[Point]) -> Vec<u8> {
         bytes.extend(place.to_le_bytes());
         bytes.extend(u16::try_from(point.count).unwrap_or(u16::MAX).to_le_bytes());
         for value in [point.mean, point.min, point.max] {
-            bytes.extend((value as f32).to_le_bytes());
+            // What is larger than fits is as large as fits; infinite, the whole point would make no sense.
+            bytes.extend((value.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32).to_le_bytes());
         }
     }
     bytes
@@ -241,6 +242,9 @@ mod tests {
         assert_eq!(unpack(Tier::TenSeconds, at, &pack(Tier::TenSeconds, at, &points)), points);
         let other = [point(1_700_000_100, 1, 1.0, 1.0, 1.0), point(1, 1, 1.0, 1.0, 1.0)];
         assert!(pack(Tier::TenSeconds, at, &other).is_empty(), "of another page");
+        let huge = unpack(Tier::Hour, at, &pack(Tier::Hour, at, &[Point { at, count: 1, mean: 1e300, min: -1e300, max: 1e300 }]));
+        let again = unpack(Tier::Hour, at, &pack(Tier::Hour, at, &huge));
+        assert!(huge.len() == 1 && huge == again && huge[0].max > 3e38 && huge[0].min < -3e38, "{huge:?} {again:?}");
         let many = Point { at, count: 1_000_000, mean: 1.0, min: 1.0, max: 1.0 };
         assert_eq!(unpack(Tier::Hour, at, &pack(Tier::Hour, at, &[many]))[0].count, 65_535);
     }

@@ -60,6 +60,8 @@ pub enum Cause {
     CircuitOpen,
     /// The bound of the pool that follows its latency was reached (503).
     Shed,
+    /// Nobody was at the endpoint's address any more while its answer was awaited (502).
+    EndpointGone,
 }
 
 /// Who is to blame for an end.
@@ -77,7 +79,7 @@ pub enum Fault {
 
 impl Cause {
     /// How many there are.
-    pub const COUNT: usize = 28;
+    pub const COUNT: usize = 29;
 
     /// All of them, in order.
     pub const ALL: [Cause; Cause::COUNT] = [
@@ -109,6 +111,7 @@ impl Cause {
         Cause::SessionGone,
         Cause::CircuitOpen,
         Cause::Shed,
+        Cause::EndpointGone,
     ];
 
     /// The word used in logs and metrics.
@@ -142,6 +145,7 @@ impl Cause {
             Cause::SessionGone => "session-gone",
             Cause::CircuitOpen => "circuit-open",
             Cause::Shed => "shed",
+            Cause::EndpointGone => "endpoint-gone",
         }
     }
 
@@ -156,7 +160,7 @@ impl Cause {
             Cause::HeadTooLarge => 431,
             Cause::RateLimited => 429,
             Cause::Denied => 403,
-            Cause::EndpointClosed | Cause::ReusedClosed | Cause::BadResponse | Cause::TlsFailed => 502,
+            Cause::EndpointClosed | Cause::ReusedClosed | Cause::BadResponse | Cause::TlsFailed | Cause::EndpointGone => 502,
             Cause::NoEndpoint
             | Cause::QueueFull
             | Cause::ConnectFailed
@@ -186,6 +190,7 @@ impl Cause {
             | Cause::TlsFailed
             | Cause::ConnectTimeout
             | Cause::EndpointClosed
+            | Cause::EndpointGone
             | Cause::ReusedClosed
             | Cause::BadResponse
             | Cause::FirstByteTimeout

@@ -34,10 +34,14 @@ pub struct EndpointState {
     pub sessions: AtomicU32,
     /// Idle pooled connections, over all workers.
     pub idle: AtomicU32,
+    /// Connections over HTTP/2, open or being opened, over all workers.
+    pub links: AtomicU32,
     /// Sum of idle and busy pooled connections closed because the endpoint leaves; workers compare it to drop their idle ones.
     pub purge: AtomicU32,
     /// The last verdict of its health check is bad: flows and sessions that can begin anew elsewhere do so.
     pub unhealthy: AtomicBool,
+    /// Its verdict is bad because nobody is there: who waits for an answer waits in vain.
+    pub gone: AtomicBool,
     /// Dense index into per-worker tables. Unique among living endpoints; used again after this state is dropped.
     pub slot: u32,
     /// The pool.
@@ -61,8 +65,10 @@ impl EndpointState {
             tunnels: AtomicU32::new(0),
             sessions: AtomicU32::new(0),
             idle: AtomicU32::new(0),
+            links: AtomicU32::new(0),
             purge: AtomicU32::new(0),
             unhealthy: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
             slot,
             pool,
             address,

@@ -101,6 +101,17 @@ pub enum EventKind {
         /// It is over.
         expired: bool,
     },
+    /// A certificate that is shown to endpoints ends soon, or has ended. Told as for those of listeners.
+    EndpointCertificateExpires {
+        /// Pool.
+        pool: Arc<str>,
+        /// The chain's file.
+        file: String,
+        /// Time left, in seconds; negative when it is over.
+        left_s: i64,
+        /// It is over.
+        expired: bool,
+    },
     /// Files that a pool's TLS names changed and are in use.
     EndpointTlsLoaded {
         /// Pool.

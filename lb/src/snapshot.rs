@@ -18,6 +18,8 @@ use crate::stats::{ListenerStats, PoolStats};
 pub struct Snapshot {
     /// Grows with every swap.
     pub generation: u64,
+    /// Grows when an endpoint is found gone: somebody may wait for its answer.
+    pub losses: u64,
     /// By listener slot; `None` where a listener was removed.
     pub listeners: Vec<Option<Arc<ListenerSnapshot>>>,
     /// By pool slot; `None` where a pool was removed.
@@ -37,6 +39,8 @@ pub struct ListenerSnapshot {
     pub limiters: Option<Arc<[Limiter]>>,
     /// Connections by source, if they are bounded; kept over reloads.
     pub crowd: Option<Arc<Crowd>>,
+    /// It answers what authorities ask before they issue certificates: HTTP without TLS, where such are ordered.
+    pub answers_challenges: bool,
     /// Pool slot of the listener's own pool.
     pub pool: Option<u32>,
     /// Counters, kept over reloads.

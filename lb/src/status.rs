@@ -50,6 +50,8 @@ pub struct PoolStatus {
     pub available: u32,
     /// Requests that wait for an endpoint.
     pub waiting: u32,
+    /// Requests that it takes at once now, where that follows its latency.
+    pub adaptive_limit: Option<u32>,
     /// Live counters.
     pub stats: Arc<PoolStats>,
     /// Its endpoints are spoken to under TLS.

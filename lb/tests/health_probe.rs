@@ -79,7 +79,7 @@ async fn http_outcome(answer: impl Into<Vec<u8>>, body: Option<&str>) -> String 
 fn words(outcome: Outcome) -> String {
     match outcome {
         Outcome::Ok => "ok".into(),
-        Outcome::Failed(reason) => reason,
+        Outcome::Failed(reason) | Outcome::Gone(reason) => reason,
         Outcome::NotDone(reason) => format!("not done: {reason}"),
     }
 }

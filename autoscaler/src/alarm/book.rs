@@ -16,6 +16,9 @@ const HISTORY_MAX: usize = 20;
 /// Data points that a change carries at most.
 const POINTS_MAX: usize = 60;
 
+/// Data points that are remembered at least, to show what led to an alarm: more than what it is decided by.
+const TRAIL_MIN: usize = 60;
+
 /// A change of a state, with what caused it.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct AlarmChange {
@@ -111,6 +114,8 @@ struct Entry {
     engaged: bool,
     quiet_because: Option<String>,
     points: Vec<(UnixMs, Option<f64>)>,
+    /// Those of earlier, too.
+    trail: VecDeque<(UnixMs, Option<f64>)>,
     /// End of the last period that was looked at.
     looked: UnixMs,
     /// The suppressor was last in alarm.
@@ -250,6 +255,11 @@ impl AlarmBook {
         self.entries.values().map(|entry| (&entry.alarm, entry.view()))
     }
 
+    /// What one has seen of its metric, oldest first: at least sixty periods, as far as they were looked at.
+    pub fn trail(&self, name: &AlarmName) -> Vec<(UnixMs, Option<f64>)> {
+        self.entries.get(name).map(|entry| entry.trail.iter().copied().collect()).unwrap_or_default()
+    }
+
     /// State and newest value of one, without its history.
     pub fn signal(&self, name: &AlarmName) -> Option<(AlarmState, bool, Option<f64>)> {
         let entry = self.entries.get(name)?;
@@ -266,6 +276,7 @@ impl Entry {
             engaged: false,
             quiet_because: None,
             points: Vec::new(),
+            trail: VecDeque::new(),
             looked: UnixMs(0),
             suppressed_at: None,
             acknowledged: None,
@@ -286,6 +297,20 @@ impl Entry {
         self.looked = end;
         let at = |number: usize| begin.plus(threshold.period.saturating_mul(u32::try_from(number + 1).unwrap_or(u32::MAX)));
         self.points = values.into_iter().enumerate().map(|(number, value)| (at(number), value.filter(|value| value.is_finite()))).collect();
+        self.remember();
+    }
+
+    /// The newest data points join those of earlier, each once.
+    fn remember(&mut self) {
+        let Some((newest, _)) = self.points.last() else { return };
+        // A clock that was set back must not leave anything in the future.
+        while self.trail.back().is_some_and(|(at, _)| at > newest) {
+            self.trail.pop_back();
+        }
+        let known = self.trail.back().map(|(at, _)| *at);
+        self.trail.extend(self.points.iter().filter(|(at, _)| known.is_none_or(|known| *at > known)));
+        let most = self.points.len().max(TRAIL_MIN);
+        self.trail.drain(..self.trail.len().saturating_sub(most));
     }
 
     fn change(&mut self, to: AlarmState, reason: String, now: UnixMs, outputs: &mut Vec<Output>) {

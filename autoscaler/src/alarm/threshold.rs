@@ -1,4 +1,5 @@
-//! One alarm with a threshold, as CloudWatch documents its evaluation ("Configuring how CloudWatch alarms treat missing data").
+//! One alarm with a threshold, as CloudWatch documents its evaluation
+//! (<https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html>).
 //!
 //! A few periods more than N are looked at. While at least N of them have data, only data counts, the newest N of it; what a missing point
 //! counts as matters only where fewer have. An alarm does not go off for a point that is newer than M periods while its neighbours are
@@ -78,13 +79,14 @@ mod tests {
 
     const TREATMENTS: [MissingData; 4] = [MissingData::Missing, MissingData::Ignore, MissingData::Breaching, MissingData::NotBreaching];
 
-    /// The two tables of CloudWatch's documentation; "retain" is what it was before.
+    /// The two tables of <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarms-and-missing-data.html>, row by row; what the page
+    /// calls retaining the state is what it was before.
     #[test]
     fn missing_data_as_published() {
         for before in [Ok, Alarm, InsufficientData] {
             for (m, n, data, expected) in [
                 (3, 3, "0 - X - X", [Ok, Ok, Ok, Ok]),
-                (3, 3, "- - - - 0", [Ok, Ok, Ok, Ok]),
+                (3, 3, "0 - - - -", [Ok, Ok, Ok, Ok]),
                 (3, 3, "- - - - -", [InsufficientData, before, Alarm, Ok]),
                 (3, 3, "0 X X - X", [Alarm, Alarm, Alarm, Alarm]),
                 (3, 3, "- - X - -", [Alarm, before, Alarm, Ok]),
@@ -102,14 +104,24 @@ mod tests {
         }
     }
 
-    /// "Avoiding premature transitions to alarm state" of the same page.
+    /// "Avoiding premature transitions to alarm state" of the same page, whose examples are 3 of 3 and 2 of 3; the last two follow from its words.
     #[test]
     fn no_premature_alarm() {
-        for (data, expected) in [("- - - - X", Ok), ("- - - X -", Ok), ("- - - X 0", Ok), ("- - X - 0", Ok), ("- - X - -", Alarm)] {
-            assert_eq!(evaluate(&threshold(3, 3, MissingData::Missing), Ok, &points(data)), expected, "{data}");
+        for (m, data, expected) in [
+            (3, "- - - - X", Ok),
+            (3, "- - - X -", Ok),
+            (3, "- - - X 0", Ok),
+            (3, "- - X - 0", Ok),
+            (3, "- - X - -", Alarm),
+            (2, "- - - - X", Ok),
+            (2, "- - - X -", Alarm),
+        ] {
+            assert_eq!(evaluate(&threshold(m, 3, MissingData::Missing), Ok, &points(data)), expected, "{m} of 3: {data}");
         }
     }
 
+    /// "Evaluating an alarm" of <https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/alarm-evaluation.html>: M of the last N, which need
+    /// not be consecutive.
     #[test]
     fn m_of_n() {
         for (m, n, data, expected) in [

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weir_config::TerminationOrder;
 
-use super::memory::Memory;
+use super::memory::{Memory, RefreshState};
 use super::observation::{Member, MemberState, Observation};
 use super::placement::Placement;
 use super::plan::{HookKind, Plan, Step};
@@ -48,6 +48,22 @@ pub fn plan(policy: &Policy, observation: &Observation, memory: &Memory, demand:
     for (name, why) in leaving {
         plan.steps.push(Step::Retire { machine: name.to_owned(), why });
     }
+    note(observation, memory, plan);
+}
+
+/// Where a refresh is stands on every machine: a leader that dies takes its memory along.
+fn note(observation: &Observation, memory: &Memory, plan: &mut Plan) {
+    let text = memory.refresh.as_ref().and_then(RefreshState::note);
+    let has_something_else = |member: &&Member| plan.steps.iter().any(|step| step.machine() == Some(&member.name));
+    let can_be_written =
+        |member: &&Member| !member.state.is_going() && !matches!(member.state, MemberState::Launching | MemberState::Unknown { .. });
+    let differs = observation.members.iter().filter(|member| member.refresh != text);
+    let notes: Vec<Step> = differs
+        .filter(can_be_written)
+        .filter(|member| !has_something_else(member))
+        .map(|member| Step::Note { machine: member.name.clone(), text: text.clone() })
+        .collect();
+    plan.steps.extend(notes);
 }
 
 /// The next step in the life of one machine, whatever is wanted of the pool.

@@ -60,6 +60,41 @@ pub struct RefreshState {
     pub ended: Option<UnixMs>,
 }
 
+impl RefreshState {
+    /// What a successor must know of it, in one line; `None`: nothing.
+    pub fn note(&self) -> Option<String> {
+        let state = match (&self.rolled_back, self.ended) {
+            (None, None) => "forth",
+            (Some(_), None) => "back",
+            (Some(_), Some(_)) => "refused",
+            (None, Some(_)) => return None,
+        };
+        Some(format!("{} {state} {} {}", self.began.0 / 1000, self.to, self.from.as_deref().unwrap_or("-")))
+    }
+
+    /// Reads what was noted. Batches and checkpoints are counted anew, and waited for once more.
+    fn of_note(text: &str, now: UnixMs) -> Option<RefreshState> {
+        let [began, state, to, from]: [&str; 4] = text.split(' ').collect::<Vec<_>>().try_into().ok()?;
+        let began = UnixMs(began.parse::<u64>().ok()?.saturating_mul(1000)).min(now);
+        let (is_back, is_over) = match state {
+            "forth" => (false, false),
+            "back" => (true, false),
+            "refused" => (true, true),
+            _ => return None,
+        };
+        Some(RefreshState {
+            to: to.to_owned(),
+            from: (from != "-").then(|| from.to_owned()),
+            began,
+            not_before: now,
+            checkpoints: 0,
+            replaced: 0,
+            rolled_back: is_back.then(|| "another node led then, and took it back".to_owned()),
+            ended: is_over.then_some(began),
+        })
+    }
+}
+
 /// A number over time, as its changes.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Trend(VecDeque<(UnixMs, u32)>);
@@ -104,6 +139,10 @@ impl Memory {
         let desired = if staying == 0 { policy.scaling.desired.unwrap_or(policy.scaling.min) } else { staying };
         let newest = observation.members.iter().map(|member| member.since).max().map(|since| since.min(now));
         let generation = observation.members.iter().map(|member| member.generation).max().unwrap_or(0) + 1;
+        let of_members = observation.members.iter().filter(|member| !member.state.is_going());
+        let refreshes = of_members.filter_map(|member| RefreshState::of_note(member.refresh.as_deref()?, now));
+        // One that has begun later replaces another; one that is over says more than one that is not.
+        let refresh = refreshes.max_by_key(|refresh| (refresh.began, refresh.rolled_back.is_some(), refresh.ended.is_some()));
         let mut wished = Trend::default();
         wished.push(now, desired, policy.scaling.stabilise_in.max(policy.scaling.stabilise_out));
         Memory {
@@ -117,7 +156,7 @@ impl Memory {
             launch_failures: 0,
             launch_not_before: UnixMs(0),
             bad_hosts: BTreeMap::new(),
-            refresh: None,
+            refresh,
         }
     }
 

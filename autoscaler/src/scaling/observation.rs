@@ -44,6 +44,8 @@ pub struct Member {
     pub protected: bool,
     /// Requests and sessions under way.
     pub in_flight: u32,
+    /// What is noted on it of a refresh.
+    pub refresh: Option<String>,
 }
 
 /// What a machine of a pool does.

@@ -75,6 +75,13 @@ pub enum Step {
         /// The machine.
         machine: String,
     },
+    /// Writes on it what the refresh has come to, for whoever leads next.
+    Note {
+        /// The machine.
+        machine: String,
+        /// What; `None`: nothing any more.
+        text: Option<String>,
+    },
     /// Takes it out of the pool.
     Deregister {
         /// The machine.
@@ -108,6 +115,21 @@ impl HookKind {
 }
 
 impl Step {
+    /// The machine that it is for; `None`: one that is not there yet.
+    pub fn machine(&self) -> Option<&str> {
+        match self {
+            Step::Launch { .. } => None,
+            Step::Resume { machine }
+            | Step::RunHook { machine, .. }
+            | Step::Register { machine }
+            | Step::Retire { machine, .. }
+            | Step::Drain { machine }
+            | Step::Note { machine, .. }
+            | Step::Deregister { machine }
+            | Step::Remove { machine } => Some(machine),
+        }
+    }
+
     /// Whether it changes only this node's own list of endpoints: every node does that for itself.
     pub fn is_local(&self) -> bool {
         matches!(self, Step::Register { .. } | Step::Drain { .. } | Step::Deregister { .. })
@@ -161,6 +183,8 @@ impl fmt::Display for Step {
             Step::Register { machine } => write!(f, "register {machine}"),
             Step::Retire { machine, why } => write!(f, "retire {machine}: {why}"),
             Step::Drain { machine } => write!(f, "drain {machine}"),
+            Step::Note { machine, text: Some(text) } => write!(f, "note the refresh on {machine}: {text}"),
+            Step::Note { machine, text: None } => write!(f, "note on {machine} that the refresh is done"),
             Step::Deregister { machine } => write!(f, "deregister {machine}"),
             Step::Remove { machine } => write!(f, "remove {machine}"),
         }

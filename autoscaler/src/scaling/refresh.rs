@@ -58,7 +58,10 @@ pub fn demand(policy: &Policy, observation: &Observation, memory: &mut Memory, d
         let _ = begin(observation, memory, now);
     }
     let failures = memory.launch_failures;
-    let Some(refresh) = memory.refresh.as_mut().filter(|refresh| refresh.ended.is_none()) else { return Demand::default() };
+    let held_back = held_back(observation, memory);
+    let Some(refresh) = memory.refresh.as_mut().filter(|refresh| refresh.ended.is_none()) else {
+        return Demand { base: held_back, ..Demand::default() };
+    };
     let staying: Vec<&Member> = observation.members.iter().filter(|member| !member.state.is_going()).collect();
     check_health(policy, refresh, &staying, failures, now);
     let wanted = if refresh.rolled_back.is_some() { refresh.from.clone() } else { Some(refresh.to.clone()) };
@@ -74,7 +77,7 @@ pub fn demand(policy: &Policy, observation: &Observation, memory: &mut Memory, d
     let total = count(staying.len()).max(1);
     let note = Some(format!("refresh to {wanted}: {new_serving} of {total} are done"));
     if new_serving > refresh.replaced && refresh.rolled_back.is_none() {
-        batch_ended(policy, refresh, new_serving, total, now);
+        batch_ended(policy, refresh, new_serving, desired, now);
     }
     if now < refresh.not_before {
         return Demand { note: note.map(|note| format!("{note}; it waits")), base, ..Demand::default() };
@@ -82,8 +85,9 @@ pub fn demand(policy: &Policy, observation: &Observation, memory: &mut Memory, d
     let serving = count(staying.iter().filter(|member| member.state == MemberState::Serving).count());
     let floor = (u64::from(desired) * u64::from(settings.min_healthy_percent)).div_ceil(100);
     let floor = count(usize::try_from(floor).unwrap_or(usize::MAX)).max(policy.min_healthy);
-    let left = settings.batch.min(count(old.len()));
-    // Old ones that do not serve are no loss.
+    // What is ill is replaced anyway.
+    let left = old.iter().filter(|member| !matches!(member.state, MemberState::Unhealthy { .. })).count();
+    let left = settings.batch.min(count(left));
     let coming = staying.iter().any(|member| member.state.is_coming());
     let spare = serving.saturating_sub(floor);
     let may_go = if coming { 0 } else { left.min(spare) };
@@ -94,10 +98,17 @@ pub fn demand(policy: &Policy, observation: &Observation, memory: &mut Memory, d
     Demand { surge: left.min(room), retire, base, note }
 }
 
-fn batch_ended(policy: &Policy, refresh: &mut RefreshState, new_serving: u32, total: u32, now: UnixMs) {
+/// The base before, while the current one is what was taken back: it is not tried again because more machines are wanted.
+fn held_back(observation: &Observation, memory: &Memory) -> Option<String> {
+    let refresh = memory.refresh.as_ref().filter(|refresh| refresh.ended.is_some() && refresh.rolled_back.is_some())?;
+    refresh.from.clone().filter(|_| observation.base.as_ref() == Some(&refresh.to))
+}
+
+fn batch_ended(policy: &Policy, refresh: &mut RefreshState, new_serving: u32, desired: u32, now: UnixMs) {
     let settings = &policy.scaling.refresh;
     refresh.replaced = new_serving;
-    let share = u64::from(new_serving) * 100 / u64::from(total);
+    // Of what is wanted: those that are there on top for a while do not count.
+    let share = u64::from(new_serving) * 100 / u64::from(desired.max(1));
     let reached = count(settings.checkpoints.iter().filter(|checkpoint| u64::from(**checkpoint) <= share).count());
     let wait = if reached > refresh.checkpoints { settings.checkpoint_wait.max(settings.pause) } else { settings.pause };
     refresh.checkpoints = refresh.checkpoints.max(reached);

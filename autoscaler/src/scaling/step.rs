@@ -1,4 +1,5 @@
-//! Step adjustments, as Amazon EC2 Auto Scaling documents them ("Step scaling policies").
+//! Step adjustments, as Amazon EC2 Auto Scaling documents them
+//! (<https://docs.aws.amazon.com/autoscaling/ec2/userguide/as-scaling-simple-step.html>).
 //!
 //! The step is chosen by how far the metric is beyond the threshold. A lower bound belongs to its step and an upper one does not; below the
 //! threshold it is the other way round. A change in percent is of the machines that serve, so that a breach that lasts while new ones warm up
@@ -55,7 +56,9 @@ mod tests {
         AlarmSteps { alarm: "a".into(), threshold: Some((comparison, limit)), min_change: 1, adjust: adjust.collect() }
     }
 
-    /// The worked example of the documentation: thresholds 60 and 40, steps of ten and thirty percent; 10 becomes 11, 14, 13 and 10.
+    /// The worked example of "Step adjustments for step scaling": between 40 and 60 nothing is changed, steps are of ten and thirty percent, and 10
+    /// machines become 11, 14, 13 and 10. The page has one threshold of 50 and a step of 0 around it; without a step that changes nothing it is two
+    /// thresholds.
     #[test]
     fn the_published_example() {
         let out = steps(Comparison::Above, 60.0, &[(Some(0.0), Some(10.0), 10), (Some(10.0), None, 30)]);
@@ -71,7 +74,7 @@ mod tests {
         assert_eq!(step_for(&out, Some(59.0)), None);
     }
 
-    /// Rounding as documented: 12.7 is 12, 0.67 is 1, -0.58 is -1, -6.67 is -6.
+    /// "Scaling adjustment types" of the same page: 12.7 is 12, 0.67 is 1, -0.58 is -1, -6.67 is -6; and its examples of the other types.
     #[test]
     fn rounding_as_published() {
         for (of, percent, expected) in [(127, 10, 139), (67, 1, 68), (58, -1, 57), (667, -1, 661), (10, -300, 0), (0, 50, 1)] {
@@ -79,6 +82,10 @@ mod tests {
         }
         // MinAdjustmentMagnitude: four instances, 25 percent, at least two.
         assert_eq!(apply(ScaleChange::Percent(25), 4, 2), 6);
+        assert_eq!(
+            (apply(ScaleChange::By(5), 3, 1), apply(ScaleChange::Exactly(5), 3, 1), apply(ScaleChange::Percent(10), 10, 1)),
+            (8, 5, 11)
+        );
         assert_eq!(apply(ScaleChange::By(-5), 3, 1), 0);
         assert_eq!(apply(ScaleChange::Exactly(7), 3, 1), 7);
         assert!(is_in(ScaleChange::Exactly(2), 3) && !is_in(ScaleChange::Exactly(3), 3));

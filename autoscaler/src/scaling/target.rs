@@ -1,4 +1,5 @@
-//! Target tracking, by the algorithm that Kubernetes documents for its HorizontalPodAutoscaler.
+//! Target tracking, by the algorithm that Kubernetes documents for its HorizontalPodAutoscaler
+//! (<https://kubernetes.io/docs/concepts/workloads/autoscaling/horizontal-pod-autoscale/#algorithm-details>).
 //!
 //! `desired = ceil(current * value / target)`, nothing while the ratio is within the tolerance of one. A machine whose metric is missing is
 //! taken to use nothing when the pool would grow and all of its target when it would shrink; one that is not ready is taken to use nothing
@@ -25,6 +26,10 @@ pub fn wish(known: &Known, target: f64, tolerance: f64) -> Option<u32> {
     let sum: f64 = values.iter().sum();
     let ratio = sum / values.len() as f64 / target;
     let kept = u32::try_from(current).unwrap_or(u32::MAX);
+    // Neither up nor down: then there is nothing for which what is not known could be taken for the worst.
+    if within(ratio, 0.0) {
+        return Some(kept);
+    }
     let grows = ratio > 1.0;
     if missing == 0 && (not_ready == 0 || !grows) {
         let of = if grows { values.len() } else { values.len() + not_ready };
@@ -66,7 +71,7 @@ mod tests {
         vec![Some(value); count]
     }
 
-    /// "Algorithm details" of the documentation.
+    /// The words and numbers of "Algorithm details" on the page above.
     #[test]
     fn the_published_algorithm() {
         for (serving, not_ready, target, expected, why) in [
@@ -82,6 +87,43 @@ mod tests {
             (vec![None, None], 0, 50.0, None, "no metric at all"),
         ] {
             assert_eq!(wish(&known(&serving, not_ready), target, 0.1), expected, "{why}");
+        }
+    }
+
+    /// Cases with which Kubernetes tests its own: `pkg/controller/podautoscaler/replica_calculator_test.go` of kubernetes/kubernetes, by their names
+    /// there without `TestReplicaCalc`. Left out are two where that code does something else than the page says, which is what we do: it takes a
+    /// missing metric for all of the request, not of the target, and counts only the ready ones when it shrinks.
+    #[test]
+    fn the_cases_of_kubernetes() {
+        let some = |values: &[f64]| values.iter().map(|value| Some(*value)).collect::<Vec<_>>();
+        for (name, mut serving, missing, not_ready, target, expected) in [
+            ("ScaleUp", some(&[30.0, 50.0, 70.0]), 0, 0, 30.0, 5),
+            ("ScaleUpUnreadyLessScale", some(&[50.0, 70.0]), 0, 1, 30.0, 4),
+            ("ScaleUpUnreadyNoScale", some(&[40.0]), 0, 2, 30.0, 3),
+            ("ScaleUpCM", some(&[20_000.0, 10_000.0, 30_000.0]), 0, 0, 15_000.0, 4),
+            ("ScaleDown", some(&[10.0, 30.0, 50.0, 25.0, 25.0]), 0, 0, 50.0, 3),
+            ("ScaleDownCM", some(&[12_000.0; 5]), 0, 0, 20_000.0, 3),
+            ("Tolerance", some(&[101.0, 103.0, 102.0]), 0, 0, 100.0, 3),
+            ("ToleranceCM", some(&[20_000.0, 21_000.0, 21_000.0]), 0, 0, 20_000.0, 3),
+            ("SuperfluousMetrics", some(&[400.0, 950.0, 300.0, 700.0]), 0, 0, 100.0, 24),
+            ("MissingMetrics", some(&[40.0, 9.5]), 2, 0, 100.0, 3),
+            ("MissingMetricsNoChangeEq", some(&[100.0]), 1, 0, 100.0, 2),
+            ("MissingMetricsNoChangeGt", some(&[190.0]), 1, 0, 100.0, 2),
+            ("MissingMetricsNoChangeLt", some(&[60.0]), 1, 0, 100.0, 2),
+            ("MissingMetricsUnreadyChange", some(&[45.0]), 1, 1, 50.0, 3),
+            ("MissingMetricsUnreadyScaleUp", some(&[200.0]), 1, 1, 50.0, 4),
+        ] {
+            serving.extend(std::iter::repeat_n(None, missing));
+            assert_eq!(wish(&known(&serving, not_ready), target, 0.1), Some(expected), "{name}");
+        }
+    }
+
+    /// Target tracking of Amazon EC2 Auto Scaling rounds for availability
+    /// (<https://docs.aws.amazon.com/autoscaling/ec2/userguide/as-scaling-target-tracking.html>): for 1.5 more it adds two, of 1.5 too many it takes one.
+    #[test]
+    fn rounding_as_published() {
+        for (machines, value, target, expected) in [(3, 75.0, 50.0, 5), (5, 35.0, 50.0, 4), (2, 1500.0, 1000.0, 3), (4, 60.0, 40.0, 6)] {
+            assert_eq!(wish(&known(&all(machines, value), 0), target, 0.1), Some(expected), "{machines} with {value} of {target}");
         }
     }
 

@@ -26,6 +26,9 @@ pub(crate) struct Target {
     /// The `Host` of the requests.
     #[arg(long, default_value = "bench.example")]
     pub(crate) host: String,
+    /// One more header field of the requests, as `name: value`.
+    #[arg(long)]
+    pub(crate) field: Option<String>,
     /// Connections.
     #[arg(long, default_value_t = 64)]
     pub(crate) connections: usize,
@@ -62,8 +65,9 @@ impl Target {
     /// The request that is sent over and over, in the shape a plain client gives it.
     pub(crate) fn request(&self, keep_alive: bool) -> Vec<u8> {
         let connection = if keep_alive { "" } else { "Connection: close\r\n" };
-        format!("GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: weir-benches\r\nAccept: */*\r\n{connection}\r\n", self.path, self.host)
-            .into_bytes()
+        let field = self.field.iter().map(|field| format!("{field}\r\n")).collect::<String>();
+        let Target { path, host, .. } = self;
+        format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: weir-benches\r\nAccept: */*\r\n{field}{connection}\r\n").into_bytes()
     }
 }
 

@@ -22,13 +22,9 @@ const LARGE: &[Peer] = &[Peer::Weir, Peer::Nginx, Peer::NginxLargeBuffers, Peer:
 /// HAProxy and Envoy leave the file to others; only nginx writes it itself.
 const LOGGING: &[Peer] = &[Peer::Weir, Peer::Nginx];
 
-/// What a feature costs is told by ourselves without it.
-const ROUTES: &[Peer] = &[Peer::Weir, Peer::WeirRoutes];
-
 const CASES: &[Case] = &[
     Case { name: "100 B", path: "/b/100", connections: 64, access_log: false, peers: ALL },
     Case { name: "100 B, JSON log", path: "/b/100", connections: 64, access_log: true, peers: LOGGING },
-    Case { name: "20 routes", path: "/b/100", connections: 64, access_log: false, peers: ROUTES },
     Case { name: "10 KiB", path: "/b/10240", connections: 64, access_log: false, peers: LARGE },
     Case { name: "1 MiB", path: "/b/1048576", connections: 16, access_log: false, peers: LARGE },
 ];

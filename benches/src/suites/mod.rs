@@ -1,6 +1,7 @@
 //! The suites: each starts an origin and the proxies, puts load on them in turn, and adds to the results.
 
 pub(crate) mod connections;
+pub(crate) mod features;
 pub(crate) mod h2;
 pub(crate) mod http;
 pub(crate) mod latency;
@@ -37,6 +38,8 @@ pub(crate) struct Bench {
     pub(crate) measure: Duration,
     /// The peers add the forwarding headers too.
     pub(crate) forwarded: bool,
+    /// What requests carry besides the usual.
+    pub(crate) field: Option<String>,
     /// Fewer repetitions where a suite has its own number of them.
     pub(crate) quick: bool,
     /// `/proc/loadavg` before anything was started.
@@ -158,6 +161,7 @@ impl Bench {
             format!("--measure-ms={}", self.measure.as_millis()),
         ];
         args.extend(cpu_of.map(|pid| format!("--cpu-of={pid}")));
+        args.extend(self.field.iter().map(|field| format!("--field={field}")));
         args
     }
 

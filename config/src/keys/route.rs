@@ -32,6 +32,11 @@ pub(super) static ROUTE: Keys = Keys {
             .default("5"),
         Key::text("rewrite_prefix", "\"/\"", "The endpoint gets this in place of the route's path."),
         Key::new("rewrite_regex", Kind::Table(&REWRITE), "The endpoint gets another path."),
+        Key::flag(
+            "rewrite_location",
+            "false",
+            "Where the endpoint sends a client (Location) is named as it is outside: the scheme and host that were asked for, and the path before rewrite_prefix.",
+        ),
         Key::new("request", Kind::Table(&EDITS), "What is changed on the request's header fields."),
         Key::new("response", Kind::Table(&EDITS), "What is changed on the response's header fields."),
     ],

@@ -1,5 +1,6 @@
 //! `[listener.NAME.tls]` and `[pool.NAME.tls]`.
 
+use super::acme;
 use crate::spec::{Key, Keys, Kind, word};
 
 pub(super) static LISTENER_TLS: Keys = Keys {
@@ -15,6 +16,11 @@ pub(super) static LISTENER_TLS: Keys = Keys {
             "folder",
             "\"/etc/weir/tls\"",
             "A folder of more certificates: every NAME.pem, with its key inside or in NAME.key, and NAME.ocsp where there is one.",
+        ),
+        Key::new(
+            "acme",
+            Kind::Tables(&acme::CERTIFICATE),
+            "Certificates that are ordered and renewed by themselves, each written as [[listener.NAME.tls.acme]].",
         ),
         Key::choice(
             "unknown_name",

@@ -13,8 +13,22 @@ pub struct Api {
     pub bind: SocketAddr,
     /// A file holding a bearer token that may do everything.
     pub token_file: Option<PathBuf>,
-    /// `[api.token.NAME]`, by name. Without these and `token_file` nobody is asked for a token, which only a loopback address allows.
+    /// `[api.token.NAME]`, by name. Without these and `token_file` nobody is asked for a token, which only a loopback address allows, or clients
+    /// that show certificates.
     pub tokens: BTreeMap<Arc<str>, ApiToken>,
+    /// `[api.tls]`; absent: HTTP without TLS.
+    pub tls: Option<ApiTls>,
+}
+
+/// `[api.tls]`
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ApiTls {
+    /// `certificate_file`: the chain in PEM, the node's own certificate first.
+    pub certificate_file: PathBuf,
+    /// `key_file`: its key in PEM. Default: in the same file.
+    pub key_file: PathBuf,
+    /// `client_ca_file`: who must have signed the certificate that each client shows, in PEM; `None`: clients are not asked.
+    pub client_ca_file: Option<PathBuf>,
 }
 
 /// `[api.token.NAME]`

@@ -77,6 +77,8 @@ pub struct Changes {
     pub response: HeaderEdits,
     /// `rewrite_prefix` or `rewrite_regex`
     pub rewrite: Option<Rewrite>,
+    /// `rewrite_location`: where the endpoint sends a client is named as it is outside.
+    pub rewrite_location: bool,
 }
 
 /// What becomes of the path.
@@ -133,6 +135,9 @@ impl fmt::Display for Changes {
             Some(Rewrite::Prefix(prefix)) => write!(f, ", path to {prefix}")?,
             Some(Rewrite::Regex { pattern, to }) => write!(f, ", path /{}/ to {to}", pattern.as_str())?,
             None => {}
+        }
+        if self.rewrite_location {
+            f.write_str(", Location rewritten")?;
         }
         for (what, HeaderEdits { remove, set, add }) in [("request", &self.request), ("response", &self.response)] {
             for name in remove {

@@ -3,15 +3,19 @@
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use super::AcmeCertificate;
+
 /// `[listener.NAME.tls]`: how a listener ends TLS. Files are named here; whoever serves reads them, and again when they change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ListenerTls {
     /// Whether HTTP/2 is offered: the listener's `http2`.
     pub http2: bool,
-    /// `[[listener.NAME.tls.certificate]]`, never empty unless `folder` is there. The first is the default one.
+    /// `[[listener.NAME.tls.certificate]]`, empty only where `folder` or `acme` is there. The first is the default one.
     pub certificates: Vec<CertificateFiles>,
     /// `folder`: every `NAME.pem` in it is a certificate as well, with its key inside or in `NAME.key`, and `NAME.ocsp` where there is one.
     pub folder: Option<PathBuf>,
+    /// `[[listener.NAME.tls.acme]]`: those that are ordered. Each is in use as soon as its file is there.
+    pub acme: Vec<AcmeCertificate>,
     /// `unknown_name`: what a client gets that names no host, or one that no certificate is for. Default: the default certificate.
     pub unknown_name: UnknownName,
     /// `version_min`: the oldest version spoken. Default 1.2.

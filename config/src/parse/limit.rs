@@ -78,8 +78,9 @@ fn parse_key(text: &str) -> Result<LimitKey, String> {
 /// What the route of these conditions changes; `None`: nothing.
 pub(super) fn changes(table: &Table<'_>, path: Option<&PathPattern>) -> Option<Box<Changes>> {
     let edits = |key| table.table(key).map(|table| edits(&table)).unwrap_or_default();
-    let changes = Changes { request: edits("request"), response: edits("response"), rewrite: rewrite(table, path) };
-    let has_any = !(changes.request.is_empty() && changes.response.is_empty() && changes.rewrite.is_none());
+    let rewrite_location = table.flag("rewrite_location").unwrap_or(false);
+    let changes = Changes { request: edits("request"), response: edits("response"), rewrite: rewrite(table, path), rewrite_location };
+    let has_any = !(changes.request.is_empty() && changes.response.is_empty() && changes.rewrite.is_none()) || rewrite_location;
     if has_any && (table.has("redirect") || table.has("answer")) {
         let problem = Problem::new(table.span(), table.path(), "a route that no pool serves has no request or response to change");
         table.report(problem.help("remove request, response and rewrite"));

@@ -5,7 +5,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use crate::address::parse_bind_address;
 use crate::model::{
-    AmbiguousPaths, ForwardHeaders, HttpLimits, HttpListener, Listener, ListenerName, ListenerTimeouts, PoolName, Protocol,
+    AmbiguousPaths, AuthorityName, ForwardHeaders, HttpLimits, HttpListener, Listener, ListenerName, ListenerTimeouts, PoolName, Protocol,
 };
 use crate::parse::edge::announcers;
 use crate::parse::limit::{access, networks, rate_limits};
@@ -27,6 +27,8 @@ pub(crate) struct ParsedListener {
     pub(crate) binds: Vec<Placed<SocketAddr>>,
     /// Each mention of a pool with its place.
     pub(crate) pools: Vec<Placed<PoolName>>,
+    /// The authority of each certificate that is ordered, with its place.
+    pub(crate) authorities: Vec<Placed<AuthorityName>>,
 }
 
 /// Headers that a request id cannot travel in, as they mean something to the message itself.
@@ -53,7 +55,7 @@ const RESERVED_HEADERS: [&str; 17] = [
 pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
     let table = &named.table;
     let binds = binds(table);
-    let mut pools = Vec::new();
+    let (mut pools, mut authorities) = (Vec::new(), Vec::new());
     let pool = table.field("pool").and_then(|field| {
         let pool = PoolName::from(field.text()?);
         pools.push(field.placed(pool.clone()));
@@ -86,7 +88,7 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
             },
             limits: limits(&table.table_or_empty("limits")),
             headers: headers(&table.table_or_empty("headers")),
-            tls: table.table("tls").map(|table| Box::new(listener_tls(&table, http2))),
+            tls: table.table("tls").map(|table| Box::new(listener_tls(&table, http2, &mut authorities))),
             redirect_https,
             http2,
         })
@@ -122,7 +124,7 @@ pub(super) fn listener(named: &Named<'_>) -> ParsedListener {
         access,
         announcers: announcers(table),
     });
-    ParsedListener { name: named.name.into(), listener, raw, binds, pools }
+    ParsedListener { name: named.name.into(), listener, raw, binds, pools, authorities }
 }
 
 fn binds(table: &Table<'_>) -> Vec<Placed<SocketAddr>> {

@@ -1,5 +1,6 @@
 //! Text to [`Config`], all errors at once. One file for each kind of table.
 
+mod acme;
 mod alarm;
 mod edge;
 mod expression;
@@ -29,6 +30,7 @@ use crate::model::Config;
 use crate::notify;
 use crate::reader::{Sink, Table};
 
+pub(crate) use acme::ParsedAuthority;
 pub(crate) use alarm::ParsedAlarm;
 pub(crate) use listener::ParsedListener;
 pub(crate) use machines::{ParsedHost, ParsedTemplate};
@@ -62,11 +64,14 @@ fn read(root: &Table<'_>) -> Config {
     let api = root.table("api").map(|table| node::api(&table));
     let access_log = root.table("access_log").map(|table| node::access_log(&table));
     let history = history::history(&root.table_or_empty("history"));
-    let listeners: Vec<ParsedListener> = root.named("listener").iter().map(listener::listener).collect();
+    let authorities: Vec<ParsedAuthority> = root.named("acme").iter().map(acme::authority).collect();
+    let mut listeners: Vec<ParsedListener> = root.named("listener").iter().map(listener::listener).collect();
+    acme::place(&mut listeners, &node.state_dir);
     let pools: Vec<ParsedPool> = root.named("pool").iter().map(pool::pool).collect();
     let cluster = root.table("cluster").and_then(|table| vip::cluster(&table));
     let vips: Vec<ParsedVip> = root.named("vip").iter().map(vip::vip).collect();
     check::check(root, api.as_ref(), &listeners, &pools);
+    check::acme(root, &authorities, &listeners);
     check::vips(root, cluster.as_ref(), &vips, &listeners, &pools);
     let hosts: Vec<ParsedHost> = root.named("host").iter().map(machines::host).collect();
     let templates: Vec<ParsedTemplate> = root.named("template").iter().map(machines::template).collect();
@@ -80,6 +85,7 @@ fn read(root: &Table<'_>) -> Config {
     let listeners: BTreeMap<_, _> =
         listeners.into_iter().filter_map(|parsed| parsed.listener).map(|listener| (listener.name.clone(), Arc::new(listener))).collect();
     let pools = pools.into_iter().map(|parsed| (parsed.pool.name.clone(), Arc::new(parsed.pool))).collect();
+    let authorities = authorities.into_iter().filter_map(|parsed| parsed.authority).map(|one| (one.name.clone(), Arc::new(one))).collect();
     let vips = vips.into_iter().filter_map(|parsed| parsed.vip).map(|vip| (vip.name.clone(), Arc::new(vip))).collect();
     let cluster = cluster.map(|placed| placed.value);
     let hosts = hosts.into_iter().map(|parsed| (parsed.host.name.clone(), Arc::new(parsed.host))).collect();
@@ -89,5 +95,21 @@ fn read(root: &Table<'_>) -> Config {
     let alarms = alarms.into_iter().filter_map(|parsed| parsed.alarm).map(|alarm| (alarm.name.clone(), Arc::new(alarm))).collect();
     let recoveries = recoveries.into_iter().filter_map(|parsed| parsed.recovery).map(|one| (one.name.clone(), Arc::new(one))).collect();
     let api = api.and_then(|parsed| parsed.api);
-    Config { node, api, access_log, history, cluster, vips, listeners, pools, hosts, templates, metrics, alarms, recoveries, notification }
+    Config {
+        node,
+        api,
+        access_log,
+        history,
+        cluster,
+        vips,
+        authorities,
+        listeners,
+        pools,
+        hosts,
+        templates,
+        metrics,
+        alarms,
+        recoveries,
+        notification,
+    }
 }

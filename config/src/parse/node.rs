@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::address::parse_bind_address;
 use crate::error::is_secret_name;
-use crate::model::{AccessLog, AccessLogFormat, AccessLogTarget, Api, ApiToken, Node, Role};
+use crate::model::{AccessLog, AccessLogFormat, AccessLogTarget, Api, ApiTls, ApiToken, Node, Role};
 use crate::names::check_label;
 use crate::reader::{Named, Placed, Table};
 
@@ -42,16 +42,25 @@ pub(super) fn api(table: &Table<'_>) -> ParsedApi {
     let token_file = absolute_path(table, "token_file");
     let bind = bind(table);
     let tokens = tokens(table);
+    let tls = table.table("tls").and_then(|table| tls(&table));
+    let asks_certificates = tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
     if let Some(bind) = bind
         && !bind.ip().is_loopback()
         && !table.has("token_file")
         && !table.has("token")
+        && !asks_certificates
     {
         let problem = table.problem("bind", format!("the API on {bind} can be reached from other machines, so it needs a token"));
         let help = "add an `[api.token.NAME]`, which `weir token` makes, or `token_file = \"/etc/weir/token\"`, or bind to 127.0.0.1";
         table.report(problem.help(help).needs_whole_file());
     }
-    ParsedApi { api: bind.map(|bind| Api { bind, token_file, tokens }), bind: bind.map(|bind| table.placed("bind", bind)) }
+    ParsedApi { api: bind.map(|bind| Api { bind, token_file, tokens, tls }), bind: bind.map(|bind| table.placed("bind", bind)) }
+}
+
+fn tls(table: &Table<'_>) -> Option<ApiTls> {
+    let (key, client_ca_file) = (absolute_path(table, "key_file"), absolute_path(table, "client_ca_file"));
+    let certificate_file = absolute_path(table, "certificate_file")?;
+    Some(ApiTls { key_file: key.unwrap_or_else(|| certificate_file.clone()), certificate_file, client_ca_file })
 }
 
 fn tokens(table: &Table<'_>) -> BTreeMap<Arc<str>, ApiToken> {

@@ -54,7 +54,7 @@ pub(super) fn routes(table: &Table<'_>, pools: &mut Vec<Placed<PoolName>>) -> Ve
 }
 
 /// Keys of a route that look at a request, or answer or change one.
-const OF_REQUESTS: [&str; 15] = [
+const OF_REQUESTS: [&str; 16] = [
     "mirror",
     "host",
     "path",
@@ -68,6 +68,7 @@ const OF_REQUESTS: [&str; 15] = [
     "answer",
     "rewrite_prefix",
     "rewrite_regex",
+    "rewrite_location",
     "request",
     "response",
 ];

@@ -2,12 +2,13 @@
 
 use std::num::NonZeroU32;
 
+use super::acme;
 use crate::address::parse_host_name;
-use crate::model::{CertificateFiles, ClientCertificates, EndpointTls, ListenerTls, TlsVersion, UnknownName};
+use crate::model::{AuthorityName, CertificateFiles, ClientCertificates, EndpointTls, ListenerTls, TlsVersion, UnknownName};
 use crate::parse::node::absolute_path;
-use crate::reader::Table;
+use crate::reader::{Placed, Table};
 
-pub(super) fn listener_tls(table: &Table<'_>, http2: bool) -> ListenerTls {
+pub(super) fn listener_tls(table: &Table<'_>, http2: bool, authorities: &mut Vec<Placed<AuthorityName>>) -> ListenerTls {
     let tables = table.field("certificate").map(|field| field.tables()).unwrap_or_default();
     let mut certificates: Vec<CertificateFiles> = Vec::new();
     for table in &tables {
@@ -18,10 +19,13 @@ pub(super) fn listener_tls(table: &Table<'_>, http2: bool) -> ListenerTls {
         certificates.push(files);
     }
     let folder = absolute_path(table, "folder");
-    if tables.is_empty() && !table.has("folder") {
+    let acme = acme::certificates(table, authorities);
+    if tables.is_empty() && !table.has("folder") && !table.has("acme") {
         let problem = table.problem("certificate", "TLS needs a certificate, and there is none");
         table.report(
-            problem.help("add [[listener.NAME.tls.certificate]] with `file = \"/...\"`, or `folder = \"/...\"`").needs_whole_file(),
+            problem
+                .help("add [[listener.NAME.tls.certificate]] with `file = \"/...\"`, `folder = \"/...\"`, or [[listener.NAME.tls.acme]]")
+                .needs_whole_file(),
         );
     }
     let unknown_name = match table.choice("unknown_name") {
@@ -32,6 +36,7 @@ pub(super) fn listener_tls(table: &Table<'_>, http2: bool) -> ListenerTls {
         http2,
         certificates,
         folder,
+        acme,
         unknown_name,
         version_min: version_min(table),
         tickets: table.flag("tickets").unwrap_or(true),

@@ -28,7 +28,7 @@ fn words_of(files: &CertificateFiles) -> String {
 }
 
 pub(crate) fn of_listener_tls(tls: &ListenerTls) -> Vec<Setting> {
-    let ListenerTls { certificates, folder, unknown_name, version_min, tickets, handshakes_max, clients, http2: _ } = tls;
+    let ListenerTls { certificates, folder, acme, unknown_name, version_min, tickets, handshakes_max, clients, http2: _ } = tls;
     let path = |path: &Option<std::path::PathBuf>| path.as_ref().map_or(NONE.into(), |path| path.display().to_string());
     let (word, ca_file, crl_file) = match clients {
         None => ("none", NONE.into(), NONE.into()),
@@ -39,6 +39,7 @@ pub(crate) fn of_listener_tls(tls: &ListenerTls) -> Vec<Setting> {
     vec![
         ("tls.certificate", certificates.iter().map(words_of).collect::<Vec<_>>().join(", ")),
         ("tls.folder", path(folder)),
+        ("tls.acme", acme.iter().map(super::acme::words_of).collect::<Vec<_>>().join(", ")),
         ("tls.unknown_name", unknown_name.word().into()),
         ("tls.version_min", version_min.word().into()),
         ("tls.tickets", tickets.to_string()),

@@ -45,6 +45,7 @@ impl Who {
 pub(crate) struct Access {
     file: Option<(PathBuf, Token)>,
     named: Vec<(Arc<str>, Role, Token)>,
+    certificates: bool,
 }
 
 impl Access {
@@ -52,12 +53,18 @@ impl Access {
     pub(crate) fn read(settings: &Api) -> io::Result<Access> {
         let file = settings.token_file.as_ref().map(|path| Ok::<_, io::Error>((path.clone(), Token::read(path)?))).transpose()?;
         let named = settings.tokens.iter().map(|(name, token)| (name.clone(), token.role, Token::of_digest(token.digest)));
-        Ok(Access { file, named: named.collect() })
+        let certificates = settings.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
+        Ok(Access { file, named: named.collect(), certificates })
     }
 
     /// Nobody is asked for a token.
     pub(super) fn is_open(&self) -> bool {
         self.file.is_none() && self.named.is_empty()
+    }
+
+    /// Nobody gets this far without a certificate: no page of a browser without one.
+    pub(super) fn asks_certificates(&self) -> bool {
+        self.certificates
     }
 
     /// Whose token this is.
@@ -141,7 +148,11 @@ mod tests {
 
     fn access() -> Access {
         let named = |name: &str, role| (Arc::from(name), role, Token::new(name));
-        Access { file: Some(("/t".into(), Token::new("file"))), named: vec![named("kim", Role::Operate), named("wall", Role::Read)] }
+        Access {
+            file: Some(("/t".into(), Token::new("file"))),
+            named: vec![named("kim", Role::Operate), named("wall", Role::Read)],
+            certificates: false,
+        }
     }
 
     #[test]

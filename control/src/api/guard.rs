@@ -109,7 +109,7 @@ impl Gate {
     /// Whether this request may go on, and as whom. `node_name` is asked for only when it matters.
     pub(super) fn admit(&self, parts: &Parts, peer: IpAddr, now: Instant, node_name: impl FnOnce() -> String) -> Result<Who, Refused> {
         let host = host(parts)?;
-        if self.access.is_open() {
+        if self.access.is_open() && !self.access.asks_certificates() {
             check_host(host, node_name)?;
         }
         let changes = changes_something(&parts.method);
@@ -283,7 +283,7 @@ mod tests {
             (std::sync::Arc::from(*token), weir_config::ApiToken { role: *role, digest: Sha256::digest(token.as_bytes()).into() })
         });
         let bind = "127.0.0.1:7117".parse().expect("an address");
-        Gate::new(Access::read(&weir_config::Api { bind, token_file: None, tokens: tokens.collect() }).expect("no file is read"))
+        Gate::new(Access::read(&weir_config::Api { bind, token_file: None, tokens: tokens.collect(), tls: None }).expect("no file is read"))
     }
 
     fn ask(gate: &Gate, parts: &Parts) -> Result<Who, u16> {

@@ -3,6 +3,7 @@
 //! One table, [`FAMILIES`], says what there is: it renders the metrics and `docs/metrics.md`. Label values come from the file, or from
 //! lists fixed here; a client can add no series.
 
+mod acme;
 mod history;
 mod machines;
 mod notify;
@@ -20,7 +21,7 @@ use weir_lb::histogram::Distribution;
 use weir_lb::shell::DrainProgress;
 use weir_lb::stats::Handshake;
 use weir_lb::status::{EndpointStatus, ListenerStatus, PoolStatus, Status};
-use weir_lb::tls::CertificateStatus;
+use weir_lb::tls::{CertificateStatus, ShownCertificate};
 
 use super::model::{AlarmItem, ScalingItem};
 use super::view::{CODE_CLASSES, unix_seconds};
@@ -85,12 +86,16 @@ pub(crate) struct Source<'a> {
     pub machines: &'a dyn Hypervisor,
     /// Lines of the access log that were dropped.
     pub access_log_dropped: u64,
+    /// Certificates that are shown to endpoints.
+    pub shown_certificates: &'a [ShownCertificate],
     /// Certificates in use.
     pub certificates: &'a [CertificateStatus],
     /// The alarms.
     pub alarms: &'a [AlarmItem],
     /// The pools that are scaled.
     pub scaling: &'a [ScalingItem],
+    /// Certificates that are ordered.
+    pub orders: &'a crate::acme::OrderStats,
     /// What is kept; `None`: nothing.
     pub history: Option<&'a weir_history::service::Stats>,
     /// Telling people.
@@ -277,7 +282,7 @@ macro_rules! per_endpoint {
 fn families() -> impl Iterator<Item = &'static Family> {
     let machines =
         machines::FAMILIES.iter().chain(scaling::FAMILIES).chain(history::FAMILIES).chain(notify::FAMILIES).chain(recovery::FAMILIES);
-    FAMILIES.iter().chain(udp::FAMILIES).chain(vip::FAMILIES).chain(machines)
+    FAMILIES.iter().chain(udp::FAMILIES).chain(vip::FAMILIES).chain(acme::FAMILIES).chain(machines)
 }
 
 /// Node and data plane.
@@ -491,6 +496,18 @@ const FAMILIES: &[Family] = &[
         },
     },
     Family {
+        name: "weir_pool_tls_certificate_not_after_timestamp_seconds",
+        kind: Kind::Gauge,
+        unit: "seconds",
+        labels: "pool, file",
+        help: "When a certificate that is shown to endpoints is over.",
+        samples: |p, s| {
+            for (pool, file, not_after_s) in p.source.shown_certificates {
+                s.with(&format!("{},{}", label("pool", &pool.0), label("file", &file.to_string_lossy())), not_after_s);
+            }
+        },
+    },
+    Family {
         name: "weir_listener_received_bytes_total",
         kind: Kind::Counter,
         unit: "bytes",
@@ -591,6 +608,20 @@ const FAMILIES: &[Family] = &[
         labels: "pool",
         help: "Requests that wait for an endpoint now.",
         samples: per_pool!(|p| p.waiting.into()),
+    },
+    Family {
+        name: "weir_pool_adaptive_limit",
+        kind: Kind::Gauge,
+        unit: "requests",
+        labels: "pool",
+        help: "Requests that the pool takes at once now, where that follows its latency.",
+        samples: |p, s| {
+            for pool in &p.source.status.pools {
+                if let Some(limit) = pool.adaptive_limit {
+                    s.with(&label("pool", &pool.name), limit);
+                }
+            }
+        },
     },
     Family {
         name: "weir_pool_endpoints",
@@ -745,8 +776,10 @@ pub(super) mod tests {
             machines,
             access_log_dropped: 2,
             certificates: &[],
+            shown_certificates: &[],
             alarms: &[],
             scaling: &[],
+            orders: &crate::acme::OrderStats::default(),
             history: Some(&weir_history::service::Stats::default()),
             notify: &weir_notify::service::Stats::default(),
             recovery: &[],

@@ -35,6 +35,7 @@ mod read;
 mod recovery;
 mod scaling;
 mod session;
+mod tls;
 pub(crate) mod view;
 mod vip;
 
@@ -54,8 +55,10 @@ use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
 use weir_config::EndpointAddress;
 
 pub(crate) use access::Access;
@@ -64,6 +67,7 @@ pub(crate) use guard::read_token;
 pub(crate) use history::audit_verdict;
 use problem::Problem;
 pub(crate) use session::{hex, random};
+pub(crate) use tls::Tls;
 
 use crate::event::ApiEvent;
 use crate::node::Node;
@@ -115,9 +119,16 @@ impl Api {
 }
 
 /// Serves the API on `listener` until `shutdown` is done. Requests under way are then answered, within a short grace.
-pub(crate) async fn serve(listener: TcpListener, node: Node, access: Access, shutdown: impl Future<Output = ()>) -> std::io::Result<()> {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    node: Node,
+    access: Access,
+    tls: Option<Tls>,
+    shutdown: impl Future<Output = ()>,
+) -> std::io::Result<()> {
     let (stopper, stop) = watch::channel(false);
     let router = router(Arc::new(Api { node, gate: guard::Gate::new(access), hub: overview::Hub::new(), stop: stop.clone() }));
+    let acceptor = tls.map(|tls| TlsAcceptor::from(tls.config));
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut shutdown = pin!(shutdown);
     loop {
@@ -132,9 +143,18 @@ pub(crate) async fn serve(listener: TcpListener, node: Node, access: Access, shu
         match accepted {
             Ok((stream, peer)) => {
                 let router = router.clone().layer(Extension(caller::Peer(peer.ip())));
-                let connection = connection(stream, router, stop.clone());
+                let (acceptor, stop) = (acceptor.clone(), stop.clone());
                 tokio::spawn(async move {
-                    connection.await;
+                    // Answers are small and written at once; without this the last part of one may wait for an acknowledgement.
+                    let _ = stream.set_nodelay(true);
+                    match acceptor {
+                        None => connection(stream, router, stop).await,
+                        Some(acceptor) => match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
+                            Ok(Ok(stream)) => connection(stream, router, stop).await,
+                            Ok(Err(error)) => tracing::debug!(%peer, %error, "a client of the API was not let in"),
+                            Err(_) => {}
+                        },
+                    }
                     drop(slot);
                 });
             }
@@ -152,9 +172,7 @@ pub(crate) async fn serve(listener: TcpListener, node: Node, access: Access, shu
 }
 
 /// One connection, from its accept to its close.
-async fn connection(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
-    // Answers are small and written at once; without this the last part of one may wait for an acknowledgement.
-    let _ = stream.set_nodelay(true);
+async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router, mut stop: watch::Receiver<bool>) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use weir_autoscaler::recorded::{Recorded, Span, closure, try_alarm};
 use weir_autoscaler::{Scope, UnixMs};
 use weir_config::{Alarm, AlarmName, Condition, Metric};
-use weir_history::point::Series;
+use weir_history::point::{Point, Series, by_steps};
 use weir_history::store::{STEPS_MAX, SeriesAsked};
 
 use super::Api;
@@ -69,7 +69,9 @@ pub(crate) async fn preview(State(api): State<Arc<Api>>, Body(new): Body<NewTria
         let (word, of) = named(&scope);
         let series = Series { metric: metric.word().into(), scope: word.into(), name: of.into() };
         let asked = (series.clone(), from.minus(BEFORE_MS), to);
-        let points = ask(&api, move |reader| {
+        // What was measured since the last full minute is not in the store yet.
+        let mut pending = api.node.meter().lock().pending(&series);
+        let mut points = ask(&api, move |reader| {
             let (series, mut from, to) = asked;
             let mut points = Vec::new();
             while from < to {
@@ -80,11 +82,15 @@ pub(crate) async fn preview(State(api): State<Arc<Api>>, Body(new): Body<NewTria
             Ok(points)
         })
         .await?;
+        let kept_to = points.last().map(|last: &Point| last.at);
+        pending.retain(|point| point.at < to && kept_to.is_none_or(|kept_to| point.at > kept_to));
+        points.extend(pending);
+        let points = by_steps(points, step_ms);
         if points.is_empty() {
             missing.push(format!("{} of {} {}", series.metric, series.scope, series.name));
         }
-        let span = |point: &weir_history::point::Point| {
-            let weir_history::point::Point { at, count, mean, min, max } = *point;
+        let span = |point: &Point| {
+            let Point { at, count, mean, min, max } = *point;
             Span { at: UnixMs(at.0), count, mean, min, max }
         };
         recorded.put(metric, scope, points.iter().map(span).collect());

@@ -254,6 +254,7 @@ pub(crate) mod tests {
                 below_floor: true,
                 available: 1,
                 waiting: 4,
+                adaptive_limit: None,
                 tls: false,
                 stats: Arc::new(pool),
                 endpoints,

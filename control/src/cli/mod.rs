@@ -30,7 +30,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use weir_config::EndpointAddress;
 
-use crate::client::Client;
+use crate::client::{Client, Trust};
 use output::Output;
 
 /// A load balancer for HTTP and TCP services on plain hosts.
@@ -59,6 +59,15 @@ struct Global {
     /// A file with the API's token; the token itself may be given in WEIR_TOKEN
     #[arg(long, global = true, env = "WEIR_TOKEN_FILE", value_name = "FILE", help_heading = "Global options")]
     token_file: Option<PathBuf>,
+    /// Who may have signed the certificate of an API under TLS, in PEM; the system's authorities if not named
+    #[arg(long, global = true, env = "WEIR_API_CA_FILE", value_name = "FILE", help_heading = "Global options")]
+    api_ca_file: Option<PathBuf>,
+    /// A certificate in PEM to show to an API that asks for one
+    #[arg(long, global = true, env = "WEIR_API_CERTIFICATE_FILE", value_name = "FILE", help_heading = "Global options")]
+    api_certificate_file: Option<PathBuf>,
+    /// Its private key in PEM, if not in the same file
+    #[arg(long, global = true, env = "WEIR_API_KEY_FILE", value_name = "FILE", help_heading = "Global options")]
+    api_key_file: Option<PathBuf>,
     /// Print JSON
     #[arg(long, global = true, help_heading = "Global options")]
     json: bool,
@@ -364,7 +373,12 @@ fn client(global: &Global) -> anyhow::Result<Client> {
             _ => anyhow::bail!("WEIR_TOKEN must hold printable characters without spaces"),
         },
     };
-    Ok(Client::new(&global.api, token)?)
+    let trust = Trust {
+        ca_file: global.api_ca_file.clone(),
+        certificate_file: global.api_certificate_file.clone(),
+        key_file: global.api_key_file.clone(),
+    };
+    Ok(Client::new(&global.api, token, &trust)?)
 }
 
 #[cfg(test)]

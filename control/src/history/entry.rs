@@ -6,7 +6,7 @@ use weir_history::audit::Act;
 use weir_lb::event::EventKind as NodeKind;
 
 use super::moment;
-use crate::event::{Event, EventKind, MachineEvent, RecoveryEvent, ScalingEvent, VipEvent};
+use crate::event::{AcmeEvent, Event, EventKind, MachineEvent, RecoveryEvent, ScalingEvent, VipEvent};
 
 /// What an event is about, the nearest thing first.
 const SUBJECTS: [&str; 11] =
@@ -49,6 +49,12 @@ pub(super) fn act(event: &Event) -> Option<Act> {
         }
         EventKind::Recovery(RecoveryEvent::RecoveryTried { recovery, thing, action, outcome, text }) => {
             act("recovery", action, thing, outcome, format!("[recovery.{recovery}]: {text}"))
+        }
+        EventKind::Acme(AcmeEvent::CertificateIssued { authority, names, .. }) => {
+            act("acme", "order a certificate", &names.join(" "), "done", format!("[acme.{authority}]"))
+        }
+        EventKind::Acme(AcmeEvent::CertificateNotIssued { authority, names, reason, .. }) => {
+            act("acme", "order a certificate", &names.join(" "), reason, format!("[acme.{authority}]"))
         }
         EventKind::Acted(MachineEvent::MachineActed { verb, machine, host, by, error, .. }) => {
             let host = host.as_ref().map(|host| format!("on {host}")).unwrap_or_default();

@@ -28,8 +28,11 @@ use weir_lb::status::Status;
 use pool::Counters;
 use track::Track;
 
-/// Looks that come closer than this bring no new sample.
-const SAMPLE_MIN: Duration = Duration::from_millis(800);
+/// There is one sample of each second: periods begin with full seconds, and one without a sample would be missing data.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+
+/// Looks that come closer than this bring no new sample: of so short a time no rate can be told.
+const SAMPLE_MIN: Duration = Duration::from_millis(300);
 
 /// What a forecast goes by: a mean of so long.
 pub(crate) const ROLLED: Duration = Duration::from_secs(300);
@@ -121,7 +124,7 @@ impl Measured {
         if self.sampled > now {
             self.tracks.clear();
             self.counters.clear();
-        } else if now.since(self.sampled) < SAMPLE_MIN {
+        } else if self.sampled.floor(SAMPLE_EVERY) == now.floor(SAMPLE_EVERY) || now.since(self.sampled) < SAMPLE_MIN {
             return;
         }
         self.sampled = now;

@@ -53,7 +53,7 @@ fn alarms_see_as_far_back_as_they_look_and_the_rest_is_kept() {
 }
 
 #[test]
-fn looks_that_come_close_are_one_and_a_clock_that_was_set_back_begins_anew() {
+fn each_second_has_one_sample_and_a_clock_that_was_set_back_begins_anew() {
     let mut status = sample_status(vec![sample_endpoint("10.0.0.1:80")]);
     status.pools[0].name = "web".into();
     let mut measured = Measured::default();
@@ -63,7 +63,12 @@ fn looks_that_come_close_are_one_and_a_clock_that_was_set_back_begins_anew() {
     let scope = Scope::Pool("web".into());
     let samples = query(&Metric::InFlight, &scope, Statistic::Sum);
     let each = f64::from(status.pools[0].endpoints[0].in_flight);
-    assert_eq!(measured.points(&samples, second(10))[1], Some(3.0 * each));
+    assert_eq!(measured.points(&samples, second(10))[1], Some(2.0 * each));
+    // One that comes late is followed by one in time: a second without a sample would be missing data.
+    for (at_ms, expected) in [(2_700, 3.0), (3_050, 4.0), (3_900, 4.0), (4_010, 5.0), (5_010, 6.0)] {
+        measured.sample(&sight, BTreeMap::new(), START.plus(Duration::from_millis(at_ms)));
+        assert_eq!(measured.points(&samples, second(10))[1], Some(expected * each), "at {at_ms}");
+    }
     measured.sample(&sight, BTreeMap::new(), START.minus(Duration::from_secs(3600)));
     assert_eq!(measured.points(&samples, second(10)), [None, None]);
 }

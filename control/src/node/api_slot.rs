@@ -33,6 +33,7 @@ struct Serving {
 struct Identity {
     bind: SocketAddr,
     access: api::Access,
+    tls: Option<api::Tls>,
 }
 
 /// A change that can no longer fail.
@@ -56,7 +57,11 @@ impl ApiSlot {
             return Ok(self.serving.is_some().then_some(Prepared::Off));
         };
         // Once, so that what is compared is what is served.
-        let identity = Identity { bind: settings.bind, access: api::Access::read(settings)? };
+        let identity = Identity {
+            bind: settings.bind,
+            access: api::Access::read(settings)?,
+            tls: settings.tls.as_ref().map(api::Tls::read).transpose()?,
+        };
         let listener = match (&self.serving, inherited) {
             (Some(serving), _) if serving.identity == identity => return Ok(None),
             (Some(serving), _) if serving.identity.bind == identity.bind => serving.listener.try_clone()?,
@@ -110,9 +115,9 @@ fn start(next: Next, node: &Node, runtime: &tokio::runtime::Handle) -> io::Resul
         // Dropped, which is the signal.
         let _ = stopped.await;
     };
-    let (node, access) = (node.clone(), identity.access.clone());
+    let (node, access, tls) = (node.clone(), identity.access.clone(), identity.tls.clone());
     let task = runtime.spawn(async move {
-        if let Err(error) = api::serve(serving, node, access, stopped).await {
+        if let Err(error) = api::serve(serving, node, access, tls, stopped).await {
             warn!(%error, "the API ended");
         }
     });

@@ -9,7 +9,7 @@ use tracing::{debug, error, info, warn};
 use weir_hypervisor::RoomEvent;
 use weir_lb::event::EventKind as NodeKind;
 
-use crate::event::{ApiEvent, Event, EventKind, HistoryEvent, MachineEvent, NotifyEvent, RecoveryEvent, ScalingEvent, VipEvent};
+use crate::event::{AcmeEvent, ApiEvent, Event, EventKind, HistoryEvent, MachineEvent, NotifyEvent, RecoveryEvent, ScalingEvent, VipEvent};
 use crate::history::Historian;
 
 /// Events kept. At a few hundred bytes each that is a few megabytes at most.
@@ -102,6 +102,13 @@ fn write_to_log(kind: &EventKind) {
         EventKind::Node(kind) => write_node(kind),
         EventKind::Scaling(kind) => write_scaling(kind),
         EventKind::Recovery(kind) => write_recovery(kind),
+        EventKind::Acme(AcmeEvent::CertificateIssued { authority, names, .. }) => {
+            info!(%authority, "a certificate for {} was issued", names.join(", "))
+        }
+        EventKind::Acme(AcmeEvent::CertificateNotIssued { authority, names, reason, again_s, .. }) => {
+            error!(%authority, again_s, "no certificate for {}: {reason}", names.join(", "));
+        }
+        EventKind::Acme(AcmeEvent::AcmeAccountUnusable { reason }) => error!("challenges of other nodes are not answered: {reason}"),
         EventKind::Vip(VipEvent::VipState { vip, family, from, to, reason }) => {
             info!(%vip, family, "{from} became {to}: {reason}");
         }
@@ -203,6 +210,12 @@ fn write_node(kind: &NodeKind) {
         NodeKind::CertificateExpires { listener, file, expired: true, .. } => error!(%listener, file, "a certificate is over"),
         NodeKind::CertificateExpires { listener, file, left_s, .. } => {
             warn!(%listener, file, days_left = left_s / 86_400, "a certificate ends soon");
+        }
+        NodeKind::EndpointCertificateExpires { pool, file, expired: true, .. } => {
+            error!(%pool, file, "a certificate that endpoints are shown is over")
+        }
+        NodeKind::EndpointCertificateExpires { pool, file, left_s, .. } => {
+            warn!(%pool, file, days_left = left_s / 86_400, "a certificate that endpoints are shown ends soon");
         }
         NodeKind::EndpointTlsLoaded { pool } => info!(%pool, "changed files for TLS to endpoints are in use"),
         NodeKind::EndpointTlsRefused { pool: _, reason } => {

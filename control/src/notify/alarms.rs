@@ -6,7 +6,7 @@ use weir_config::Severity;
 use weir_hypervisor::{HostState, HostView};
 use weir_lb::event::EventKind as NodeKind;
 use weir_lb::status::Status;
-use weir_lb::tls::CertificateStatus;
+use weir_lb::tls::{CertificateStatus, ShownCertificate};
 use weir_notify::engine::{Input, Raise};
 
 use super::keys;
@@ -15,6 +15,8 @@ use crate::event::{EventKind, HistoryEvent, ScalingEvent, VipEvent};
 
 /// How the keys of certificates begin.
 const CERTIFICATES: &str = "certificate/";
+/// How those of certificates that are shown to endpoints begin.
+const SHOWN: &str = "shown-certificate/";
 /// How the keys of hosts begin.
 pub(super) const HOSTS: &str = "host/";
 
@@ -42,6 +44,10 @@ fn certificate_key(listener: &str, file: &str) -> String {
     format!("{CERTIFICATES}{listener}/{file}")
 }
 
+fn shown_key(pool: &str, file: &str) -> String {
+    format!("{SHOWN}{pool}/{file}")
+}
+
 /// What an event says. A change of a virtual IP ends by itself: see [`vip_key`].
 pub(super) fn of_event(kind: &EventKind) -> Option<Input> {
     match kind {
@@ -67,6 +73,7 @@ pub(super) fn of_event(kind: &EventKind) -> Option<Input> {
         EventKind::Vip(VipEvent::VipNotice { .. })
         | EventKind::Notify(_)
         | EventKind::Recovery(_)
+        | EventKind::Acme(_)
         | EventKind::History(_)
         | EventKind::Api(_)
         | EventKind::Scaling(_)
@@ -97,11 +104,13 @@ fn of_node(kind: &NodeKind) -> Option<Input> {
         NodeKind::Health { pool, endpoint: name, healthy: false, evidence } => Input::Raise(endpoint(pool, name, evidence)),
         NodeKind::Health { pool, endpoint, healthy: true, .. } => Input::Clear(keys::endpoint(pool, endpoint)),
         NodeKind::CertificateExpires { listener, file, left_s, expired } => {
-            let severity = if *expired { Severity::Critical } else { Severity::Warning };
-            let left = format!("{} d", left_s / 86_400);
             let labels = [("listener", &**listener), ("file", file.as_str())];
-            Input::Raise(raise(certificate_key(listener, file), "certificate-expires", severity, &labels, &[("left", left)]))
+            expires(certificate_key(listener, file), &labels, *left_s, *expired)
         }
+        NodeKind::EndpointCertificateExpires { pool, file, left_s, expired } => {
+            expires(shown_key(pool, file), &[("pool", &**pool), ("file", file.as_str())], *left_s, *expired)
+        }
+        NodeKind::EndpointTlsLoaded { pool } => Input::Active { prefix: shown_key(pool, ""), keys: BTreeSet::new() },
         NodeKind::CertificatesLoaded { listener, .. } => Input::Active { prefix: certificate_key(listener, ""), keys: BTreeSet::new() },
         NodeKind::ReloadRefused { .. } => Input::Raise(raise("reload".into(), "reload-refused", Severity::Warning, &[], &[])),
         NodeKind::Reloaded { .. } => Input::Clear("reload".into()),
@@ -148,13 +157,20 @@ pub(super) fn of_hosts(hosts: &[HostView]) -> Vec<Raise> {
 }
 
 /// What may still be wrong of sources that only tell when something changes: who is gone from the file tells nothing more.
-pub(super) fn of_sources(certificates: &[CertificateStatus], alarms: &[AlarmItem]) -> [Input; 2] {
+pub(super) fn of_sources(certificates: &[CertificateStatus], shown: &[ShownCertificate], alarms: &[AlarmItem]) -> [Input; 3] {
     let certificates = certificates.iter().map(|one| certificate_key(&one.listener.0, &one.file.display().to_string()));
+    let shown = shown.iter().map(|(pool, file, _)| shown_key(&pool.0, &file.display().to_string()));
     let alarms = alarms.iter().filter(|alarm| alarm.state != "ok").map(|alarm| keys::alarm(&alarm.name));
     [
         Input::Active { prefix: CERTIFICATES.to_owned(), keys: certificates.collect() },
+        Input::Active { prefix: SHOWN.to_owned(), keys: shown.collect() },
         Input::Active { prefix: keys::alarm(""), keys: alarms.collect() },
     ]
+}
+
+fn expires(key: String, labels: &[(&str, &str)], left_s: i64, expired: bool) -> Input {
+    let severity = if expired { Severity::Critical } else { Severity::Warning };
+    Input::Raise(raise(key, "certificate-expires", severity, labels, &[("left", format!("{} d", left_s / 86_400))]))
 }
 
 /// These and no others, of all whose keys begin so.
@@ -206,7 +222,9 @@ mod tests {
         let vip = |from, to| VipEvent::VipState { vip: "v".into(), family: "ipv4", from, to, reason: String::new() };
         assert_eq!(of_event(&vip("initialize", "backup").into()), None);
         let expires = NodeKind::CertificateExpires { listener: "l".into(), file: "f".into(), left_s: 1, expired: false };
-        let events: [EventKind; 5] = [
+        let shown = NodeKind::EndpointCertificateExpires { pool: "p".into(), file: "f".into(), left_s: -1, expired: true };
+        let events: [EventKind; 6] = [
+            shown.into(),
             HistoryEvent::Failed { reason: String::new() }.into(),
             vip("backup", "master").into(),
             VipEvent::VipsUnavailable { reason: String::new() }.into(),

@@ -65,7 +65,7 @@ async fn look(node: &Node, handle: &Handle, settled: bool) {
         }
     }
     if settled {
-        for input in alarms::of_sources(&node.certificates(), &node.scaler().alarm_items()) {
+        for input in alarms::of_sources(&node.certificates(), &node.shown_certificates(), &node.scaler().alarm_items()) {
             handle.learn(input).await;
         }
     }

@@ -8,7 +8,7 @@ use weir_autoscaler::scaling::plan::Step;
 use weir_config::{AdminState, Endpoint, EndpointAddress, Weight};
 use weir_hypervisor::{CloneSpec, HypervisorError, MachineName, MachineView, Progress, WaitFor, WarmUse};
 
-use super::observe::{ADDRESS, HOOK, LEAVING};
+use super::observe::{ADDRESS, HOOK, LEAVING, refresh_labels};
 use super::{Order, hooks, lock};
 use crate::node::{ChangeError, EndpointChange, Node};
 
@@ -39,6 +39,10 @@ pub(super) async fn carry_out(node: &Node, order: &Order) -> Result<(), String> 
         Step::Drain { machine } => {
             let address = address(node, order, machine)?;
             change(node, order, &address, EndpointChange::State(AdminState::Draining)).await
+        }
+        Step::Note { machine, text } => {
+            let labels = refresh_labels(text.as_deref());
+            mark(node, order, machine, &labels).await
         }
         Step::Deregister { machine } => {
             let address = address(node, order, machine)?;

@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Notify;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::Instant;
 use tracing::{error, warn};
 use weir_autoscaler::UnixMs;
 use weir_autoscaler::alarm::{AlarmBook, AlarmState, Output};
@@ -60,6 +60,9 @@ pub(crate) use wish::{Wish, WishError};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// How long after a full second is looked: timers may be a millisecond early.
+const AFTER: Duration = Duration::from_millis(10);
 
 /// How often what was before is looked for, until there is none.
 const RECALLS_MAX: u32 = 60;
@@ -120,11 +123,9 @@ pub(crate) fn unix_now() -> UnixMs {
 /// Looks until the node stops.
 pub(crate) async fn run(node: Node) {
     let mut externals = Externals::default();
-    let mut ticks = interval(LOOK);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = ticks.tick() => {}
+            () = tokio::time::sleep(until_look(unix_now())) => {}
             () = node.scaler().wake.notified() => {}
         }
         // Another process goes on from what the hosts show.
@@ -146,6 +147,13 @@ pub(crate) async fn run(node: Node) {
         }
         look(&node).await;
     }
+}
+
+/// How long until the next look: a moment after each full second, when the periods that end with it are over, so that what they say is acted on
+/// at once and not up to a second later.
+fn until_look(now: UnixMs) -> Duration {
+    let since = now.since(now.floor(LOOK));
+    if since < AFTER { AFTER - since } else { LOOK + AFTER - since }
 }
 
 /// One look, and what follows from it.
@@ -418,7 +426,10 @@ impl Room {
                     to: change.to.word(),
                     reason: change.reason,
                     points: change.points.iter().map(|(at, value)| (at.0 as f64 / 1000.0, *value)).collect(),
-                    series: (change.to == AlarmState::Alarm).then(|| picture::series(&alarm, measured, now)).flatten().map(Box::new),
+                    series: (change.to == AlarmState::Alarm)
+                        .then(|| picture::series(&alarm, &self.book.trail(&alarm.name)))
+                        .flatten()
+                        .map(Box::new),
                     notify: alarm.notify.clone(),
                     quiet,
                 }),
@@ -475,6 +486,18 @@ pub(crate) async fn supervise(node: Node) {
                 tokio::time::sleep(LOOK).await;
             }
             _ => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_come_a_moment_after_each_full_second() {
+        for (now_ms, expected_ms) in [(5_000, 10), (5_009, 1), (5_010, 1_000), (5_011, 999), (5_500, 510), (5_999, 11)] {
+            assert_eq!(until_look(UnixMs(now_ms)), Duration::from_millis(expected_ms), "at {now_ms}");
         }
     }
 }

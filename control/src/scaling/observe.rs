@@ -16,6 +16,21 @@ pub(super) const HOOK: &str = "weir-hook";
 pub(crate) const PROTECTED: &str = "weir-protected";
 pub(crate) const ADDRESS: &str = "weir-address";
 
+/// A note of a refresh is of several words, and a label is one: how far it is, to which base, and from which.
+const REFRESH: [&str; 3] = ["weir-refresh", "weir-refresh-to", "weir-refresh-from"];
+
+/// The labels of a note; without one they go.
+pub(super) fn refresh_labels(note: Option<&str>) -> Vec<(&'static str, Option<String>)> {
+    // The first word has two parts, its time and its state.
+    let words: Option<Vec<String>> = note.map(|note| note.replacen(' ', ":", 1).split(' ').map(str::to_owned).collect());
+    REFRESH.iter().enumerate().map(|(at, key)| (*key, words.as_ref().and_then(|words| words.get(at).cloned()))).collect()
+}
+
+fn refresh_note(labels: &BTreeMap<String, String>) -> Option<String> {
+    let words: Option<Vec<&str>> = REFRESH.iter().map(|key| labels.get(*key).map(String::as_str)).collect();
+    Some(words?.join(" ").replacen(':', " ", 1))
+}
+
 /// Everything that is seen at one moment.
 pub(super) struct Sight<'a> {
     pub(super) config: &'a Config,
@@ -182,6 +197,7 @@ fn member(
         hooked: hook == Some(if leaving.is_some() { "terminate" } else { "launch" }),
         protected: metadata.labels.contains_key(PROTECTED),
         in_flight: endpoint.map_or(0, |endpoint| endpoint.in_flight),
+        refresh: refresh_note(&metadata.labels),
     }
 }
 
@@ -245,6 +261,7 @@ fn coming(policy: &Policy, slot: u32, host: &str, group: String, now: UnixMs) ->
         hooked: false,
         protected: false,
         in_flight: 0,
+        refresh: None,
     }
 }
 
@@ -270,5 +287,25 @@ fn vanished(name: &str, pool: Option<&PoolStatus>, seen: &mut Seen, now: UnixMs)
         hooked: false,
         protected: false,
         in_flight: 0,
+        refresh: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_of_a_refresh_is_read_as_it_was_written() {
+        for note in ["1795694400 forth weir-base-web-0002-0123456789ab weir-base-web-0001-ba9876543210", "1 refused b -"] {
+            let labels = refresh_labels(Some(note));
+            // What a label may hold.
+            let is_good = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-/:".contains(&byte));
+            assert!(labels.iter().all(|(_, value)| value.as_deref().is_some_and(is_good)), "{labels:?}");
+            let kept = labels.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
+            assert_eq!(refresh_note(&kept).as_deref(), Some(note));
+        }
+        assert!(refresh_labels(None).iter().all(|(_, value)| value.is_none()));
+        assert_eq!(refresh_note(&BTreeMap::new()), None);
+    }
 }

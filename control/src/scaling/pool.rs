@@ -106,6 +106,7 @@ impl Scaled {
             | Step::Register { machine }
             | Step::Retire { machine, .. }
             | Step::Drain { machine }
+            | Step::Note { machine, .. }
             | Step::Deregister { machine }
             | Step::Remove { machine } => (machine.clone(), None),
         };

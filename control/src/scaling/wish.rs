@@ -3,7 +3,7 @@
 use weir_autoscaler::UnixMs;
 use weir_autoscaler::alarm::Acknowledgement;
 use weir_autoscaler::scaling::schedule::bounds;
-use weir_autoscaler::scaling::{MemberState, Memory, decide, refresh};
+use weir_autoscaler::scaling::{MemberState, Memory, Observation, decide, refresh};
 use weir_config::{AlarmName, PoolName, ScalingMode};
 
 use super::observe::{HOOK, LEAVING};
@@ -55,7 +55,12 @@ impl Scaler {
                 "scaling goes on".to_owned()
             }
             Wish::Set(desired) => scaled.set(*desired, now)?,
-            Wish::Refresh => scaled.refresh(now)?,
+            Wish::Refresh => {
+                // What was seen may be a second old, and the base was brought a moment ago.
+                let templates = node.machines().hypervisor().templates();
+                let template = templates.into_iter().find(|view| view.name == *scaled.policy.scaling.template.0);
+                scaled.refresh(template.and_then(|view| view.base), now)?
+            }
         };
         room.unsaved = true;
         drop(room);
@@ -151,8 +156,8 @@ impl Scaled {
         Ok(format!("{before} -> {desired} machines, set by an operator"))
     }
 
-    fn refresh(&mut self, now: UnixMs) -> Result<String, WishError> {
-        let observation = self.observation.clone();
+    fn refresh(&mut self, base: Option<String>, now: UnixMs) -> Result<String, WishError> {
+        let observation = Observation { base, ..self.observation.clone() };
         let memory = self.memory()?;
         refresh::begin(&observation, memory, now).map_err(WishError::Conflict)?;
         let to = memory.refresh.as_ref().map_or(String::new(), |refresh| refresh.to.clone());

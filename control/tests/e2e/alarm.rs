@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crate::origin::{Origin, standard};
-use crate::rig::{LONG, SOON, Site, Weir, http_site, wait_until};
+use crate::rig::{LONG, SOON, Site, Weir, health, http_site, wait_until};
 use crate::wire::{self, Peer};
 
 #[track_caller]
@@ -38,12 +38,19 @@ fn a_number_that_a_program_prints_raises_and_ends_an_alarm() {
     // The channel that the alarm names is told.
     let told = || std::fs::read_to_string(&tickets).unwrap_or_default();
     wait_until("the ticket", SOON, || told().contains("deep"));
+    // Somebody has seen it: that is shown, and ends with the alarm.
+    weir.cli_ok(&["alarm", "ack", "deep", "--by", "kim", "looking at the pump"]);
+    let shown = weir.cli_ok(&["alarm", "show", "deep"]);
+    assert!(shown.contains("kim") && shown.contains("looking at the pump"), "{shown}");
     // What is no number is no data, and is said.
     site.write("depth", "many\n");
     becomes(&weir, "deep", "insufficient-data");
     assert!(weir.log().contains("\"many\" is not a number"), "{}", weir.log());
     site.write("depth", "1\n");
     becomes(&weir, "deep", "ok");
+    let refused = weir.cli(&["alarm", "ack", "deep", "--by", "kim"]);
+    assert!(refused.status.code() == Some(1) && String::from_utf8_lossy(&refused.stderr).contains("nothing to acknowledge"), "{refused:?}");
+    assert_eq!(weir.api_get("/v1/alarms/deep")["acknowledged"], serde_json::Value::Null);
     // Gone from the file, it is asked for no more.
     weir.reload(&http_site("web", address, &[origin.address], ""));
     wait_until("the alarm to be gone", SOON, || wire::get(weir.api(), "/v1/alarms/deep").is_ok_and(|answer| answer.status == 404));
@@ -99,4 +106,34 @@ fn requests_that_wait_for_an_endpoint_raise_an_alarm() {
     assert_eq!(first.response("GET").expect("an answer").status, 200);
     assert_eq!(second.response("GET").expect("an answer").status, 200);
     becomes(&weir, "waits", "alarm");
+}
+
+/// No machine is made here, for its host cannot be reached; what an operator asks for is done, or refused with the reason.
+#[test]
+fn scaling_is_stopped_and_goes_on_as_an_operator_says() {
+    let site = Site::new();
+    let (address, origin) = (site.address(), Origin::behaving(&site, "a", standard()));
+    let scaling = "[pool.web.scaling]\ntemplate = \"t\"\nmin = 1\nmax = 4\n[template.t]\nmaster = \"m\"\nport = 80\n\
+                   [host.a]\nuri = \"qemu+tcp://127.0.0.1:1/system\"\n";
+    let text = http_site("web", address, &[origin.address], "") + &health("web") + scaling;
+    let weir = Weir::start(&site, &text);
+    let paused = || weir.api_get("/v1/scaling/web")["paused"] == true;
+    wait_until("the node to lead", SOON, || weir.api_get("/v1/scaling/web")["leads"] == true);
+    assert!(weir.cli_ok(&["scaling", "show"]).contains("web"));
+    assert!(weir.cli_ok(&["scaling", "pause", "web"]).contains("paused by an operator") && paused());
+    assert!(weir.cli_ok(&["scaling", "show", "web"]).contains("paused"));
+    weir.reload(&text.replace("max = 4", "max = 5"));
+    assert!(paused(), "a reload forgets nothing");
+    assert!(weir.cli_ok(&["scaling", "resume", "web"]).contains("goes on") && !paused());
+    assert!(weir.cli_ok(&["scaling", "plan", "web"]).contains("pool web: "));
+    for (words, why) in [
+        (&["set", "web", "9"][..], "not within 1 and 5"),
+        (&["set", "wbe", "2"], "`wbe` is not scaled; there are: web"),
+        (&["refresh", "web"], "not yet: "),
+        (&["protect", "web", "web-1"], "has no machine `web-1`"),
+    ] {
+        let refused = weir.cli(&[&["scaling"], words].concat());
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(1) && said.contains(why), "{words:?}: {said}");
+    }
 }

@@ -12,7 +12,7 @@ use crate::wire::{self, Peer};
 const CLIENT: &str = "127.9.8.7";
 
 /// A program that is ended with the test.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -22,7 +22,7 @@ impl Drop for Running {
 }
 
 /// A real HAProxy with these sections.
-fn haproxy(site: &Site, name: &str, listens: SocketAddr, sections: &str) -> Running {
+pub(crate) fn haproxy(site: &Site, name: &str, listens: SocketAddr, sections: &str) -> Running {
     let defaults = "global\n  nbthread 1\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n";
     let file = site.write(&format!("{name}.cfg"), &format!("{defaults}{sections}\n"));
     let mut command = Command::new("haproxy");

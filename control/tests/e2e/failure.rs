@@ -1,9 +1,14 @@
 //! Origins that die and come back.
 
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 use crate::load::{Load, Plan};
-use crate::origin::Nginx;
+use crate::origin::{Nginx, Origin};
 use crate::rig::{LONG, SOON, Site, Weir, health, heavy, http_site, wait_until};
 use crate::wire;
 
@@ -115,4 +120,84 @@ fn a_backup_serves_only_while_no_other_does() {
     wait_until("the backup to serve", SOON, || wire::get(listen, "/").is_ok_and(|response| response.text() == "backup"));
     first.run();
     wait_until("the first to serve again", SOON, || wire::get(listen, "/").is_ok_and(|response| response.text() == "first"));
+}
+
+/// A machine that takes connections, says nothing, and is then as good as dead: connecting to it is not answered any more.
+struct Dying {
+    address: SocketAddr,
+    dead: Arc<AtomicBool>,
+    listener: TcpListener,
+    taken: Vec<TcpStream>,
+}
+
+impl Dying {
+    fn start(site: &Site) -> Dying {
+        let address = site.address();
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&address.into()).expect("its address");
+        // As few as possible wait to be accepted, so that they are soon too many.
+        socket.listen(1).expect("it listens");
+        let listener = TcpListener::from(socket);
+        let (dead, accepting) = (Arc::new(AtomicBool::new(false)), listener.try_clone().expect("a second descriptor"));
+        let told = Arc::clone(&dead);
+        std::thread::spawn(move || {
+            let mut held = Vec::new();
+            while let Ok((stream, _)) = accepting.accept() {
+                held.push(stream);
+                if told.load(Ordering::SeqCst) {
+                    std::thread::park();
+                }
+            }
+        });
+        Dying { address, dead, listener, taken: Vec::new() }
+    }
+
+    fn die(&mut self) {
+        self.dead.store(true, Ordering::SeqCst);
+        while let Ok(stream) = TcpStream::connect_timeout(&self.address, Duration::from_millis(200)) {
+            self.taken.push(stream);
+            assert!(self.taken.len() < 100, "{:?} goes on taking connections", self.listener);
+        }
+    }
+}
+
+#[test]
+fn who_waits_for_an_answer_of_a_dead_machine_does_not_wait_longer() {
+    let site = Site::new();
+    let (mut dying, good, listen) = (Dying::start(&site), Origin::start(&site, "good"), site.address());
+    let check = "[pool.web.health]\ntype = \"tcp\"\ninterval = \"250ms\"\ntimeout = \"250ms\"\nrise = 1\nfall = 2\n";
+    let text = http_site("web", listen, &[dying.address, good.address], &format!("balance = \"round-robin\"\nejection = false\n{check}"));
+    let weir = Weir::start(&site, &text);
+    for address in [dying.address, good.address] {
+        wait_until("good verdicts", SOON, || weir.endpoint("web", address)["health"] == "healthy");
+    }
+    // Two of each method, so that one of each waits for the machine that says nothing.
+    let asked: Vec<_> = ["GET", "GET", "POST", "POST"]
+        .map(|method| {
+            std::thread::spawn(move || {
+                let began = Instant::now();
+                let raw = format!("{method} / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx");
+                let response = wire::send(listen, method, &raw).expect("an answer");
+                (method, response.status, response.text(), began.elapsed())
+            })
+        })
+        .into();
+    wait_until("requests that wait", SOON, || weir.endpoint("web", dying.address)["open"]["requests"].as_u64() == Some(2));
+    dying.die();
+    let mut lost = 0;
+    for asked in asked {
+        let (method, status, text, waited) = asked.join().expect("it was answered");
+        // The default of first_byte is a minute.
+        assert!(waited < SOON, "{method}: {waited:?}");
+        match (method, status) {
+            (_, 200) => assert_eq!(text, "good"),
+            ("POST", 502) => lost += 1,
+            _ => panic!("{method}: {status} {text}"),
+        }
+    }
+    assert!(lost <= 2);
+    let metrics = wire::get(weir.api(), "/metrics").expect("metrics").text();
+    let gone = format!("weir_listener_requests_total{{listener=\"web\",cause=\"endpoint-gone\"}} {lost}");
+    assert!(metrics.contains(&gone), "no {gone} in\n{metrics}");
+    assert_eq!(weir.endpoint("web", dying.address)["open"]["requests"].as_u64(), Some(0));
 }

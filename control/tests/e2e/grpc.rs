@@ -176,6 +176,29 @@ impl Drop for Peer {
     }
 }
 
+/// A server of tonic, as long as the tests run.
+pub(crate) fn serve(address: SocketAddr) -> impl Sized {
+    Peer::tonic(address)
+}
+
+/// One call that streams both ways: what is said goes out, what comes back is heard, until nobody says anything more.
+pub(crate) fn both_ways(address: SocketAddr, said: mpsc::UnboundedReceiver<Vec<u8>>, heard: &std::sync::mpsc::Sender<Vec<u8>>) {
+    runtime().block_on(async {
+        let channel = Endpoint::from_shared(format!("http://{address}")).expect("a URI").connect().await.expect("a connection");
+        let mut client = Client::new(channel);
+        client.ready().await.expect("it is ready");
+        let messages = UnboundedReceiverStream::new(said);
+        let echoes: Response<Streaming<Vec<u8>>> =
+            client.streaming(Request::new(messages), path("/test.Echo/Both"), Raw).await.expect("a call");
+        let mut echoes = echoes.into_inner();
+        while let Some(echo) = echoes.message().await.expect("the call goes on") {
+            if heard.send(echo).is_err() {
+                return;
+            }
+        }
+    });
+}
+
 fn path(name: &'static str) -> PathAndQuery {
     PathAndQuery::from_static(name)
 }

@@ -1,16 +1,15 @@
 //! HTTP/2 with real clients (curl, nghttp, h2load) and with frames made by hand.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::process::{Command, Output, Stdio};
 
 use rustix::process::Signal;
 
+use crate::frames::{DATA, Frames, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, fields};
 use crate::origin::{Origin, noise_fingerprint, standard};
 use crate::rig::{LONG, SOON, Site, Weir, heavy, http_site, pool, wait_until};
 use crate::wire::{self, Fingerprint};
-
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 fn run(program: &str, args: &[&str]) -> Output {
     let output = Command::new(program).args(args).stdin(Stdio::null()).output();
@@ -29,81 +28,6 @@ fn given_up(weir: &Weir<'_>, reason: &str) -> u64 {
     let line = format!("weir_listener_http2_given_up_total{{listener=\"web\",reason=\"{reason}\"}}");
     let text = wire::get(weir.api(), "/metrics").expect("metrics").text();
     text.lines().find_map(|l| l.strip_prefix(&line)).expect("the counter").trim().parse().expect("a number")
-}
-
-/// A client that makes its frames itself.
-struct Frames(TcpStream);
-
-/// A frame as it came.
-#[derive(Debug)]
-struct Frame {
-    kind: u8,
-    flags: u8,
-    stream: u32,
-    payload: Vec<u8>,
-}
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-
-impl Frames {
-    fn connect(address: SocketAddr) -> Frames {
-        let stream = TcpStream::connect(address).expect("a connection");
-        stream.set_read_timeout(Some(SOON)).expect("a timeout");
-        let mut frames = Frames(stream);
-        frames.0.write_all(PREFACE).expect("the preface");
-        frames.send(SETTINGS, 0, 0, &[]);
-        frames
-    }
-
-    fn bytes(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-        bytes.extend([kind, flags]);
-        bytes.extend(stream.to_be_bytes());
-        bytes.extend(payload);
-        bytes
-    }
-
-    fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        self.0.write_all(&Frames::bytes(kind, flags, stream, payload)).expect("a frame is taken");
-    }
-
-    /// `None`: the connection is over.
-    fn receive(&mut self) -> Option<Frame> {
-        let mut head = [0; 9];
-        self.0.read_exact(&mut head).ok()?;
-        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
-        self.0.read_exact(&mut payload).ok()?;
-        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        Some(Frame { kind: head[3], flags: head[4], stream, payload })
-    }
-
-    #[track_caller]
-    fn until(&mut self, what: &str, so: impl Fn(&Frame) -> bool) -> Frame {
-        loop {
-            let frame = self.receive().unwrap_or_else(|| panic!("the connection ended before {what}"));
-            if so(&frame) {
-                return frame;
-            }
-        }
-    }
-}
-
-/// HPACK: `:method`, `:scheme http`, `:path`, `:authority web.test`, more fields, none of it compressed.
-fn fields(method: &str, path: &str, more: &[(&str, &str)]) -> Vec<u8> {
-    let mut block = vec![0x86];
-    for (name, value) in [(":method", method), (":path", path), (":authority", "web.test")].iter().chain(more) {
-        block.push(0);
-        block.push(name.len() as u8);
-        block.extend(name.bytes());
-        block.push(value.len() as u8);
-        block.extend(value.bytes());
-    }
-    block
 }
 
 #[test]
@@ -344,4 +268,27 @@ fn a_drain_says_goodbye_and_finishes_what_is_under_way() {
     origin.seen.release();
     busy.until("the answer all the same", |frame| frame.kind == DATA && frame.stream == 1 && frame.payload == b"a");
     wait_until("the process to end", LONG, || weir.exited().is_some());
+}
+
+/// A client that takes nothing of what it asked for holds nobody else up, and is given up.
+#[test]
+fn a_client_that_reads_nothing_is_given_up() {
+    let site = Site::new();
+    let (address, origin) = (site.address(), Origin::behaving(&site, "a", standard()));
+    let text = http_site("web", address, &[origin.address], "") + "[listener.web.timeouts]\nidle = \"1s\"\n";
+    let weir = Weir::start(&site, &text);
+    let before = crate::rig::resident_kib(weir.pid());
+    let mut slow: Vec<Frames> = (0..20).map(|_| Frames::connect(address)).collect();
+    for client in &mut slow {
+        // Windows that let everything come, so that it is the socket that fills.
+        client.send(SETTINGS, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff]);
+        client.send(8, 0, 0, &0x7000_0000u32.to_be_bytes());
+        client.send(HEADERS, 5, 1, &fields("GET", "/bytes/50000000", &[]));
+    }
+    let mut bystander = Frames::connect(address);
+    bystander.send(HEADERS, 5, 1, &fields("GET", "/who", &[]));
+    bystander.until("an answer", |frame| frame.kind == DATA && frame.payload == b"a");
+    wait_until("all of them to be given up", LONG, || given_up(&weir, "stalled") == 20);
+    let grown = crate::rig::resident_kib(weir.pid()).saturating_sub(before);
+    assert!(grown < 20 * 1024, "{grown} KiB for twenty that read nothing");
 }

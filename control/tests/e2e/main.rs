@@ -4,12 +4,15 @@
 //! and the origins share no HTTP code with the product. `WEIR_E2E_RELOAD_EVERY_MS`, `WEIR_E2E_CONNECT_SECONDS` and `WEIR_E2E_UPGRADES` make the
 //! long tests longer.
 
+mod frames;
 mod load;
 mod origin;
 mod rig;
 mod wire;
 
+mod acme;
 mod alarm;
+mod alive;
 mod announce;
 mod broken_origins;
 mod change;
@@ -19,6 +22,7 @@ mod endpoint_tls;
 mod failure;
 mod grpc;
 mod h2;
+mod h2_rules;
 mod passthrough;
 mod refused;
 mod resilience;
@@ -30,3 +34,4 @@ mod tls;
 mod top;
 mod traffic;
 mod udp;
+mod websocket;

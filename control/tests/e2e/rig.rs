@@ -132,6 +132,12 @@ impl<'a> Weir<'a> {
 
     /// Starts it with the file as it lies there.
     pub(crate) fn start_written(site: &'a Site, api: SocketAddr) -> Weir<'a> {
+        // Where a token is asked for, asking for it is ready enough.
+        Weir::start_until(site, api, |weir| weir.ready() || wire::get(api, "/readyz").is_ok_and(|response| response.status == 401))
+    }
+
+    /// The same, ready when this says so.
+    pub(crate) fn start_until(site: &'a Site, api: SocketAddr, ready: impl Fn(&Weir<'_>) -> bool) -> Weir<'a> {
         let log = log_file(&site.path("weir.log"));
         let child = Command::new(env!("CARGO_BIN_EXE_weir"))
             .args(["run", "--config"])
@@ -148,8 +154,7 @@ impl<'a> Weir<'a> {
             if let Some(status) = weir.exited() {
                 panic!("weir ended at once: {status}");
             }
-            // Where a token is asked for, asking for it is ready enough.
-            weir.ready() || wire::get(api, "/readyz").is_ok_and(|response| response.status == 401)
+            ready(&weir)
         });
         weir
     }

@@ -179,3 +179,53 @@ fn the_metrics_count_what_happened() {
     assert!(text.lines().any(|line| line.contains("bad-request") && line.ends_with(" 1")), "{text}");
     assert!(weir.endpoint("web", origin.address)["requests_total"] == 7);
 }
+
+/// The API under TLS, with curl and with our own client, and only for those who show a certificate.
+#[test]
+fn the_api_asks_for_certificates() {
+    let site = Site::new();
+    let openssl = |args: &str| crate::tls::openssl(&site, args);
+    openssl("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=authority -keyout ca.key -out ca.crt");
+    let api = site.address();
+    site.write("names", &format!("subjectAltName = IP:{}\n", api.ip()));
+    for name in ["node", "kim"] {
+        openssl(&format!("req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN={name} -keyout {name}.key -out {name}.csr"));
+        openssl(&format!("x509 -req -in {name}.csr -CA ca.crt -CAkey ca.key -set_serial 0x1f -days 30 -extfile names -out {name}.crt"));
+    }
+    let file = |name: &str| site.path(name).to_string_lossy().into_owned();
+    let text = format!(
+        "[node]\nstate_dir = {:?}\n[api]\nbind = \"{api}\"\n[api.tls]\ncertificate_file = {:?}\nkey_file = {:?}\nclient_ca_file = {:?}\n",
+        file("state"),
+        file("node.crt"),
+        file("node.key"),
+        file("ca.crt")
+    );
+    site.write("weir.toml", &text);
+    let weir = Weir::start_until(&site, api, |_| {
+        let shown = ["--cacert", &file("ca.crt"), "--cert", &file("kim.crt"), "--key", &file("kim.key")];
+        curl(&shown, &format!("https://{api}/readyz")).status.success()
+    });
+    assert!(!curl(&["--cacert", &file("ca.crt")], &format!("https://{api}/readyz")).status.success(), "without a certificate");
+    assert!(!curl(&[], &format!("http://{api}/readyz")).status.success(), "without TLS");
+    let url = format!("https://{api}");
+    let mut command = weir.command(&["status"]);
+    command.env("WEIR_API", &url).env("WEIR_API_CA_FILE", file("ca.crt"));
+    let refused = command.output().expect("it runs");
+    assert!(!refused.status.success(), "{refused:?}");
+    command.env("WEIR_API_CERTIFICATE_FILE", file("kim.crt")).env("WEIR_API_KEY_FILE", file("kim.key"));
+    let served = command.output().expect("it runs");
+    assert!(served.status.success(), "{}", String::from_utf8_lossy(&served.stderr));
+    // What is wrong with a file is said, with its name.
+    site.write("weir.toml", &text.replace("node.key", "kim.key"));
+    let mut reload = weir.command(&["reload"]);
+    reload.env("WEIR_API", &url).env("WEIR_API_CA_FILE", file("ca.crt"));
+    reload.env("WEIR_API_CERTIFICATE_FILE", file("kim.crt")).env("WEIR_API_KEY_FILE", file("kim.key"));
+    let refused = reload.output().expect("it runs");
+    let told = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && told.contains("[api.tls]") && told.contains("node.crt"), "{told}");
+}
+
+fn curl(args: &[&str], url: &str) -> std::process::Output {
+    let mut curl = std::process::Command::new("curl");
+    curl.args(["-sSf", "--max-time", "10"]).args(args).arg(url).output().expect("curl is installed")
+}

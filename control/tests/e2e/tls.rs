@@ -11,7 +11,7 @@ use crate::wire;
 
 /// Runs a command of openssl in the site's folder.
 #[track_caller]
-fn openssl(site: &Site, args: &str) {
+pub(crate) fn openssl(site: &Site, args: &str) {
     let folder = site.path("");
     let output = Command::new("openssl").args(args.split(' ')).current_dir(&folder).stdin(Stdio::null()).output();
     let output = output.expect("openssl is installed by scripts/test");
@@ -322,4 +322,29 @@ fn bodies_and_upgrades_pass_both_ways() {
     }
     child.kill().expect("openssl runs");
     let _ = child.wait();
+}
+
+/// What a tester of TLS has to say, whose sections on certificates are about a hoster's habits and left out.
+#[test]
+fn a_tester_of_tls_finds_nothing_above_low() {
+    let _turn = crate::rig::heavy();
+    let site = Site::new();
+    certificate(&site, "web", "DNS:web.test");
+    let (address, origin) = (site.address(), Origin::behaving(&site, "a", standard()));
+    let weir = Weir::start(&site, &site_text(address, origin.address, &table(&site.path("web.pem"))));
+    let found = site.path("found.json");
+    let mut tester = Command::new("testssl");
+    // Protocols, ciphers, forward secrecy, the order of preference, and every known weakness of an implementation.
+    tester.args(["--quiet", "--color", "0", "--fast", "--ip", "one", "--sneaky", "-p", "-s", "-f", "-P", "-U", "--jsonfile"]).arg(&found);
+    let output = tester.arg(address.to_string()).stdin(Stdio::null()).output().expect("testssl is installed by scripts/test");
+    let text = std::fs::read_to_string(&found).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    let findings: Vec<serde_json::Value> = serde_json::from_str(&text).expect("JSON");
+    let has =
+        |id: &str, what: &str| findings.iter().any(|one| one["id"] == id && one["finding"].as_str().is_some_and(|f| f.contains(what)));
+    assert!(has("TLS1_3", "offered") && has("TLS1_2", "offered") && has("TLS1_1", "not offered"), "{text}");
+    assert!(has("heartbleed", "not vulnerable") && has("ROBOT", "not vulnerable"), "{text}");
+    let bad: Vec<&serde_json::Value> =
+        findings.iter().filter(|one| ["MEDIUM", "HIGH", "CRITICAL"].iter().any(|word| one["severity"] == *word)).collect();
+    assert!(bad.is_empty(), "{bad:#?}");
+    assert_eq!(wire::get(weir.api(), "/healthz").expect("it lives").status, 200);
 }

@@ -1,6 +1,9 @@
 //! The UDP listener: datagrams reach one endpoint and come back, through reload, drain and upgrade.
 
+use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -255,4 +258,47 @@ fn dns_with_dnsmasq_and_dig() {
     let big = dig(&["+bufsize=4096", "big.test", "TXT"]);
     assert_eq!(big.lines().count(), 40, "{big}");
     assert!(metric(&weir, "weir_udp_datagrams_total{listener=\"dns\",way=\"to-client\"}") >= 2);
+}
+
+/// QUIC passed on unread: a server and a client of aioquic, whose connection goes on through reloads.
+#[test]
+fn quic_with_aioquic() {
+    let place = Site::new();
+    // No authority of its own: a certificate that a client of QUIC believes must not be one.
+    for args in [
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=authority -keyout ca.key -out ca.crt",
+        "req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=web.test -keyout web.key -out web.csr",
+    ] {
+        crate::tls::openssl(&place, args);
+    }
+    place.write("names", "subjectAltName = DNS:web.test\n");
+    crate::tls::openssl(&place, "x509 -req -in web.csr -CA ca.crt -CAkey ca.key -set_serial 0x1f -days 30 -extfile names -out web.crt");
+    let (listen, server) = (place.address(), place.address());
+    let file = |name: &str| place.path(name).to_string_lossy().into_owned();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let python = |args: &[&str]| {
+        let mut command = Command::new("/usr/bin/python3");
+        // Where `scripts/test` puts what Debian has no package for.
+        command.env("PYTHONPATH", root.join("../target/test-tools/python")).arg(root.join("tests/e2e/quic_peer.py"));
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("starting python")
+    };
+    let mut serving = python(&["serve", &server.to_string(), &file("web.crt"), &file("web.key")]);
+    let mut ready = String::new();
+    BufReader::new(serving.stdout.take().expect("piped")).read_line(&mut ready).expect("it says so");
+    assert_eq!(ready.trim(), "ready");
+    let weir = Weir::start(&place, &site(listen, &[server], ""));
+    let mut calling = python(&["call", &listen.to_string(), &file("ca.crt"), "60"]);
+    let mut told = 0;
+    for line in BufReader::new(calling.stdout.take().expect("piped")).lines() {
+        let line = line.expect("a line");
+        if line == "ok" {
+            told = 1_000;
+        } else if told % 20 == 10 {
+            weir.reload(&site(listen, &[server], &format!("slow_start = \"{}s\"", told + 1)));
+        }
+        told += 1;
+    }
+    let _ = serving.kill();
+    let _ = serving.wait();
+    assert!(calling.wait().expect("it ends").success() && told > 1_000, "{told}");
 }

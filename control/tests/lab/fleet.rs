@@ -39,9 +39,13 @@ pub(crate) fn until(what: &str, limit: Duration, mut so: impl FnMut() -> Result<
 
 impl Site {
     pub(crate) fn new(nodes: &[&str]) -> Site {
+        Site::of(1, nodes)
+    }
+
+    pub(crate) fn of(hosts: usize, nodes: &[&str]) -> Site {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let nodes = nodes.iter().map(|name| (*name).to_owned()).collect();
-        let lab = Lab::up(LabOptions { hosts: 1, nodes, ..LabOptions::default() }).expect("a lab can be made");
+        let lab = Lab::up(LabOptions { hosts, nodes, ..LabOptions::default() }).expect("a lab can be made");
         Site { lab, folder: tempfile::tempdir().expect("a folder"), _alone: alone }
     }
 
@@ -51,13 +55,19 @@ impl Site {
 
     /// Hosts and the template `web` of the lab's guest.
     pub(crate) fn machines(&self) -> String {
-        let Image { kernel, initramfs, disk, .. } = self.lab.image();
+        self.machines_of(&self.lab.image().disk, |_| String::new())
+    }
+
+    /// The same with another disk; `more`: further lines of a host.
+    pub(crate) fn machines_of(&self, disk: &Path, more: impl Fn(&str) -> String) -> String {
+        let Image { kernel, initramfs, .. } = self.lab.image();
         let mut text = String::new();
         for host in self.lab.hosts() {
             text += &format!(
-                "[host.{}]\nuri = {:?}\nstorage_pool = \"images\"\ninterval = \"200ms\"\ntimeout = \"8s\"\ndomain_type = \"qemu\"\n",
+                "[host.{}]\nuri = {:?}\nstorage_pool = \"images\"\ninterval = \"200ms\"\ntimeout = \"8s\"\ndomain_type = \"qemu\"\n{}",
                 host.name(),
-                host.uri()
+                host.uri(),
+                more(host.name())
             );
         }
         text += &format!(
@@ -72,16 +82,17 @@ impl Site {
         self.lab.host("kvm-a")
     }
 
-    /// The domains of the host, as libvirt says.
+    /// The domains of the hosts, as libvirt says.
     pub(crate) fn domains(&self) -> BTreeSet<String> {
-        let names = self.host().virsh(&["list", "--all", "--name"]).expect("libvirtd answers");
-        names.split_whitespace().map(str::to_owned).collect()
+        let on = |host: Host<'_>| host.virsh(&["list", "--all", "--name"]).expect("libvirtd answers");
+        self.lab.hosts().into_iter().map(on).flat_map(|names| names.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
     }
 
     /// Volumes that belong to machines.
     pub(crate) fn volumes(&self) -> BTreeSet<String> {
-        let entries = fs::read_dir(self.host().path("/var/lib/libvirt/images")).expect("the pool has a folder");
-        let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let on = |host: Host<'_>| fs::read_dir(host.path("/var/lib/libvirt/images")).expect("the pool has a folder");
+        let entries = self.lab.hosts().into_iter().flat_map(on).flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
         names.filter(|name| name.starts_with("weir-") && !name.contains("base")).collect()
     }
 
@@ -102,6 +113,7 @@ pub(crate) struct Node {
     pub(crate) api: SocketAddr,
     child: Child,
     log: PathBuf,
+    token: PathBuf,
 }
 
 impl Node {
@@ -129,16 +141,28 @@ impl Node {
             .stderr(output)
             .spawn()
             .expect("weir starts");
-        let node = Node { api, child, log };
+        let node = Node { api, child, log, token };
         until("the API", Duration::from_secs(30), || node.get("/v1/status").map(drop));
         node
     }
 
     pub(crate) fn get(&self, path: &str) -> Result<Value, String> {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer letmein\r\nconnection: close\r\n\r\n"))
+        self.ask("GET", path, "")
     }
 
-    fn ask(&self, request: &str) -> Result<Value, String> {
+    /// Changes something, and what it answers.
+    #[track_caller]
+    pub(crate) fn act(&self, method: &str, path: &str, body: &Value) -> Value {
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.ask(method, path, &body).unwrap_or_else(|why| panic!("{method} {path} {body}: {why}"))
+    }
+
+    fn ask(&self, method: &str, path: &str, body: &str) -> Result<Value, String> {
+        let length = if body.is_empty() && method == "GET" { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer letmein\r\ncontent-type: application/json\r\n{length}\
+             connection: close\r\n\r\n{body}"
+        );
         let words = |error: std::io::Error| error.to_string();
         let mut stream = TcpStream::connect_timeout(&self.api, Duration::from_secs(2)).map_err(words)?;
         stream.set_read_timeout(Some(Duration::from_secs(10))).map_err(words)?;
@@ -147,20 +171,37 @@ impl Node {
         stream.read_to_end(&mut answer).map_err(words)?;
         let text = String::from_utf8_lossy(&answer);
         let (head, body) = text.split_once("\r\n\r\n").ok_or("no head")?;
-        if !head.starts_with("HTTP/1.1 200") {
+        if !head.starts_with("HTTP/1.1 20") {
             return Err(format!("{} {body}", head.lines().next().unwrap_or_default()));
         }
         serde_json::from_str(body).map_err(|error| format!("{error}: {body}"))
+    }
+
+    /// Runs a command as an operator does, and gives what it prints.
+    #[track_caller]
+    pub(crate) fn cli(&self, words: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.args(words).args(["--api", &self.api.to_string(), "--token-file"]).arg(&self.token).stdin(Stdio::null());
+        let output = command.output().expect("it runs");
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "weir {words:?}: {printed}{}", String::from_utf8_lossy(&output.stderr));
+        printed
     }
 
     pub(crate) fn scaling(&self) -> Result<Value, String> {
         self.get("/v1/scaling/web")
     }
 
-    /// What happened, oldest first.
+    /// What happened, oldest first, each with its details beside its kind.
     pub(crate) fn events(&self) -> Vec<Value> {
         let events = self.get("/v1/events?limit=1000").unwrap_or_default();
-        events["events"].as_array().cloned().unwrap_or_default()
+        let flat = |mut event: Value| {
+            if let Value::Object(details) = event["details"].take() {
+                event.as_object_mut().into_iter().for_each(|event| event.extend(details.clone()));
+            }
+            event
+        };
+        events["events"].as_array().cloned().unwrap_or_default().into_iter().map(flat).collect()
     }
 
     pub(crate) fn kill(&mut self) {
@@ -189,6 +230,14 @@ impl Drop for Node {
 pub(crate) fn members(scaling: &Value, state: &str) -> BTreeSet<String> {
     let all = scaling["members"].as_array().into_iter().flatten();
     all.filter(|member| member["state"] == state).filter_map(|member| member["machine"].as_str().map(str::to_owned)).collect()
+}
+
+/// The hosts of the machines, one for each machine, in order.
+pub(crate) fn hosts(scaling: &Value) -> Vec<String> {
+    let all = scaling["members"].as_array().into_iter().flatten();
+    let mut hosts: Vec<String> = all.filter_map(|member| member["host"].as_str().map(str::to_owned)).collect();
+    hosts.sort();
+    hosts
 }
 
 /// So many serve, and nothing else is there or under way.

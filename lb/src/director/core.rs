@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use weir_config::{AdminState, AmbiguousPaths, Config, EndpointAddress, Host, Listener, ListenerName, Pool, PoolName, Protocol};
+use weir_config::{
+    AcmeChallenge, AdminState, AmbiguousPaths, Config, EndpointAddress, Host, Listener, ListenerName, Pool, PoolName, Protocol,
+};
 
 use super::SavedVerdict;
 use super::names::{Answer, Names};
@@ -189,6 +191,7 @@ impl Core {
             healthy: 0,
             below: None,
             ramping: false,
+            lost: false,
             memory: None,
             gate: None,
             budget: Arc::default(),
@@ -371,7 +374,9 @@ impl Core {
                 self.changed = true;
             }
         }
+        let is_ordered = wanted.values().any(|listener| orders_over_http(listener));
         for (name, config) in wanted {
+            let answers_challenges = is_ordered && matches!(&config.protocol, Protocol::Http(http) if http.tls.is_none());
             let pool_slot = |pool: &PoolName| *self.pool_by_name.get(pool).expect("a checked configuration names only pools that it has");
             let pool = config.pool.as_ref().map(pool_slot);
             let old = self.listeners.get(name);
@@ -384,6 +389,7 @@ impl Core {
             let pools = |routes: Option<&RouteTable>| routes.map(|routes| routes.pools().collect::<Vec<u32>>());
             if old.is_some_and(|old| {
                 old.pool == pool
+                    && old.answers_challenges == answers_challenges
                     && pools(old.routes.as_ref()) == pools(routes.as_ref())
                     && (Arc::ptr_eq(&old.config, config) || old.config == *config)
             }) {
@@ -397,7 +403,8 @@ impl Core {
             };
             let pools_held = pools(routes.as_ref()).into_iter().flatten().chain(pool).filter_map(|slot| self.pools[slot as usize].as_ref());
             let pools_held = pools_held.map(|pool| Arc::clone(&pool.stats)).collect();
-            let new = ListenerSnapshot { slot, config: Arc::clone(config), routes, limiters, crowd, pool, stats, pools_held };
+            let config = Arc::clone(config);
+            let new = ListenerSnapshot { slot, config, routes, limiters, crowd, answers_challenges, pool, stats, pools_held };
             self.listeners.insert(name.clone(), Arc::new(new));
             self.changed = true;
         }
@@ -563,9 +570,11 @@ impl Core {
                 *baked = None;
             }
         }
+        let mut losses = self.snapshot.losses;
         for slot in std::mem::take(&mut self.dirty) {
             let Some(entry) = self.pools[slot as usize].as_mut() else { continue };
             let (baked, event) = entry.bake(&self.monitor, &self.ejections, now);
+            losses += u64::from(std::mem::take(&mut entry.lost));
             pools[slot as usize] = Some(baked);
             if entry.ramping {
                 self.ramping.insert(slot);
@@ -590,7 +599,7 @@ impl Core {
         if std::mem::take(&mut self.applied) {
             self.effects.push_back(Effect::Event(EventKind::Applied { generation }));
         }
-        self.snapshot = Arc::new(Snapshot { generation, listeners, pools });
+        self.snapshot = Arc::new(Snapshot { generation, losses, listeners, pools });
         Some(Arc::clone(&self.snapshot))
     }
 
@@ -636,6 +645,12 @@ impl Core {
             })
             .collect()
     }
+}
+
+/// Whether certificates of it are ordered by answers over HTTP.
+fn orders_over_http(listener: &Listener) -> bool {
+    let Protocol::Http(http) = &listener.protocol else { return false };
+    http.tls.iter().flat_map(|tls| &tls.acme).any(|certificate| certificate.challenge == AcmeChallenge::Http01)
 }
 
 /// Limits that did not change keep what they have counted.

@@ -29,7 +29,7 @@ use crate::event::EventKind;
 use crate::health::StableHash;
 use crate::health::ejection::Ejections;
 use crate::health::monitor::Monitor;
-use crate::health::verdict::Health;
+use crate::health::verdict::{Health, Verdict};
 use crate::resilience::budget::RetryBudget;
 use crate::resilience::gate::Gate;
 use crate::resilience::outlier::Rate;
@@ -152,6 +152,8 @@ pub(super) struct PoolEntry {
     pub(super) below: Option<bool>,
     /// An endpoint is in its slow start.
     pub(super) ramping: bool,
+    /// An endpoint was found gone since this was asked last.
+    pub(super) lost: bool,
     /// How its clients are known again, if they are.
     pub(super) memory: Option<Memory>,
     pub(super) gate: Option<Arc<Gate>>,
@@ -192,6 +194,9 @@ impl PoolEntry {
             undecided |= health == Health::Unknown && member.is_ready();
             member.settle(health, now);
             member.state.unhealthy.store(health == Health::Unhealthy, Ordering::Relaxed);
+            let gone = health == Health::Unhealthy && monitor.verdict(member.slot()).is_some_and(Verdict::is_gone);
+            let was_gone = member.state.gone.swap(gone, Ordering::Relaxed);
+            self.lost |= gone && !was_gone;
         }
         let healthy = |member: &Member| member.is_ready() && member.up;
         self.healthy = self.members.iter().filter(|member| healthy(member)).count() as u32;
@@ -273,6 +278,7 @@ impl PoolEntry {
             below_floor: self.healthy < self.config.min_healthy,
             available: self.members.iter().filter(|member| member.available).count() as u32,
             waiting: self.waiting.load(Ordering::Relaxed),
+            adaptive_limit: self.gate.as_ref().and_then(|gate| gate.adaptive_limit()),
             stats: Arc::clone(&self.stats),
             tls: self.config.tls.is_some(),
             endpoints: self.members.iter().map(|member| self.endpoint_status(member, monitor, ejections, now)).collect(),

@@ -76,6 +76,7 @@ fn config(pools: impl IntoIterator<Item = Pool>) -> Config {
         access_log: None,
         cluster: None,
         vips: BTreeMap::new(),
+        authorities: BTreeMap::new(),
         hosts: BTreeMap::new(),
         templates: BTreeMap::new(),
         metrics: BTreeMap::new(),

@@ -60,7 +60,7 @@ pub fn write_head(
     push_fields(&parts.headers, out);
     if tunnel {
         out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: ");
-        push_base64(nonce, out);
+        push_base64(&nonce, out);
         out.extend_from_slice(b"\r\n\r\n");
         return Ok(Carried::Tunnel);
     }
@@ -109,14 +109,14 @@ pub(super) fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 /// RFC 4648 section 4.
-fn push_base64(bytes: [u8; 16], out: &mut Vec<u8>) {
+pub(super) fn push_base64(bytes: &[u8], out: &mut Vec<u8>) {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let bits = u128::from_be_bytes(bytes);
-    for index in 0..21 {
-        out.push(ALPHABET[(bits >> (122 - 6 * index)) as usize & 63]);
+    for group in bytes.chunks(3) {
+        let bits = group.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
+        for place in 0..4 {
+            out.push(if place <= group.len() { ALPHABET[(bits >> (18 - 6 * place)) as usize & 63] } else { b'=' });
+        }
     }
-    out.push(ALPHABET[(bits << 4) as usize & 63]);
-    out.extend_from_slice(b"==");
 }
 
 #[cfg(test)]

@@ -33,6 +33,9 @@ impl Framed {
     }
 }
 
+/// The value of `Sec-WebSocket-Accept`.
+pub type Accept = [u8; 28];
+
 /// What a response depends on besides itself.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Asked {
@@ -40,6 +43,8 @@ pub struct Asked {
     pub head_only: bool,
     /// Trailers are welcome.
     pub trailers: bool,
+    /// It was asked for a WebSocket, and this says that there is one.
+    pub websocket: Option<Accept>,
 }
 
 /// Appends an interim response.
@@ -53,6 +58,14 @@ pub fn write_interim(response: &Response<()>, out: &mut Vec<u8>) {
 /// A body whose length is said has no place for trailers in HTTP/1.1. Where they are welcome the length is left out for them; else they are,
 /// as RFC 9110 section 6.5.1 has it.
 pub fn write_head(parts: &Parts, ended: bool, asked: Asked, out: &mut Vec<u8>) -> Framed {
+    if let Some(accept) = asked.websocket.filter(|_| parts.status == StatusCode::OK && !ended) {
+        // RFC 8441 section 5 the other way round.
+        write_start(StatusCode::SWITCHING_PROTOCOLS, &parts.headers, true, out);
+        out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: ");
+        out.extend_from_slice(&accept);
+        out.extend_from_slice(b"\r\n\r\n");
+        return Framed::Plain;
+    }
     let bodiless = asked.head_only || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let chunks = !bodiless && !ended && (asked.trailers || !parts.headers.contains_key(CONTENT_LENGTH));
     write_start(parts.status, &parts.headers, chunks, out);
@@ -89,7 +102,7 @@ mod tests {
     fn head_of(builder: http::response::Builder, ended: bool, head_only: bool, trailers: bool) -> (String, Framed) {
         let parts = builder.body(()).expect("a response").into_parts().0;
         let mut out = Vec::new();
-        let framed = write_head(&parts, ended, Asked { head_only, trailers }, &mut out);
+        let framed = write_head(&parts, ended, Asked { head_only, trailers, websocket: None }, &mut out);
         (String::from_utf8(out).expect("ASCII"), framed)
     }
 
@@ -108,6 +121,21 @@ mod tests {
         let mut out = Vec::new();
         write_interim(&Response::builder().status(103).header("link", "a").body(()).expect("a response"), &mut out);
         assert_eq!(out, b"HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n");
+    }
+
+    #[test]
+    fn a_websocket_that_begins_is_a_switch() {
+        let asked = Asked { websocket: Some(*b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), ..Asked::default() };
+        let told = |status: u16| {
+            let parts = Response::builder().status(status).header("x", "y").body(()).expect("a response").into_parts().0;
+            let mut out = Vec::new();
+            let framed = write_head(&parts, false, asked, &mut out);
+            (String::from_utf8(out).expect("ASCII"), framed)
+        };
+        let switched = "HTTP/1.1 101 Switching Protocols\r\nx: y\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                        sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+        assert_eq!(told(200), (switched.into(), Framed::Plain));
+        assert_eq!(told(403), ("HTTP/1.1 403 Forbidden\r\nx: y\r\ntransfer-encoding: chunked\r\n\r\n".into(), Framed::Chunks));
     }
 
     #[test]

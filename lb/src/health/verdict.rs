@@ -16,6 +16,8 @@ pub enum Outcome {
     Ok,
     /// It did not, and why in plain words: `"connect refused"`.
     Failed(String),
+    /// Nobody answers at its address at all, as when its machine is dead.
+    Gone(String),
     /// The probe could not be made for a reason of this node's own, such as no free file descriptor. Says nothing about the endpoint,
     /// so nothing is counted: a node short of descriptors must not take its pools down.
     NotDone(String),
@@ -67,6 +69,8 @@ pub struct Verdict {
     since: Instant,
     /// Outcomes in a row that contradict the verdict.
     against: u32,
+    /// The last outcome was that nobody is there.
+    gone: bool,
     /// How many of how many, as shown with the last outcome.
     shown: Option<(u32, u32)>,
     reason: String,
@@ -75,12 +79,12 @@ pub struct Verdict {
 impl Verdict {
     /// Nothing is known: the first outcome decides at once.
     pub fn unknown(now: Instant) -> Verdict {
-        Verdict { health: Health::Unknown, since: now, against: 0, shown: None, reason: "not probed yet".into() }
+        Verdict { health: Health::Unknown, since: now, against: 0, gone: false, shown: None, reason: "not probed yet".into() }
     }
 
     /// Starts from what was known before, with the reason shown until the first outcome. Rise and fall apply from here.
     pub fn kept(healthy: bool, reason: &str, now: Instant) -> Verdict {
-        Verdict { health: observed(healthy), since: now, against: 0, shown: None, reason: reason.into() }
+        Verdict { health: observed(healthy), since: now, against: 0, gone: false, shown: None, reason: reason.into() }
     }
 
     /// Forgets the outcomes counted so far, keeps the verdict: the next outcomes are those of another check.
@@ -93,7 +97,7 @@ impl Verdict {
     pub fn handle_outcome(&mut self, outcome: &Outcome, rise: u32, fall: u32, now: Instant) -> Option<Flip> {
         let (up, reason) = match outcome {
             Outcome::Ok => (true, "ok"),
-            Outcome::Failed(reason) => (false, reason.as_str()),
+            Outcome::Failed(reason) | Outcome::Gone(reason) => (false, reason.as_str()),
             Outcome::NotDone(reason) => {
                 // Without a verdict the operator should at least see why there is none.
                 if self.health == Health::Unknown {
@@ -102,6 +106,7 @@ impl Verdict {
                 return None;
             }
         };
+        self.gone = matches!(outcome, Outcome::Gone(_));
         if self.reason != reason {
             self.reason = reason.into();
         }
@@ -131,6 +136,11 @@ impl Verdict {
     /// The verdict.
     pub fn health(&self) -> Health {
         self.health
+    }
+
+    /// Observed unhealthy because nobody is there: what was sent to it is not answered any more.
+    pub fn is_gone(&self) -> bool {
+        self.health == Health::Unhealthy && self.gone
     }
 
     /// When it last changed.

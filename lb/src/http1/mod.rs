@@ -16,6 +16,7 @@ pub mod edit;
 mod fields;
 pub mod forwarded;
 mod lines;
+pub mod relocate;
 pub mod reply;
 pub mod request;
 pub mod response;

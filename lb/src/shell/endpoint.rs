@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
-use rustls::client::ClientConnection;
+use rustls::client::UnbufferedClientConnection;
 use tokio::net::TcpStream;
 
 use super::h2::{Call, CallFault};
@@ -18,7 +18,7 @@ pub(super) enum Line {
     /// In the clear.
     Plain(TcpStream),
     /// Under TLS.
-    Tls(TlsStream<ClientConnection>),
+    Tls(TlsStream<UnbufferedClientConnection>),
 }
 
 impl Line {

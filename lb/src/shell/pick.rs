@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 use std::task::{Poll, Waker};
 
-use weir_config::Route;
+use weir_config::{Route, UpstreamProtocol};
 
 use crate::balance::Candidate;
 use crate::cause::Cause;
@@ -201,6 +201,17 @@ impl Place {
         self.pool().stats.shard(self.worker.id).latency()
     }
 
+    /// Nobody is at its address any more, and nobody is sent there: below its floor a pool may still try.
+    pub(super) fn is_gone(&self) -> bool {
+        self.state().gone.load(Ordering::Relaxed) && !self.may_be_picked()
+    }
+
+    #[cold]
+    fn may_be_picked(&self) -> bool {
+        let now = self.worker.snapshot();
+        pool(&now, self.pool).is_some_and(|pool| pool.selector.candidates().iter().any(|other| Arc::ptr_eq(&other.state, self.state())))
+    }
+
     /// The endpoint answered.
     pub(super) fn succeeded(&self) {
         for in_row in [&self.state().failures_in_row, &self.state().errors_in_row] {
@@ -278,8 +289,11 @@ pub(super) fn budget_allows(pool: &PoolSnapshot) -> bool {
     pool.budget.admit(percent.get(), requests, retries, worker::uptime().as_millis() as u64)
 }
 
-/// Connections to the pool's endpoints, the one that is about to be opened included: every request under way has one.
+/// Connections to the pool's endpoints. Over HTTP/1.1 the one that is about to be opened is included: every request under way has one.
 pub(super) fn connections(pool: &PoolSnapshot) -> u64 {
+    if pool.config.upstream_protocol == UpstreamProtocol::Http2 {
+        return pool.selector.candidates().iter().map(|candidate| u64::from(candidate.state.links.load(Ordering::Relaxed))).sum();
+    }
     let of = |candidate: &Candidate| u64::from(candidate.state.load()) + u64::from(candidate.state.idle.load(Ordering::Relaxed));
     pool.selector.candidates().iter().map(of).sum()
 }

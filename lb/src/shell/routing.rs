@@ -155,12 +155,24 @@ impl<'a> Exchange<'a> {
             }
             RouteAction::Pool(_) | RouteAction::Split(_) => return,
         };
-        self.trace.add_sent_bytes(out.bytes.len() as u64);
+        self.send_own(to_client, &out.bytes, status, request, input).await;
+    }
+
+    /// Tells an authority what it asks for before it issues a certificate.
+    pub(super) async fn answer_challenge<S: Stream>(&self, to_client: &S, text: &str, request: &Request, input: &Buf, close: bool) {
+        let mut out = self.worker.buffers.head();
+        let own = Own { status: 200, head_only: request.method == Method::Head, close, http10: request.minor == 0 };
+        reply::write_answer(&own, "application/octet-stream", text.as_bytes(), &mut out.bytes);
+        self.send_own(to_client, &out.bytes, 200, request, input).await;
+    }
+
+    async fn send_own<S: Stream>(&self, to_client: &S, answer: &[u8], status: u16, request: &Request, input: &Buf) {
+        self.trace.add_sent_bytes(answer.len() as u64);
         self.trace.status(status);
         self.worker.timers.now_us();
         self.timer.set_after(self.listener.config.timeouts.head);
         // As with any last word: a client that is gone does not want it.
-        let _ = io::write(to_client, self.timer, &out.bytes, &[]).await;
+        let _ = io::write(to_client, self.timer, answer, &[]).await;
         self.finish(Cause::Ok, Some(request), input);
     }
 }

@@ -93,6 +93,12 @@ impl Timers {
         }
     }
 
+    /// Wakes every task with a deadline, to look at what it waits for.
+    pub(super) fn wake_all(&self) {
+        let inner = self.inner.borrow();
+        inner.entries.iter().filter_map(|(_, entry)| entry.waker.as_ref()).for_each(Waker::wake_by_ref);
+    }
+
     fn set(&self, inner: &mut Inner, key: u32, deadline_ms: u64) {
         let entry = &mut inner.entries[key as usize];
         entry.deadline_ms = deadline_ms;

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rustls::client::ClientConnection;
+use rustls::client::UnbufferedClientConnection;
 use tokio::net::{TcpSocket, TcpStream};
 use weir_config::UpstreamProtocol;
 
@@ -206,7 +206,7 @@ pub(super) async fn reach(worker: &Worker, to: Destination<'_>) -> Result<Line, 
     Ok(Line::Plain(stream))
 }
 
-async fn reach_tls(worker: &Worker, to: Destination<'_>) -> Result<TlsStream<ClientConnection>, Cause> {
+async fn reach_tls(worker: &Worker, to: Destination<'_>) -> Result<TlsStream<UnbufferedClientConnection>, Cause> {
     let Destination { pool, state, address, .. } = to;
     // There is none only if a newer configuration wants no TLS there: what was asked for under it is not sent in the clear.
     let connector = worker.tls.connector(&pool.config.name).ok_or(Cause::TlsFailed)?;

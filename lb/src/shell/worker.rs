@@ -188,6 +188,7 @@ async fn run_timers(worker: Rc<Worker>) {
 async fn follow_changes(worker: Rc<Worker>) {
     let shared = Arc::clone(&worker.shared);
     // Each is renewed before what it told is acted on, and outlives the other's turn: a notification reaches only those that wait already.
+    let mut losses = 0;
     let mut changed = pin!(shared.changed.notified());
     let mut freed = pin!(shared.freed.notified());
     loop {
@@ -195,6 +196,11 @@ async fn follow_changes(worker: Rc<Worker>) {
             () = changed.as_mut() => {
                 changed.set(shared.changed.notified());
                 worker.waiters.wake_all();
+                let lost = worker.snapshot().losses;
+                if std::mem::replace(&mut losses, lost) != lost {
+                    // Rare: whoever waits for an answer of an endpoint that is gone finds out now.
+                    worker.timers.wake_all();
+                }
                 worker.upstreams.sweep(worker.timers.now_us() / 1000);
             }
             () = freed.as_mut() => {

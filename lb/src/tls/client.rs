@@ -104,12 +104,17 @@ pub(crate) fn server_name(wanted: Option<&str>, endpoint: &EndpointAddress) -> O
     }
 }
 
+/// What the files of a pool say.
+#[derive(Debug)]
+pub(super) struct Built {
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) stamps: Stamps,
+    /// When the certificate that is shown is over, in seconds since 1970.
+    pub(super) not_after_s: Option<i64>,
+}
+
 /// Reads the files and makes what they say ready for use. `http2`: that is to be agreed on.
-pub(super) fn build(
-    tls: &EndpointTls,
-    http2: bool,
-    provider: &Arc<CryptoProvider>,
-) -> Result<(Arc<ClientConfig>, Stamps), Vec<LoadProblem>> {
+pub(super) fn build(tls: &EndpointTls, http2: bool, provider: &Arc<CryptoProvider>) -> Result<Built, Vec<LoadProblem>> {
     // Before they are read: what changes meanwhile is noticed the next time.
     let stamps = stamps(tls);
     let mut problems = Vec::new();
@@ -123,6 +128,7 @@ pub(super) fn build(
     };
     let builder = ClientConfig::builder_with_provider(Arc::clone(provider)).with_protocol_versions(versions);
     let builder = builder.expect("the provider has suites for both versions").dangerous().with_custom_certificate_verifier(verifier);
+    let not_after_s = shown.as_ref().map(|loaded| loaded.not_after_s);
     let mut config = match shown {
         Some(loaded) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(loaded.key))),
         None => builder.with_no_client_auth(),
@@ -131,7 +137,7 @@ pub(super) fn build(
         config.alpn_protocols = vec![HTTP2.to_vec()];
     }
     config.resumption = Resumption::disabled();
-    Ok((Arc::new(config), stamps))
+    Ok(Built { config: Arc::new(config), stamps, not_after_s })
 }
 
 /// The state of every file that is wanted.
@@ -388,7 +394,7 @@ mod tests {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut tls = settings(None);
         tls.verify = false;
-        let (config, _) = build(&tls, false, &provider).expect("no file is needed");
+        let Built { config, .. } = build(&tls, false, &provider).expect("no file is needed");
         let connector = Connector::new(tls, Arc::clone(&config));
         let of = |port: u16| connector.config(SocketAddr::from(([127, 0, 0, 1], port)));
         let first = of(1);

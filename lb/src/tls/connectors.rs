@@ -1,16 +1,20 @@
 //! How the pools' endpoints are spoken to now, and keeping it so when files change.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
 use weir_config::{Config, EndpointTls, PoolName, UpstreamProtocol};
 
-use super::client::{self, Connector};
+use super::client::{self, Built, Connector};
+use super::due::Due;
 use super::load::{Stamps, TlsErrors};
 use crate::event::EventKind;
+
+/// A certificate that is shown to endpoints: pool, the chain's file, and when it is over in seconds since 1970.
+pub type ShownCertificate = (PoolName, PathBuf, i64);
 
 /// The pools whose endpoints are spoken to under TLS.
 #[derive(Debug, Default)]
@@ -25,13 +29,17 @@ struct Entry {
     http2: bool,
     stamps: Stamps,
     connector: Arc<Connector>,
+    /// When the certificate that is shown is over, in seconds since 1970.
+    not_after_s: Option<i64>,
+    /// How many of [`Due::BEFORE_S`] were told of that end.
+    told: Due,
     /// Seen once and found wrong. Told when it is the same at the next look: files that belong together are not written in one step.
     doubtful: Option<Stamps>,
 }
 
 /// What a configuration needs, loaded and not yet in use.
 #[derive(Debug, Default)]
-pub(super) struct Prepared(BTreeMap<PoolName, (EndpointTls, bool, Arc<ClientConfig>, Stamps)>);
+pub(super) struct Prepared(BTreeMap<PoolName, (EndpointTls, bool, Built)>);
 
 impl Connectors {
     pub(super) fn of(&self, pool: &PoolName) -> Option<Arc<Connector>> {
@@ -40,6 +48,14 @@ impl Connectors {
 
     pub(super) fn is_empty(&self) -> bool {
         self.used.load().is_empty()
+    }
+
+    /// The certificates that are shown to endpoints.
+    pub(super) fn shown(&self) -> Vec<ShownCertificate> {
+        let state = self.lock();
+        let of =
+            |(name, entry): (&PoolName, &Entry)| Some((name.clone(), entry.tls.certificate.as_ref()?.file.clone(), entry.not_after_s?));
+        state.iter().filter_map(of).collect()
     }
 
     /// Loads what the configuration names and was not loaded before.
@@ -52,7 +68,7 @@ impl Connectors {
                 continue;
             }
             match client::build(tls, http2, provider) {
-                Ok((built, stamps)) => drop(prepared.insert(pool.name.clone(), (tls.clone(), http2, built, stamps))),
+                Ok(built) => drop(prepared.insert(pool.name.clone(), (tls.clone(), http2, built))),
                 Err(problems) => errors.add(&place(&pool.name), problems),
             }
         }
@@ -62,9 +78,11 @@ impl Connectors {
     /// Puts it to use.
     pub(super) fn commit(&self, prepared: Prepared) {
         let mut state = self.lock();
-        for (name, (tls, http2, built, stamps)) in prepared.0 {
-            let connector = Arc::new(Connector::new(tls.clone(), built));
-            state.insert(name, Entry { tls, http2, stamps, connector, doubtful: None });
+        for (name, (tls, http2, built)) in prepared.0 {
+            let Built { config, stamps, not_after_s } = built;
+            let connector = Arc::new(Connector::new(tls.clone(), config));
+            let told = state.remove(&name).map(|old| old.told).unwrap_or_default();
+            state.insert(name, Entry { tls, http2, stamps, connector, not_after_s, told, doubtful: None });
         }
         self.publish(&state);
     }
@@ -77,7 +95,7 @@ impl Connectors {
     }
 
     /// Renews what changed; tells what happened.
-    pub(super) fn look(&self, provider: &Arc<CryptoProvider>, tell: &dyn Fn(EventKind)) {
+    pub(super) fn look(&self, provider: &Arc<CryptoProvider>, now_s: i64, tell: &dyn Fn(EventKind)) {
         let known: Vec<_> =
             self.lock().iter().map(|(name, entry)| (name.clone(), entry.tls.clone(), entry.http2, entry.stamps.clone())).collect();
         for (name, tls, http2, stamps) in known {
@@ -88,9 +106,10 @@ impl Connectors {
             let Some(entry) = state.get_mut(&name).filter(|entry| entry.tls == tls && entry.http2 == http2) else { continue };
             match result {
                 None => entry.doubtful = None,
-                Some(Ok((built, stamps))) => {
-                    entry.connector.renew(built);
+                Some(Ok(Built { config, stamps, not_after_s })) => {
+                    entry.connector.renew(config);
                     entry.stamps = stamps;
+                    entry.not_after_s = not_after_s;
                     entry.doubtful = None;
                     tell(EventKind::EndpointTlsLoaded { pool: Arc::clone(&name.0) });
                 }
@@ -103,6 +122,12 @@ impl Connectors {
                     tell(EventKind::EndpointTlsRefused { pool: Arc::clone(&name.0), reason: errors.to_string() });
                 }
                 Some(Err(_)) => entry.doubtful = Some(seen),
+            }
+            if let Some((end_s, files)) = entry.not_after_s.zip(entry.tls.certificate.as_ref())
+                && let Some(left_s) = entry.told.look(end_s, now_s)
+            {
+                let (pool, file) = (Arc::clone(&name.0), files.file.display().to_string());
+                tell(EventKind::EndpointCertificateExpires { pool, file, left_s, expired: left_s <= 0 });
             }
         }
     }
@@ -147,7 +172,7 @@ mod tests {
         let used = || connectors.of(&"web".into()).expect("it has TLS").probe_config(false);
         let told = RefCell::new(Vec::new());
         let look = || {
-            connectors.look(&provider, &|kind| told.borrow_mut().push(kind));
+            connectors.look(&provider, 0, &|kind| told.borrow_mut().push(kind));
             told.take()
         };
         let first = used();

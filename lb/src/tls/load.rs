@@ -101,6 +101,9 @@ pub(super) struct Loaded {
 /// The certificates that are wanted, those of the folder after the others, by name.
 pub(super) fn wanted(tls: &ListenerTls) -> Result<Vec<CertificateFiles>, LoadProblem> {
     let mut all = tls.certificates.clone();
+    // What was ordered is there once it was issued.
+    let issued = tls.acme.iter().map(|certificate| &certificate.file).filter(|file| file.exists());
+    all.extend(issued.map(|file| CertificateFiles { file: file.clone(), key: file.clone(), ocsp: None }));
     let Some(folder) = &tls.folder else { return Ok(all) };
     let problem = |error: io::Error| LoadProblem { path: folder.clone(), reason: format!("cannot list it: {error}") };
     let mut found = Vec::new();

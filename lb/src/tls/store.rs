@@ -11,10 +11,12 @@ use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use weir_config::{Config, ListenerName, ListenerTls, PoolName, Protocol, TlsVersion, UnknownName};
+use weir_config::{AcmeChallenge, Config, ListenerName, ListenerTls, PoolName, Protocol, TlsVersion, UnknownName};
 
+use super::challenge::{self, Challenges};
 use super::client::Connector;
-use super::connectors::{self, Connectors};
+use super::connectors::{self, Connectors, ShownCertificate};
+use super::due::Due;
 use super::load::{self, LoadProblem, Loaded, Stamps, TlsErrors};
 use super::names::Names;
 use super::ticket::{SavedTicketKey, TicketKeys, Ticketer};
@@ -25,8 +27,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Thousands of files take a while to look at: the thread rests so many times as long, but not longer than this.
 const PAUSES: u32 = 50;
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(30);
-/// Time left at which a certificate's end is told, in seconds: two weeks, three days, none.
-const TOLD_BEFORE_S: [i64; 3] = [14 * 86_400, 3 * 86_400, 0];
 
 /// What a worker needs to take a connection of a listener.
 #[derive(Debug)]
@@ -62,6 +62,7 @@ pub struct TlsStore {
     provider: Arc<CryptoProvider>,
     state: Mutex<BTreeMap<ListenerName, Entry>>,
     connectors: Connectors,
+    challenges: Arc<Challenges>,
     /// Rung when there is something to look at; dropped with the store, which ends the thread.
     bell: Mutex<Option<Sender<()>>>,
 }
@@ -73,8 +74,8 @@ struct Entry {
     acceptor: Arc<Acceptor>,
     /// Seen once and found wrong. Told when it is the same at the next look: files that belong together are not written in one step.
     doubtful: Option<Stamps>,
-    /// How many of [`TOLD_BEFORE_S`] were told, by file, for the end it had.
-    told: HashMap<PathBuf, (i64, usize)>,
+    /// What was told of ends, by file.
+    told: HashMap<PathBuf, Due>,
 }
 
 #[derive(Debug)]
@@ -100,6 +101,7 @@ impl TlsStore {
             provider: Arc::new(aws_lc_rs::default_provider()),
             state: Mutex::default(),
             connectors: Connectors::default(),
+            challenges: Arc::default(),
             bell: Mutex::default(),
         }
     }
@@ -144,6 +146,11 @@ impl TlsStore {
         self.keys.save()
     }
 
+    /// What authorities want to see.
+    pub fn challenges(&self) -> &Arc<Challenges> {
+        &self.challenges
+    }
+
     /// All certificates in use.
     pub fn certificates(&self) -> Vec<CertificateStatus> {
         let state = self.lock();
@@ -156,6 +163,11 @@ impl TlsStore {
             entry.built.loaded.iter().map(status).collect::<Vec<_>>()
         };
         state.iter().flat_map(of).collect()
+    }
+
+    /// The certificates that are shown to endpoints.
+    pub fn shown_to_endpoints(&self) -> Vec<ShownCertificate> {
+        self.connectors.shown()
     }
 
     /// Loads what the configuration names. What is the same as now is not read again.
@@ -218,21 +230,15 @@ impl TlsStore {
     pub(crate) fn look(&self, now: SystemTime, tell: &dyn Fn(EventKind)) {
         let now_s = unix_s(now);
         self.keys.rotate(now_s);
-        self.connectors.look(&self.provider, tell);
+        self.connectors.look(&self.provider, now_s as i64, tell);
         let names: Vec<ListenerName> = self.lock().keys().cloned().collect();
         for name in names {
             self.renew(&name, tell);
             let mut state = self.lock();
             let Some(Entry { built, told, .. }) = state.get_mut(&name) else { continue };
             for loaded in &built.loaded {
-                let left_s = loaded.not_after_s.saturating_sub(now_s as i64);
-                let due = TOLD_BEFORE_S.iter().filter(|before| left_s <= **before).count();
-                let told = told.entry(loaded.files.file.clone()).or_default();
-                if told.0 != loaded.not_after_s {
-                    *told = (loaded.not_after_s, 0);
-                }
-                if due > told.1 {
-                    told.1 = due;
+                let due = told.entry(loaded.files.file.clone()).or_default();
+                if let Some(left_s) = due.look(loaded.not_after_s, now_s as i64) {
                     let (listener, file) = (Arc::clone(&name.0), loaded.files.file.display().to_string());
                     tell(EventKind::CertificateExpires { listener, file, left_s, expired: left_s <= 0 });
                 }
@@ -292,12 +298,17 @@ impl TlsStore {
         };
         let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider)).with_protocol_versions(versions);
         let builder = builder.expect("the provider has suites for both versions");
-        let resolver = Arc::new(Resolver::new(&loaded, tls.unknown_name));
+        let answers = tls.acme.iter().any(|certificate| certificate.challenge == AcmeChallenge::TlsAlpn01);
+        let challenges = answers.then(|| Arc::clone(&self.challenges));
+        let resolver = Arc::new(Resolver::new(&loaded, tls.unknown_name, challenges));
         let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(resolver);
         // What is spoken here, what we like better first.
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         if !tls.http2 {
             config.alpn_protocols.remove(0);
+        }
+        if answers {
+            config.alpn_protocols.push(challenge::PROTOCOL.to_vec());
         }
         // All suites are strong; which of them is ours to say.
         config.ignore_client_order = true;
@@ -337,10 +348,12 @@ fn unix_s(at: SystemTime) -> u64 {
 struct Resolver {
     names: Names<Arc<CertifiedKey>>,
     default: Option<Arc<CertifiedKey>>,
+    /// Where this listener answers challenges.
+    challenges: Option<Arc<Challenges>>,
 }
 
 impl Resolver {
-    fn new(loaded: &[Arc<Loaded>], unknown: UnknownName) -> Resolver {
+    fn new(loaded: &[Arc<Loaded>], unknown: UnknownName, challenges: Option<Arc<Challenges>>) -> Resolver {
         let mut names = Names::default();
         for loaded in loaded {
             for name in &loaded.names {
@@ -348,12 +361,17 @@ impl Resolver {
             }
         }
         let first = loaded.first().filter(|_| unknown == UnknownName::Default);
-        Resolver { names, default: first.map(|loaded| Arc::clone(&loaded.key)) }
+        Resolver { names, default: first.map(|loaded| Arc::clone(&loaded.key)), challenges }
     }
 }
 
 impl ResolvesServerCert for Resolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if let Some(challenges) = &self.challenges
+            && hello.alpn().is_some_and(|mut offered| offered.next() == Some(challenge::PROTOCOL) && offered.next().is_none())
+        {
+            return challenges.tls(hello.server_name()?);
+        }
         let named = hello.server_name().and_then(|name| {
             if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
                 self.names.find(&name.to_ascii_lowercase())
@@ -429,6 +447,38 @@ mod tests {
         assert!(look().is_empty() && Arc::ptr_eq(&second, &of()), "told once, and the old ones stay");
         write(folder.path(), "b.pem", "b.test");
         assert!(matches!(look()[..], [EventKind::CertificatesLoaded { certificates: 2, changed: 1, .. }]));
+    }
+
+    /// A hoster's folder: all of it is loaded, and a change costs what has changed. The time it takes is printed, for whoever looks.
+    #[test]
+    fn ten_thousand_certificates() {
+        const COUNT: usize = 10_000;
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let make = |number: usize| {
+            let params = rcgen::CertificateParams::new(vec![format!("n{number}.test")]).expect("a name");
+            let made = params.self_signed(&key).expect("a certificate");
+            std::fs::write(folder.path().join(format!("n{number}.pem")), made.pem() + &key.serialize_pem()).expect("written");
+        };
+        (0..COUNT).for_each(make);
+        let store = TlsStore::new(Vec::new());
+        let config = config(&format!("folder = {:?}", folder.path()));
+        let began = Instant::now();
+        store.commit(store.prepare(&config).expect("they are right"));
+        println!("{COUNT} certificates loaded in {:?}", began.elapsed());
+        assert_eq!(store.certificates().len(), COUNT);
+        let loaded = || store.lock().values().flat_map(|entry| entry.built.loaded.clone()).collect::<Vec<_>>();
+        let (first, acceptor) = (loaded(), store.acceptor(&"web".into()).expect("it has TLS"));
+        let used = acceptor.config();
+        make(4711);
+        let told = RefCell::new(Vec::new());
+        let began = Instant::now();
+        store.look(SystemTime::now(), &|kind| told.borrow_mut().push(kind));
+        println!("one of {COUNT} changed, in use after {:?}", began.elapsed());
+        assert!(matches!(told.take()[..], [EventKind::CertificatesLoaded { certificates: COUNT, changed: 1, .. }]));
+        let kept = loaded().iter().zip(&first).filter(|(now, before)| Arc::ptr_eq(now, before)).count();
+        assert_eq!(kept, COUNT - 1, "what did not change is not read again");
+        assert!(!Arc::ptr_eq(&used, &acceptor.config()), "a connection that begins now is shown the new one");
     }
 
     #[test]

@@ -69,6 +69,10 @@ const EPOLL_WAIT: libc::c_long = libc::SYS_epoll_pwait;
 /// Makes a thread hang in the middle of its work. Tries again while it is caught waiting for some.
 pub fn hang(thread: i32, how: Hang) -> Hanging {
     let deadline = Instant::now() + Duration::from_secs(20);
+    let is_running = how == Hang::Spinning && cfg!(target_arch = "x86_64");
+    // Before it is stopped: all of its program is searched, and whoever stands still meanwhile is missed before it spins.
+    #[cfg(target_arch = "x86_64")]
+    let round = is_running.then(|| endless(thread).expect("two bytes of its code"));
     ptrace(libc::PTRACE_SEIZE, thread, 0, 0).expect("a thread of a child, as root");
     let since = loop {
         // Before it is stopped: this thread may be kept from running afterwards.
@@ -82,21 +86,20 @@ pub fn hang(thread: i32, how: Hang) -> Hanging {
         // Else it comes to nothing in between, and hangs already.
         std::thread::sleep(BETWEEN_TRIES);
     };
-    let is_running = how == Hang::Spinning && cfg!(target_arch = "x86_64");
     #[cfg(target_arch = "x86_64")]
-    if is_running {
-        send_round(thread);
+    if let Some(round) = round {
+        send_round(thread, round);
     }
     Hanging { thread, is_running, since }
 }
 
-/// Lets a stopped thread go on at an instruction that jumps to itself.
+/// Lets a stopped thread go on at the instruction at `round`, which jumps to itself.
 #[cfg(target_arch = "x86_64")]
-fn send_round(thread: i32) {
+fn send_round(thread: i32, round: u64) {
     // SAFETY: all-zero is a valid value of this plain structure.
     let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
     ptrace(libc::PTRACE_GETREGS, thread, 0, (&raw mut registers).addr()).expect("its registers");
-    registers.rip = endless(thread).expect("two bytes of its code");
+    registers.rip = round;
     // No system call is begun again.
     registers.orig_rax = u64::MAX;
     ptrace(libc::PTRACE_SETREGS, thread, 0, (&raw mut registers).addr()).expect("its registers");

@@ -87,6 +87,8 @@ impl Progress {
 enum Failure {
     /// The endpoint's fault.
     Endpoint(String),
+    /// Nobody is at its address.
+    Gone(String),
     /// Ours: nothing was learnt.
     Local(String),
 }
@@ -104,14 +106,16 @@ impl Failure {
         if error.raw_os_error().is_some_and(|raw| local.contains(&raw)) {
             return Failure::Local(format!("{doing} not possible here: {error}"));
         }
-        Failure::Endpoint(match error.kind() {
+        let is_gone = matches!(error.kind(), io::ErrorKind::HostUnreachable | io::ErrorKind::TimedOut);
+        let reason = match error.kind() {
             io::ErrorKind::ConnectionRefused => format!("{doing} refused"),
             io::ErrorKind::ConnectionReset => format!("{doing}: connection reset"),
             io::ErrorKind::HostUnreachable => format!("{doing}: host unreachable"),
             io::ErrorKind::NetworkUnreachable => format!("{doing}: network unreachable"),
             io::ErrorKind::TimedOut => format!("{doing}: timeout of the kernel"),
             _ => format!("{doing}: {error}"),
-        })
+        };
+        if is_gone { Failure::Gone(reason) } else { Failure::Endpoint(reason) }
     }
 }
 
@@ -121,10 +125,14 @@ pub async fn probe(check: &HealthCheck, subject: Subject<'_>) -> Outcome {
     match timeout(check.timeout, attempt(&check.probe, subject, &progress)).await {
         Ok(Ok(())) => Outcome::Ok,
         Ok(Err(Failure::Endpoint(reason))) => Outcome::Failed(reason),
+        Ok(Err(Failure::Gone(reason))) => Outcome::Gone(reason),
         Ok(Err(Failure::Local(reason))) => Outcome::NotDone(reason),
         Err(_) => match progress.0.load(Ordering::Relaxed) {
             phase if phase == Phase::Closing as u8 => Outcome::Ok,
-            phase => Outcome::Failed(format!("timeout after {:?} {}", check.timeout, Phase::WORDS[usize::from(phase)])),
+            phase => {
+                let reason = format!("timeout after {:?} {}", check.timeout, Phase::WORDS[usize::from(phase)]);
+                if phase == Phase::Connecting as u8 { Outcome::Gone(reason) } else { Outcome::Failed(reason) }
+            }
         },
     }
 }

@@ -99,7 +99,8 @@ impl Call {
     /// Takes the head, which comes in one piece.
     fn ask(&self, piece: &[u8], out: &mut Outgoing) -> io::Result<usize> {
         let Outgoing::Head(sender) = out else { return Ok(0) };
-        let (len, asked) = ask::read_head(piece, self.secure, self.link.authority()).map_err(|error| {
+        let extended = sender.is_extended_connect_protocol_enabled();
+        let (len, asked) = ask::read_head(piece, self.secure, self.link.authority(), extended).map_err(|error| {
             self.fault.set(Some(CallFault::Unspeakable));
             io::Error::new(io::ErrorKind::InvalidData, error)
         })?;
@@ -112,7 +113,7 @@ impl Call {
         })?;
         let mut incoming = self.response.borrow_mut();
         incoming.stage = Stage::Head(response);
-        incoming.asked = Asked { head_only: asked.head_only, trailers: asked.trailers };
+        incoming.asked = Asked { head_only: asked.head_only, trailers: asked.trailers, websocket: asked.websocket };
         *out = Outgoing::Body(body, asked.body);
         Ok(len)
     }

@@ -168,6 +168,11 @@ impl Links {
         }
     }
 
+    /// Whether a connection must be opened for the place: none of those that are being opened has room.
+    pub(in crate::shell) fn needs_another(&self, place: &Place) -> bool {
+        self.list(place.state().slot, |list| !list.opening.iter().any(|opening| opening.waiting.get() < STREAMS_MAX))
+    }
+
     fn list<R>(&self, slot: u32, of: impl FnOnce(&mut List) -> R) -> R {
         let (mut lists, slot) = (self.lists.borrow_mut(), slot as usize);
         if lists.len() <= slot {
@@ -223,6 +228,7 @@ impl Target {
 async fn serve(worker: Rc<Worker>, target: Target, opening: Rc<Opening>) {
     let slot = target.state.slot;
     target.state.connects_total.fetch_add(1, Ordering::Relaxed);
+    let _counted = Counted::new(&target.state);
     let timer = worker.timers.timer();
     worker.timers.now_us();
     timer.set_after(target.pool.config.timeouts.connect);
@@ -250,6 +256,22 @@ async fn serve(worker: Rc<Worker>, target: Target, opening: Rc<Opening>) {
     drive(&worker, connection, &peer, timer, &known).await;
     if let Some(link) = known.upgrade() {
         links.list(slot, |list| list.links.retain(|other| !Rc::ptr_eq(other, &link)));
+    }
+}
+
+/// A connection as long as it is open or being opened.
+struct Counted(Arc<EndpointState>);
+
+impl Counted {
+    fn new(state: &Arc<EndpointState>) -> Counted {
+        state.links.fetch_add(1, Ordering::Relaxed);
+        Counted(Arc::clone(state))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.links.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

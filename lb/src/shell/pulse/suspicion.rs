@@ -53,9 +53,10 @@ impl Patience {
         self.limit
     }
 
-    /// A worker was stuck for so long and went on: so nobody is taken for hung again before twice the time.
+    /// A worker was stuck for so long and went on: so nobody is taken for hung again before half as long again. Twice the time would let one
+    /// near miss double what a real hang costs.
     fn learn(&mut self, stuck: Duration, now: Instant) {
-        let wanted = (stuck * 2).min(MOST);
+        let wanted = (stuck + stuck / 2).min(MOST);
         if wanted >= self.limit {
             (self.limit, self.learnt_at) = (wanted, now);
         } else if now >= self.learnt_at + MEMORY {
@@ -188,8 +189,8 @@ mod tests {
             scene.look(2, TICK, TICK, Still::Starved);
         }
         assert!(!scene.look(4, TICK, TICK, Still::Starved), "it went on");
-        assert_eq!(scene.patience.limit(), Duration::from_millis(16));
-        assert_eq!(scene.ticks_to_hung(4, TICK, Still::Starved), 16);
+        assert_eq!(scene.patience.limit(), Duration::from_millis(12));
+        assert_eq!(scene.ticks_to_hung(4, TICK, Still::Starved), 12);
         // No more than half a second, whatever happened.
         for _ in 0..2000 {
             scene.look(4, TICK, TICK, Still::Starved);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use rustix::net::RecvFlags;
-use rustls::ServerConnection;
+use rustls::server::UnbufferedServerConnection;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -33,7 +33,7 @@ pub(in crate::shell) async fn serve(stream: TcpStream, peer: Peer, listener: Arc
             ended(if stream.is_resumed() { Handshake::Resumed } else { Handshake::Full });
             if stream.is_http2() {
                 Box::pin(h2::serve(stream, None, peer, listener, open)).await;
-            } else {
+            } else if !stream.is_challenge() {
                 http::serve(stream, peer, listener, open).await;
             }
         }
@@ -46,7 +46,7 @@ async fn accept(
     stream: TcpStream,
     listener: &ListenerSnapshot,
     acceptor: &Acceptor,
-) -> Result<TlsStream<ServerConnection>, Handshake> {
+) -> Result<TlsStream<UnbufferedServerConnection>, Handshake> {
     let timer = worker.timers.timer();
     worker.timers.now_us();
     let head = listener.config.timeouts.head;
@@ -60,7 +60,7 @@ async fn accept(
         wait::Broken::Failed => Handshake::Failed,
     })?;
     let _under_way = UnderWay::begin(worker, acceptor.handshakes_max).ok_or(Handshake::Refused)?;
-    let session = ServerConnection::new(acceptor.config()).map_err(|_| Handshake::Failed)?;
+    let session = UnbufferedServerConnection::new(acceptor.config()).map_err(|_| Handshake::Failed)?;
     let stream = TlsStream::new(stream, session);
     let shaken = poll_fn(|cx| match stream.poll_handshake(cx) {
         Poll::Ready(result) => Poll::Ready(result.map_err(|error| {

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
-use rustls::client::ClientConnection;
+use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 
 use crate::shell::upstream::{self, Destination};
@@ -44,9 +44,9 @@ pub(in crate::shell) async fn connect(
     to: Destination<'_>,
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
-) -> Result<TlsStream<ClientConnection>, Unreached> {
+) -> Result<TlsStream<UnbufferedClientConnection>, Unreached> {
     let tcp = upstream::open(to.address, to.preamble).await.map_err(Unreached::Connect)?;
-    let session = ClientConnection::new(config, name).map_err(Unreached::Tls)?;
+    let session = UnbufferedClientConnection::new(config, name).map_err(Unreached::Tls)?;
     let stream = TlsStream::new(tcp, session);
     poll_fn(|cx| stream.poll_handshake(cx)).await?;
     Ok(stream)
