@@ -346,8 +346,10 @@ fn a_refresh_adds_before_it_takes_away() {
     assert!(!old.told().contains("retire"), "it does not serve yet");
     old.observation.members[2] = member("3");
     assert!(old.told().contains("retire web-1: it is replaced by the refresh"));
+    old.observation.members = ["2~@b", "3", "4"].map(member).to_vec();
+    let told = old.told();
+    assert!(told.contains("retire web-2: it is replaced by the refresh") && !told.contains("launch"), "two new ones are enough: {told}");
     old.observation.members.remove(0);
-    old.observation.members[0] = member("2");
     assert!(!old.told().contains("retire"));
     assert!(old.memory.refresh.as_ref().is_some_and(|refresh| refresh.ended.is_some()), "all are on the new base");
 }

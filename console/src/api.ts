@@ -211,6 +211,26 @@ export interface MachineAct {
   verb: string;
 }
 
+export interface HistoryPage {
+  /** What happened. */
+  entries: HistoryItem[];
+  /** To go on: ask with `before` = this number. Absent: there is no more. */
+  next?: number | null;
+}
+
+export interface ConfigFileView {
+  /** Why it cannot be read. */
+  error?: string | null;
+  /** It is what is in effect. */
+  in_effect: boolean;
+  /** Where it is. */
+  path: string;
+  /** Its SHA-256, hexadecimal. */
+  sha256?: string | null;
+  /** What is in it; `null`: it cannot be read. */
+  text?: string | null;
+}
+
 export interface AlarmOverview {
   /** Who has seen it. */
   acknowledged_by?: string | null;
@@ -591,6 +611,19 @@ export interface OperationItem {
   machine: string;
   /** What is being done. */
   step: string;
+}
+
+export interface HistoryItem {
+  /** When, in seconds since 1970. */
+  at: number;
+  /** Everything about it. */
+  details: Record<string, unknown>;
+  /** Its number; they grow. */
+  id: number;
+  /** Which event, such as `alarm_changed`, `scaling_planned`, `scaling_step`. */
+  kind: string;
+  /** To whom: an alarm, a pool, a machine; empty: to the node. */
+  subject: string;
 }
 
 export interface LastReload {

@@ -50,6 +50,12 @@ function push(points: Point[], point: Point) {
 export const ofPool = (name: string): readonly Point[] => pools.get(name) ?? [];
 export const ofNode = (): readonly Point[] => node;
 
+/** Of what the node keeps, what was before the first point seen here. Pure. */
+export function before(kept: readonly Point[], seen: readonly Point[]): Point[] {
+  const first = seen[0]?.at ?? Infinity;
+  return kept.filter((point) => point.at < first);
+}
+
 /** Series of the same steps side by side; where one has no point it has none. Pure. */
 export function together(series: { at: number; mean: number }[][]): { at: number[]; values: (number | null)[][] } {
   const at = [...new Set(series.flatMap((points) => points.map((point) => point.at)))].sort((a, b) => a - b);

@@ -3,12 +3,11 @@
 
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { ARTEFACTS, Node, browser, freePort, origin, until } from "./node.mjs";
+import { broken, choose, close, openPage, question, row, yes } from "./pages.mjs";
 
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const PAGES = ["", "pools/web", "alarms", "machines", "vips", "events", "events/audit", "config"];
 
 let node, chrome, origins;
@@ -52,49 +51,7 @@ after(async () => {
   await Promise.all(origins.map((origin) => origin.end()));
 });
 
-/** A page that is signed in, and fails the test when the browser complains of anything. */
-async function open(role, hash = "", options = {}) {
-  const context = await chrome.newContext({ viewport: { width: 1280, height: 900 }, locale: "en-GB", bypassCSP: false, ...options });
-  const page = await context.newPage();
-  page.complaints = [];
-  page.on("pageerror", (error) => page.complaints.push(error.message));
-  page.on("console", (message) => {
-    // That a request was refused is what some of these tests are about.
-    if (message.type() === "error" && !/status of (401|403|404|409|422|429)|ERR_|net::/.test(message.text())) page.complaints.push(message.text());
-  });
-  page.on("request", (request) => {
-    if (!request.url().startsWith(node.url)) page.complaints.push(`asked ${request.url()}`);
-  });
-  await page.goto(`${node.url}#/${hash}`);
-  if (role) {
-    await page.fill("#token", node.tokens[role].token);
-    await page.click("main.login button[type=submit]");
-    await page.waitForSelector("header.top .pill.ok");
-  }
-  return page;
-}
-
-async function close(page) {
-  assert.deepEqual(page.complaints, []);
-  await page.context().close();
-}
-
-/** Rules of axe that are broken, serious ones only. */
-async function broken(page) {
-  // The policy of the page allows no script of ours in it: evaluated by the debugger instead.
-  await page.evaluate(AXE);
-  const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
-  return violations.filter(({ impact }) => impact === "serious" || impact === "critical").map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html.slice(0, 160)).join(" | ")}`);
-}
-
-const row = (page, address) => page.locator("table tr", { hasText: address }).first();
-
-async function choose(page, address, verb) {
-  await row(page, address).locator(".menu summary").click();
-  await row(page, address).getByRole("button", { name: verb, exact: true }).click();
-  await page.waitForSelector("dialog[open]");
-  return page.locator("dialog[open]");
-}
+const open = (role, hash, options) => openPage(chrome, node.url, role && node.tokens[role].token, hash, options);
 
 test("a wrong token is refused, the right one opens the page, and signing out closes it", async () => {
   const page = await open(null);
@@ -255,6 +212,48 @@ test("what was is drawn, an alarm is tried on it, and who did what is listed", a
   await close(page);
 });
 
+test("an alarm is written, tried, and saved into the file; a file that was in effect comes back; what somebody else changed is not written over", async () => {
+  const page = await open("admin", "alarms");
+  const save = page.getByRole("button", { name: "Save", exact: true });
+  await page.getByLabel("Name").fill("fresh");
+  await page.fill("#definition", 'pool = "web"\nmetric = "requests"\nabove = 123');
+  assert.ok(await save.isDisabled(), "what was not tried is not saved");
+  await page.getByRole("button", { name: "Try it on the last day" }).click();
+  await page.waitForSelector("text=/It would have gone off \\d+ times/");
+  await save.click();
+  assert.match(await (await question(page)).textContent(), /takes effect at once.*fresh/s);
+  // Somebody else is faster.
+  writeFileSync(node.file, `${node.text}\n# by hand\n`);
+  await page.locator("dialog[open]").getByRole("button", { name: "Save" }).click();
+  await page.waitForSelector("dialog [role=alert]");
+  assert.match(await page.textContent("dialog [role=alert]"), /was changed meanwhile|is based on revision/);
+  await page.keyboard.press("Escape");
+  await page.waitForSelector("dialog", { state: "detached" });
+  await save.click();
+  await yes(page, "Save");
+  await page.waitForSelector("text=fresh is saved and in effect");
+  assert.equal((await node.call("GET", "v1/alarms/fresh")).name, "fresh");
+  assert.match(readFileSync(node.file, "utf8"), /# by hand\n\n\[alarm\.fresh\]\npool = "web"/);
+  // And changed, from the file.
+  await page.getByLabel("Alarm", { exact: true }).selectOption("fresh");
+  await until("the definition is that of the file", async () => (await page.inputValue("#definition")).includes("above = 123"));
+  await close(page);
+
+  const config = await open("admin", "config");
+  const first = config.locator(".versions li", { hasNotText: "in effect" }).last();
+  await first.getByRole("button", { name: "Go back to it" }).click();
+  assert.match(await (await question(config)).textContent(), /replaced by this one.*fresh/s);
+  await yes(config, "Go back to it");
+  await until("the alarm is gone", async () => !(await node.call("GET", "v1/alarms")).some(({ name }) => name === "fresh"));
+  assert.equal(readFileSync(node.file, "utf8"), node.text);
+  await close(config);
+
+  const operator = await open("operate", "alarms");
+  await operator.waitForSelector("#definition");
+  assert.equal(await operator.getByRole("button", { name: "Save", exact: true }).count(), 0);
+  await close(operator);
+});
+
 test("events are searched and followed", async () => {
   const page = await open("read", "events");
   await page.waitForSelector("td >> text=endpoint_changed");
@@ -312,5 +311,20 @@ test("it speaks Korean, and remembers that it was told to", async () => {
   await page.waitForSelector("text=How traffic flows");
   await page.reload();
   await page.waitForSelector("text=How traffic flows");
+  await close(page);
+});
+
+test("an upgrade leaves everybody signed in", async () => {
+  const page = await open("operate");
+  const { pid } = (await node.call("GET", "v1/status")).node;
+  await node.call("POST", "v1/upgrade", {});
+  const next = await until("another process serves", async () => {
+    const now = (await node.call("GET", "v1/status").catch(() => ({ node: { pid } }))).node.pid;
+    return now !== pid && now;
+  });
+  node.heir = next;
+  await page.reload();
+  await page.waitForSelector("text=How traffic flows");
+  assert.equal(await page.locator("#token").count(), 0);
   await close(page);
 });

@@ -84,6 +84,8 @@ export class Node {
 
   async end() {
     await this.stop();
+    // Who has taken over from it, at an upgrade, is nobody's child.
+    if (this.heir) process.kill(this.heir, "SIGKILL");
     rmSync(this.dir, { recursive: true, force: true });
   }
 

@@ -4,7 +4,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { EndpointOverview, PoolOverview } from "../src/api.ts";
 import { merge } from "../src/live.ts";
-import { together } from "../src/history.ts";
+import { alarmNames, alarmOf, isName, withAlarm } from "../src/alarm-text.ts";
+import { before, together } from "../src/history.ts";
 import { byNeed, endpointWord, letters, others } from "../src/states.ts";
 import { layout, stroke } from "../src/ui/layout.ts";
 import { en } from "../src/words/en.ts";
@@ -94,4 +95,47 @@ test("every language fills in the same values", () => {
   for (const key of Object.keys(ko)) {
     if (key.startsWith("problem.")) assert.ok(key.replace("problem.", "next.") in ko, key);
   }
+});
+
+const FILE = `[node]
+name = "a"
+
+# busy
+[alarm.busy]          # the old one
+pool = "web"
+above = 5
+
+[[alarm.busy.scale_step]]
+above = 1
+
+# of the next
+[alarm."quiet"]
+pool = "web"
+
+[notify.a.webhook]
+body = """
+[alarm.no]
+"""
+`;
+
+test("the table of an alarm is found in the file, with what belongs to it and nothing else", () => {
+  assert.deepEqual(alarmNames(FILE), ["busy", "quiet"]);
+  assert.equal(alarmOf(FILE, "busy"), 'pool = "web"\nabove = 5\n\n[[alarm.busy.scale_step]]\nabove = 1\n');
+  assert.equal(alarmOf(FILE, "quiet"), 'pool = "web"\n');
+  assert.equal(alarmOf(FILE, "no"), null);
+  const changed = withAlarm(FILE, "busy", "above = 7\n");
+  assert.equal(changed, FILE.slice(0, FILE.indexOf("[alarm.busy]")) + "[alarm.busy]\nabove = 7\n\n" + FILE.slice(FILE.indexOf("# of the next")));
+  const more = withAlarm(FILE, "fresh", 'pool = "web"');
+  assert.ok(more.startsWith(FILE.trimEnd()) && more.endsWith('\n\n[alarm.fresh]\npool = "web"\n'));
+  for (const name of ["busy", "quiet", "fresh"]) {
+    const definition = 'pool = "api"\nabove = 1\n';
+    assert.equal(alarmOf(withAlarm(FILE, name, definition), name), definition, name);
+  }
+  assert.deepEqual(["web-busy", "", "a b", "a.b", 'a"'].map(isName), [true, false, false, false, false]);
+});
+
+test("what was kept and what is seen do not overlap", () => {
+  const at = (points: { at: number }[]) => points.map((point) => point.at);
+  assert.deepEqual(at(before([{ at: 1 }, { at: 2 }, { at: 3 }], [{ at: 3 }, { at: 4 }])), [1, 2]);
+  assert.deepEqual(at(before([{ at: 1 }], [])), [1]);
 });

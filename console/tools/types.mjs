@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 
 const root = new URL("../", import.meta.url);
 const WANTED = ["OverviewView", "EventsView", "ConfigView", "Reloaded", "ProblemView", "AlarmItem", "ScalingItem", "VipView", "OperationView",
-  "MachineAct"];
+  "MachineAct", "HistoryPage", "ConfigFileView", "ConfigVersion", "ConfigText"];
 
 /** The text of src/api.ts. */
 export function types() {

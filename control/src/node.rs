@@ -14,6 +14,7 @@
 
 mod api_slot;
 mod events;
+mod versions;
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -40,6 +41,7 @@ use weir_lb::tls::{CertificateStatus, Challenges, ShownCertificate};
 
 use crate::access_log::AccessLog;
 use crate::acme::Orders;
+use crate::api::SavedSessions;
 use crate::event::{self, Event};
 use crate::history::{self, Historian};
 use crate::machines::Machines;
@@ -54,6 +56,7 @@ use crate::upgrade::{self, Header, Launch};
 use crate::vip::Vips;
 use api_slot::{ApiSlot, Prepared};
 pub(crate) use events::EventLog;
+pub(crate) use versions::{Version, Versions};
 
 /// The largest file that is read; ten thousand pools need a tenth of it.
 const CONFIG_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -321,6 +324,41 @@ impl Node {
             result
         })
         .await
+    }
+
+    /// Puts another text in the place of the file and makes it take effect, or leaves both as they are; with `dry_run` only says what would
+    /// change. `over`: refuse unless that is the SHA-256 of the file as it is on the disk, so that nobody's work is written over.
+    pub async fn write_file(
+        &self,
+        text: String,
+        over: Option<String>,
+        dry_run: bool,
+        based_on: Option<u64>,
+    ) -> Result<ReloadReport, ChangeError> {
+        self.write(move |node, writer| {
+            writer.check_revision(based_on)?;
+            if !dry_run {
+                systemd::reloading();
+            }
+            let result = node.write_file_now(writer, &text, over.as_deref(), dry_run);
+            if !dry_run {
+                systemd::ready(&node.summary());
+            }
+            result
+        })
+        .await
+    }
+
+    /// Files that were in effect.
+    pub(crate) fn versions(&self) -> Versions {
+        Versions::new(&self.config().node.state_dir)
+    }
+
+    /// Keeps a file that begins to be in effect. Blocks.
+    pub(crate) fn keep_version(&self, text: &str, sha256: &str) {
+        if let Err(error) = self.versions().keep(text, sha256, SystemTime::now()) {
+            warn!(%error, "the configuration is in effect, but not kept among the former ones");
+        }
     }
 
     /// Changes one endpoint; returns the new revision. `based_on`: refuse unless that is the current revision.
@@ -704,7 +742,37 @@ impl Node {
         if overlay_changed {
             self.persist_overlay(&writer.overlay);
         }
+        self.keep_version(&text, &writer.file_sha256);
         self.inner.events.record(EventKind::Reloaded { revision: writer.revision, changes: changes.clone() });
+        Ok(ReloadReport { revision: writer.revision, changes })
+    }
+
+    fn write_file_now(&self, writer: &mut Writer, text: &str, over: Option<&str>, dry_run: bool) -> Result<ReloadReport, ChangeError> {
+        let path = &self.inner.config_path;
+        let cannot = |what: &str, error: &dyn std::fmt::Display| ChangeError::Failed(format!("cannot {what} {}: {error}", path.display()));
+        let (before, sha256) = read_config(path).map_err(|error| cannot("read", &error))?;
+        if over.is_some_and(|over| !over.eq_ignore_ascii_case(&sha256)) {
+            let why = format!("{} was changed meanwhile, its SHA-256 is {sha256} now: look again and repeat the change", path.display());
+            return Err(ChangeError::Conflict(why));
+        }
+        let file = weir_config::parse(text, &path.to_string_lossy()).map_err(|errors| ChangeError::Invalid(errors.render(false)))?;
+        let applied = writer.overlay.apply(&file);
+        let changes = weir_config::diff(&writer.effective, &applied.config).iter().map(ToString::to_string).collect();
+        if dry_run {
+            return Ok(ReloadReport { revision: writer.revision, changes });
+        }
+        versions::replace(path, text).map_err(|error| {
+            ChangeError::Failed(format!(
+                "cannot write {}: {error}. The user of weir must be allowed to (under systemd also ReadWritePaths=); or write it by hand",
+                path.display()
+            ))
+        })?;
+        self.reload_now(writer, false).inspect_err(|_| {
+            // What is not taken must not wait there for the next start.
+            if let Err(error) = versions::replace(path, &before) {
+                error!(%error, "the file was not taken, and the one before could not be put back");
+            }
+        })?;
         Ok(ReloadReport { revision: writer.revision, changes })
     }
 
@@ -813,6 +881,7 @@ impl Node {
         let mut header = Header::new(RawOverlay::from(&writer.overlay), writer.revision, self.inner.events.last(), verdicts);
         header.listeners = sockets.iter().map(|socket| socket.address).collect();
         header.ticket_keys = self.inner.with_plane(|plane| plane.tls().ticket_keys()).unwrap_or_default();
+        header.sessions = lock(&self.inner.api).sessions();
         header.api = api.as_ref().map(|(address, _)| *address);
         let borrowed: Vec<_> =
             sockets.iter().map(|socket| socket.socket.as_fd()).chain(api.iter().map(|(_, socket)| socket.as_fd())).collect();
@@ -884,9 +953,18 @@ pub(crate) fn read_config(path: &Path) -> io::Result<(String, String)> {
     Ok((text, digest))
 }
 
-/// Binds the API's listener and reads its token. `inherited`: the listener of the process before, used where the address is the same.
-pub(crate) fn prepare_api(config: &Config, inherited: Option<TcpListener>) -> io::Result<Option<Prepared>> {
-    ApiSlot::default().prepare(config.api.as_ref(), inherited)
+/// Binds the API's listener and reads its token. `inherited`: the listener of the process before, used where the address is the same;
+/// `sessions`: those of the process before, which go on where the tokens are the same.
+pub(crate) fn prepare_api(
+    config: &Config,
+    inherited: Option<TcpListener>,
+    sessions: Option<SavedSessions>,
+) -> io::Result<Option<Prepared>> {
+    let prepared = ApiSlot::default().prepare(config.api.as_ref(), inherited)?;
+    if let (Some(prepared), Some(sessions)) = (&prepared, sessions) {
+        prepared.restore(&sessions);
+    }
+    Ok(prepared)
 }
 
 /// The access log that this configuration wants.

@@ -29,6 +29,7 @@ use weir_lb::shell::{DataPlane, DrainProgress, ListeningSocket, Options};
 use weir_lb::tls::SavedTicketKey;
 
 use crate::access_log::AccessLog;
+use crate::api::SavedSessions;
 use crate::node::{self, Node, Parts, Stage};
 use crate::overlay::Overlay;
 use crate::state::{Saved, StateDir};
@@ -110,6 +111,7 @@ struct Legacy {
     saved: Saved,
     sockets: Vec<ListeningSocket>,
     ticket_keys: Vec<SavedTicketKey>,
+    sessions: Option<SavedSessions>,
     api: Option<TcpListener>,
 }
 
@@ -149,7 +151,7 @@ fn start(config_path: &Path, launch: Launch, before: Option<&UnixStream>) -> Res
     let log_dropped = Arc::new(AtomicU64::new(0));
     let log = node::start_access_log(&effective, &log_dropped).map_err(|error| error.to_string())?;
     // Everything that can fail before anything is accepted: a process that accepts and then gives up resets its clients.
-    let api = node::prepare_api(&effective, legacy.api).map_err(|error| error.to_string())?;
+    let api = node::prepare_api(&effective, legacy.api, legacy.sessions).map_err(|error| error.to_string())?;
     let options = Options {
         inherited: legacy.sockets,
         saved: legacy.saved.verdicts,
@@ -160,7 +162,7 @@ fn start(config_path: &Path, launch: Launch, before: Option<&UnixStream>) -> Res
     let plane = DataPlane::start(effective.clone(), options).map_err(|error| node::chain(&error))?;
     let node = Node::new(Parts {
         config_path,
-        config_sha256,
+        config_sha256: config_sha256.clone(),
         file,
         overlay: applied.overlay,
         effective,
@@ -182,6 +184,7 @@ fn start(config_path: &Path, launch: Launch, before: Option<&UnixStream>) -> Res
     if pruned || before.is_some() {
         runtime.block_on(node.persist());
     }
+    node.keep_version(&text, &config_sha256);
     node.start_vips();
     node.start_notifier();
     let summary = node.summary();
@@ -199,7 +202,7 @@ fn take_over(received: upgrade::Received) -> Result<Legacy, StartError> {
     let overlay =
         Overlay::try_from(header.overlay).map_err(|reason| format!("the running program's changes cannot be taken over: {reason}"))?;
     let saved = Saved { verdicts: header.verdicts, revision: header.revision, last_event: header.last_event };
-    Ok(Legacy { overlay, saved, sockets, ticket_keys: header.ticket_keys, api })
+    Ok(Legacy { overlay, saved, sockets, ticket_keys: header.ticket_keys, sessions: header.sessions, api })
 }
 
 /// What cannot be read is said and left out: serving comes first.

@@ -35,6 +35,7 @@ use serde::{Deserialize, Serialize};
 use weir_lb::director::SavedVerdict;
 use weir_lb::tls::SavedTicketKey;
 
+use crate::api::SavedSessions;
 use crate::state::RawOverlay;
 
 /// How long the new program may take from its start to `ready`.
@@ -72,6 +73,9 @@ pub(crate) struct Header {
     /// Keys of session tickets; nowhere else than here. A program before this one has none to give.
     #[serde(default)]
     pub(crate) ticket_keys: Vec<SavedTicketKey>,
+    /// Who is signed in at the console: digests, which open nothing. A program before this one has none to give.
+    #[serde(default)]
+    pub(crate) sessions: Option<SavedSessions>,
     /// Run-time changes; not read from the state folder, which may not have been writable.
     pub(crate) overlay: RawOverlay,
     /// The last revision.
@@ -91,6 +95,7 @@ impl Header {
             api: None,
             verdicts,
             ticket_keys: Vec::new(),
+            sessions: None,
             overlay,
             revision,
             last_event,

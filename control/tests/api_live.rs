@@ -145,7 +145,8 @@ endpoints = ["{origin}", "127.0.0.1:9"]
             }
             add("content-length", &body.len().to_string());
         }
-        headers.iter().for_each(|(name, value)| add(name, value));
+        // One without a value only stands in the way of the token.
+        headers.iter().filter(|(_, value)| !value.is_empty()).for_each(|(name, value)| add(name, value));
         request.push_str("\r\n");
         request.push_str(body);
         stream.write_all(request.as_bytes()).ok()?;
@@ -438,6 +439,121 @@ fn roles_sessions_and_who_did_what() {
     }
     let (code, head, _) = status("GET", "/v1/overview", &read, "");
     assert!(code == 429 && head.contains("retry-after: "), "{head}");
+}
+
+/// Every operation that is documented, with names in the place of its parameters.
+fn operations() -> Vec<(String, String, bool)> {
+    let document: Value = serde_json::from_str(include_str!("../openapi.json")).expect("JSON");
+    let mut found = Vec::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        let mut named = String::new();
+        for part in path.split('/').skip(1) {
+            named.push('/');
+            named.push_str(if part.starts_with('{') { "1" } else { part });
+        }
+        for (method, operation) in item.as_object().expect("methods") {
+            found.push((method.to_uppercase(), named.clone(), operation.get("requestBody").is_some()));
+        }
+    }
+    assert!(found.len() > 50, "{found:?}");
+    found
+}
+
+#[test]
+fn no_operation_is_for_everybody() {
+    let node = Node::start(origin().address, Some("a-token-for-the-test"));
+    let evil = ("origin", "http://evil.example");
+    for (method, path, takes_body) in operations() {
+        let signs_in = path == "/v1/session" && method != "GET";
+        let changes = method != "GET";
+        if !signs_in {
+            let (status, head, body) = node.raw(&method, &path, &[("authorization", "")], "");
+            assert!(status == 401 && head.contains("application/problem+json"), "{method} {path} without a token: {status} {body}");
+        }
+        if changes {
+            let (status, _, body) = node.raw(&method, &path, &[evil], "");
+            assert_eq!(status, 403, "{method} {path} from another site: {body}");
+        }
+        if takes_body {
+            // More than any request takes but the one that brings a file.
+            let large = format!("{{\"text\": \"{}\"}}", "x".repeat(100 * 1024));
+            if path != "/v1/config/file" {
+                let (status, head, body) = node.raw(&method, &path, &[], &large);
+                assert!(status == 413 && head.contains("application/problem+json"), "{method} {path} with 100 KiB: {status} {body}");
+            }
+            let status = node.status(&method, &path, "[[[");
+            assert!((400..500).contains(&status), "{method} {path} with what is no JSON: {status}");
+        }
+    }
+    assert_eq!(node.status("GET", "/v1/status", ""), 200, "it serves as before");
+}
+
+#[test]
+fn of_changes_at_once_that_are_based_on_the_same_revision_one_is_made() {
+    let origin = origin();
+    let node = Node::start(origin.address, None);
+    let path = format!("/v1/pools/web/endpoints/{}", origin.address);
+    for round in 0..5 {
+        let revision = format!("\"{}\"", node.get("/v1/config")["revision"]);
+        let made: Vec<u16> = std::thread::scope(|scope| {
+            let ask = |number: u16| {
+                let (node, path, revision) = (&node, &path, &revision);
+                scope.spawn(move || {
+                    node.raw("PATCH", path, &[("if-match", revision)], &json!({ "weight": 100 + round * 20 + number }).to_string()).0
+                })
+            };
+            let asked: Vec<_> = (0..16).map(ask).collect();
+            asked.into_iter().map(|asked| asked.join().expect("it asks")).collect()
+        });
+        let count = |status: u16| made.iter().filter(|made| **made == status).count();
+        assert_eq!((count(200), count(412)), (1, 15), "{made:?}");
+    }
+}
+
+#[test]
+fn the_file_is_replaced_whole_or_not_at_all_and_can_be_again_what_it_was() {
+    let node = Node::start(origin().address, None);
+    let file = node.dir.path().join("weir.toml");
+    let first = std::fs::read_to_string(&file).expect("the file");
+    let sha256 = |node: &Node| node.get("/v1/config/file")["sha256"].as_str().expect("a digest").to_owned();
+    let before = sha256(&node);
+    let second = format!("{first}\n[alarm.fresh]\npool = \"web\"\nmetric = \"requests\"\nabove = 5\n");
+    let put = |query: &str, text: &str, over: &str, headers: &[(&str, &str)]| {
+        let (status, _, body) =
+            node.raw("PUT", &format!("/v1/config/file{query}"), headers, &json!({ "text": text, "over": over }).to_string());
+        (status, serde_json::from_str::<Value>(&body).unwrap_or_default())
+    };
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let (status, dry) = put("?dry_run=true", &second, &before, &[]);
+    assert!(status == 200 && dry["changes"].to_string().contains("fresh"), "{dry}");
+    assert_eq!((sha256(&node), node.status("GET", "/v1/alarms/fresh", "")), (before.clone(), 404), "nothing was done");
+
+    for (text, over, headers, expected) in [
+        (second.replace("web\"\nmetric", "wbe\"\nmetric"), before.as_str(), vec![], 422),
+        (second.clone(), "0000", vec![], 409),
+        (second.clone(), &before, vec![("if-match", "\"999\"")], 412),
+        // It is right, and cannot take effect: somebody else listens there.
+        (second.replace(&node.api, &taken.local_addr().expect("its address").to_string()), &before, vec![], 500),
+    ] {
+        let (status, body) = put("", &text, over, &headers);
+        assert_eq!(status, expected, "{body}");
+        assert_eq!(std::fs::read_to_string(&file).expect("the file"), first, "{expected}: it is as it was");
+    }
+
+    let (status, done) = put("", &second, &before, &[]);
+    assert!(status == 200 && done["changes"].to_string().contains("fresh"), "{done}");
+    assert_eq!(std::fs::read_to_string(&file).expect("the file"), second);
+    assert_eq!(node.status("GET", "/v1/alarms/fresh", ""), 200);
+    let versions = node.get("/v1/config/versions");
+    assert_eq!((&versions[0]["in_effect"], &versions[1]["sha256"]), (&json!(true), &json!(before)), "{versions}");
+    let kept = node.get(&format!("/v1/config/versions/{before}"));
+    assert_eq!(kept["text"], first);
+    assert_eq!(node.status("GET", "/v1/config/versions/abc", ""), 404);
+    assert_eq!(put("", kept["text"].as_str().expect("text"), &sha256(&node), &[]).0, 200);
+    assert_eq!((sha256(&node), node.status("GET", "/v1/alarms/fresh", "")), (before, 404));
+    // Nothing of the text is in the audit, which says who did it.
+    until("the audit has it", || node.get("/v1/audit?limit=1000").to_string().contains("PUT /v1/config/file"));
+    assert!(!node.get("/v1/audit?limit=1000").to_string().contains("state_dir"));
 }
 
 #[test]

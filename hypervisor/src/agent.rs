@@ -41,6 +41,9 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// A connection that lived so long was a good one: the next wait is short again.
 const GOOD_LIFE: Duration = Duration::from_secs(10);
 
+/// A deadline that is noticed so late was missed because this process did not run: what arrived meanwhile is read before anybody is blamed.
+const LATE: Duration = Duration::from_millis(500);
+
 /// The greeting needs no libvirtd.
 const HELLO_MAX: Duration = Duration::from_secs(5);
 
@@ -67,6 +70,8 @@ struct Waiting {
     what: &'static str,
     after: Duration,
     until: Instant,
+    /// Its deadline was moved once.
+    forgiven: bool,
     reply: oneshot::Sender<Reply>,
 }
 
@@ -98,18 +103,21 @@ impl Driver for Agent {
             if let Err(why) = self.link() {
                 return Err(CallError::Down(why));
             }
-            let (reply, answer) = oneshot::channel();
+            let (reply, mut answer) = oneshot::channel();
             let what = request.what();
             let call = Call { request, payload, deadline, reply };
             if self.calls.try_send(call).is_err() {
                 return Err(CallError::Down(format!("more than {QUEUE_MAX} calls wait")));
             }
-            // The supervisor keeps the deadline; this one only stands behind it.
-            match tokio::time::timeout(deadline + Duration::from_secs(1), answer).await {
-                Ok(Ok(reply)) => reply,
-                Ok(Err(_)) => Err(CallError::Down(self.link().err().unwrap_or("weir-libvirt was restarted".into()))),
-                Err(_) => Err(CallError::Timeout { what, after: deadline }),
+            // The supervisor keeps the deadline; this one only stands behind it. Where both are late the supervisor has its turn first.
+            for patience in [deadline + LATE, 2 * LATE] {
+                match tokio::time::timeout(patience, &mut answer).await {
+                    Ok(Ok(reply)) => return reply,
+                    Ok(Err(_)) => return Err(CallError::Down(self.link().err().unwrap_or("weir-libvirt was restarted".into()))),
+                    Err(_) => {}
+                }
             }
+            Err(CallError::Timeout { what, after: deadline })
         })
     }
 
@@ -262,6 +270,7 @@ impl Session {
         let until = Instant::now() + deadline;
         loop {
             tokio::select! {
+                biased;
                 frame = self.frames.recv() => self.take(frame)?,
                 () = sleep_until(until) => return Err(format!("{what} took longer than {} s", deadline.as_secs_f32())),
             }
@@ -284,7 +293,7 @@ impl Session {
         match self.output.try_send(frame) {
             Ok(()) => {
                 let until = Instant::now() + deadline;
-                self.waiting.insert(self.next, Waiting { what, after: deadline, until, reply });
+                self.waiting.insert(self.next, Waiting { what, after: deadline, until, forgiven: false, reply });
                 self.next += 1;
             }
             Err(_) => _ = reply.send(Err(CallError::Down("weir-libvirt does not read".into()))),
@@ -316,8 +325,15 @@ impl Session {
                 }
             };
             tokio::select! {
+                // What has come is read before a deadline counts.
+                biased;
                 frame = self.frames.recv() => {
                     if let Err(why) = self.take(frame) {
+                        return why;
+                    }
+                }
+                () = deadline => {
+                    if let Some(why) = self.expire(Instant::now()) {
                         return why;
                     }
                 }
@@ -325,17 +341,15 @@ impl Session {
                     Some(call) => self.send(call),
                     None => return "not needed any more".into(),
                 },
-                () = deadline => {
-                    if let Some(why) = self.expire(Instant::now()) {
-                        return why;
-                    }
-                }
             }
         }
     }
 
     /// Ends the calls whose time is over.
     fn expire(&mut self, now: Instant) -> Option<String> {
+        if forgive(self.waiting.values_mut(), now) {
+            return None;
+        }
         let late: Vec<u64> = self.waiting.iter().filter(|(_, waiting)| waiting.until <= now).map(|(call, _)| *call).collect();
         let mut why = None;
         for waiting in late.iter().filter_map(|call| self.waiting.remove(call)) {
@@ -358,6 +372,15 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.helpers.iter().for_each(JoinHandle::abort);
     }
+}
+
+/// Gives those whose deadline is noticed too late another moment, each once; returns whether it did.
+fn forgive<'a>(waiting: impl Iterator<Item = &'a mut Waiting>, now: Instant) -> bool {
+    let mut forgiven = false;
+    for late in waiting.filter(|waiting| !waiting.forgiven && now.saturating_duration_since(waiting.until) >= LATE) {
+        (late.until, late.forgiven, forgiven) = (now + LATE, true, true);
+    }
+    forgiven
 }
 
 async fn read(input: &mut (impl AsyncRead + Unpin)) -> io::Result<AnswerFrame> {
@@ -384,6 +407,27 @@ async fn listen(mut stderr: impl AsyncRead + Unpin) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_slept_over_a_deadline_looks_once_more_before_anybody_is_blamed() {
+        let start = Instant::now();
+        let at = |ms: u64| start + Duration::from_millis(ms);
+        let mut calls = [1000, 5000].map(|ms| Waiting {
+            what: "a call",
+            after: Duration::from_millis(ms),
+            until: at(ms),
+            forgiven: false,
+            reply: oneshot::channel().0,
+        });
+        let mut check = |now: u64, expected: bool, until: [u64; 2]| {
+            assert_eq!(forgive(calls.iter_mut(), at(now)), expected, "{now}");
+            assert_eq!(calls.each_ref().map(|call| call.until), until.map(at), "{now}");
+        };
+        check(1001, false, [1000, 5000]);
+        check(3000, true, [3500, 5000]);
+        check(9000, true, [3500, 9500]);
+        check(20_000, false, [3500, 9500]);
+    }
 
     #[test]
     fn a_refused_connection_says_what_to_do() {

@@ -359,14 +359,10 @@ fn copied(host: &Host, source: &Source, outcome: &Result<Copied, HypervisorError
     }
 }
 
-async fn is_sealed(host: &Host, base: &BaseName) -> Result<bool, HypervisorError> {
-    let storage = host.config().storage_pool.clone();
-    for volume in [base.seal(), base.volume()] {
-        if host.call(Request::Volume { storage: storage.clone(), volume }).await? == Answer::Volume(None) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
+/// Whether the base is whole there. All volumes are asked for, because then libvirt looks into the folder, and not only into what it remembers.
+pub(crate) async fn is_sealed(host: &Host, base: &BaseName) -> Result<bool, HypervisorError> {
+    let Answer::Names(names) = host.call(Request::Volumes { storage: host.config().storage_pool.clone() }).await? else { return Ok(false) };
+    Ok([base.seal(), base.volume()].iter().all(|volume| names.contains(volume)))
 }
 
 /// A copy that is whole.

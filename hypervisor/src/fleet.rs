@@ -518,7 +518,7 @@ impl Hypervisor for Fleet {
             let source = base::source(&shared, &template, &progress).await?;
             let mut outcome = Ok(());
             for host in shared.hosts() {
-                if template.hosts.is_empty() || template.hosts.contains(&host.name) {
+                if make::may_be_on(&template, &host.name) {
                     // One host that cannot take it does not keep it from the others.
                     let brought = base::bring(&shared, &host, &source, &progress).await.map(|_| ());
                     let is_there = brought.is_ok();

@@ -25,7 +25,7 @@ use crate::event::RoomEvent;
 use crate::fleet::{Reservation, Shared};
 use crate::host::Host;
 use crate::metadata::{Metadata, Phase, Role};
-use crate::names::{MachineId, MachineName, random_mac};
+use crate::names::{MachineId, MachineName, mac_of, random_mac};
 use crate::protocol::{Answer, FaultKind, PowerAct, Request};
 use crate::spec::{CloneSpec, Progress, RoomView, WaitFor, WarmUse};
 use crate::verbs::power;
@@ -187,16 +187,20 @@ pub(crate) fn plan(shared: &Arc<Shared>, spec: &CloneSpec) -> Result<HostName, H
 pub(crate) fn room(shared: &Arc<Shared>, template: &TemplateName) -> Result<Vec<RoomView>, HypervisorError> {
     let template = shared.template(template)?;
     let want = known_want(shared, &template)?;
-    let allowed = |host: &Arc<Host>| template.hosts.is_empty() || template.hosts.contains(&host.name);
     let view = |host: Arc<Host>| {
         let (more, why) = shared.room(&host, |_| false).more(want);
         RoomView { host: host.name.to_string(), more, why }
     };
-    Ok(shared.hosts().into_iter().filter(allowed).map(view).collect())
+    Ok(shared.hosts().into_iter().filter(|host| may_be_on(&template, &host.name)).map(view).collect())
+}
+
+/// Whether a template's clones may be on this host.
+pub(crate) fn may_be_on(template: &Template, host: &HostName) -> bool {
+    template.hosts.is_empty() || template.hosts.contains(host)
 }
 
 /// What a clone needs, as far as it is known without reading the template's content.
-fn known_want(shared: &Arc<Shared>, template: &Template) -> Result<Want, HypervisorError> {
+pub(crate) fn known_want(shared: &Arc<Shared>, template: &Template) -> Result<Want, HypervisorError> {
     let master = match &template.source {
         weir_config::TemplateSource::Master(master) => {
             let found = shared.hosts().iter().flat_map(|host| host.found()).find(|found| found.name == *master);
@@ -218,10 +222,7 @@ fn choose(shared: &Arc<Shared>, template: &Template, spec: &CloneSpec, want: Wan
         Some(pool) => metadata.pool.as_ref() == Some(pool),
         None => metadata.template == *template.name.0,
     };
-    let allowed = |host: &Host| {
-        let listed = template.hosts.is_empty() || template.hosts.contains(&host.name);
-        listed && spec.host.as_ref().is_none_or(|wanted| *wanted == host.name)
-    };
+    let allowed = |host: &Host| may_be_on(template, &host.name) && spec.host.as_ref().is_none_or(|wanted| *wanted == host.name);
     if let Some(host) = spec.host.as_ref().filter(|wanted| shared.host(wanted).is_err()) {
         return Err(shared.host(host).map(|_| ()).expect_err("it is not there"));
     }
@@ -263,7 +264,7 @@ pub(crate) async fn make(
     progress.step(format!("preparing {} on {}", source.base, host.name));
     let base_path = base::bring(shared, &host, &source, progress).await?;
     let id = MachineId::random(&mut fastrand::Rng::new());
-    let mac = random_mac(&mut fastrand::Rng::new());
+    let mac = reservation.address.map_or_else(|| random_mac(&mut fastrand::Rng::new()), mac_of);
     let linked = template.clone == CloneMode::Linked;
     let mut metadata = Metadata {
         template: template.name.to_string(),
@@ -369,7 +370,7 @@ impl Job<'_> {
         progress.step(format!("making the disk of {name}"));
         let seed_xml = plain_volume(&name.seed(), seed.len() as u64, "0600").to_string();
         // Side by side; what one leaves when the other fails is undone with all the rest.
-        let (disk, written) = tokio::join!(self.disk(), self.create(name.seed(), seed_xml, None, &seed, host.config().timeout));
+        let (disk, written) = tokio::join!(self.disk(progress), self.create(name.seed(), seed_xml, None, &seed, host.config().timeout));
         disk.and(written)?;
         progress.step(format!("starting {name}"));
         let power = Request::Power { uuid: id.0.to_string(), act: PowerAct::Start };
@@ -436,19 +437,23 @@ impl Job<'_> {
         host.call_with(request(), content.to_vec(), limit).await.map(|_| ())
     }
 
-    async fn disk(&self) -> Result<(), HypervisorError> {
+    async fn disk(&self, progress: &Progress) -> Result<(), HypervisorError> {
         let Job { host, template, source, name, .. } = self;
         let capacity = template.disk.unwrap_or(source.capacity);
         let volume = name.disk();
         match template.clone {
             CloneMode::Linked => {
                 let xml = disk_volume(&volume, capacity, Some((self.base_path, source.format))).to_string();
-                let made = self.create(volume, xml, None, &[], host.config().timeout).await;
-                if made.is_err() {
-                    // Perhaps somebody removed the base; then the next clone looks again.
-                    self.shared.forget_base(&host.name, &source.base);
+                let create = || self.create(volume.clone(), xml.clone(), None, &[], host.config().timeout);
+                let Err(error) = create().await else { return Ok(()) };
+                // Perhaps somebody removed the base; then it is brought again, once.
+                self.shared.forget_base(&host.name, &source.base);
+                if base::is_sealed(host, &source.base).await.unwrap_or(true) {
+                    return Err(error);
                 }
-                made?;
+                warn!(base = %source.base, host = %host.name, "somebody removed the base; it is brought again");
+                base::bring(self.shared, host, source, progress).await?;
+                create().await?;
             }
             CloneMode::Full => {
                 let xml = disk_volume(&volume, capacity, None).to_string();

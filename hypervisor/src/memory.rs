@@ -159,6 +159,16 @@ impl MemoryHost {
         inner.volumes.insert(name.into(), volume);
     }
 
+    /// Takes a file out of the storage pool as somebody else would.
+    pub fn take_volume(&self, name: &str) {
+        self.inner().volumes.remove(name);
+    }
+
+    /// Ends a machine as its QEMU would that dies.
+    pub fn end_machine(&self, name: &str) {
+        self.inner().domains.values_mut().filter(|domain| domain.name == name).for_each(|domain| domain.state = OFF);
+    }
+
     /// What a volume holds.
     pub fn volume(&self, name: &str) -> Option<Vec<u8>> {
         self.inner().volumes.get(name).map(|volume| volume.bytes.clone())

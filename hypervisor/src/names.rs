@@ -1,6 +1,7 @@
 //! Names and numbers of machines and of what belongs to them. What a name says is said nowhere else: leftovers are found by it.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -126,6 +127,17 @@ impl fmt::Display for MachineId {
 /// A MAC address of QEMU's own range, which no hardware has.
 pub fn random_mac(rng: &mut fastrand::Rng) -> String {
     format!("52:54:00:{:02x}:{:02x}:{:02x}", rng.u8(..), rng.u8(..), rng.u8(..))
+}
+
+/// The MAC address of who has an address that we give out: the same one for whoever has it next. With another, everybody who had spoken with the
+/// one before would go on sending to it, for up to a minute, until the kernel asks anew. IPv4 lies beside QEMU's range, for no address begins
+/// with zero; IPv6 has a range of its own.
+pub fn mac_of(address: IpAddr) -> String {
+    let (second, [a, b, c, d]) = match address {
+        IpAddr::V4(v4) => ("52:54", v4.octets()),
+        IpAddr::V6(v6) => ("56:54", (v6.to_bits() as u32).to_be_bytes()),
+    };
+    format!("{second}:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
 }
 
 /// One sealed state of a template's content. Clones are overlays on it.

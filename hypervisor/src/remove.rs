@@ -19,7 +19,7 @@ use crate::event::RoomEvent;
 use crate::fleet::Shared;
 use crate::host::{Found, Host};
 use crate::make::write_metadata;
-use crate::metadata::{Metadata, Phase};
+use crate::metadata::{Metadata, Phase, Role};
 use crate::names::{BaseName, MachineId, MachineName};
 use crate::protocol::{Answer, PowerAct, Request};
 use crate::spec::Leftover;
@@ -55,7 +55,7 @@ async fn remove_if(
     };
     if !wanted(&metadata) {
         host.remember(id, &metadata);
-        return Err(HypervisorError::Conflict(format!("{} on {} has become whole meanwhile", description.name, host.name)));
+        return Err(HypervisorError::Conflict(format!("{} on {} has changed meanwhile and is left alone", description.name, host.name)));
     }
     mark(shared, host, id, metadata).await?;
     let power_off = Request::Power { uuid: id.0.to_string(), act: PowerAct::PowerOff };
@@ -97,7 +97,7 @@ pub(crate) async fn recover(shared: Arc<Shared>) {
         for host in shared.hosts().iter().filter(|host| host.is_complete()) {
             for (found, why) in unfinished(&shared, host) {
                 info!(machine = %found.name, host = %host.name, "removing what was left behind: {why}");
-                match remove_in_turn(&shared, host, &found.id).await {
+                match remove_in_turn(&shared, host, &found.id, is_unfinished).await {
                     Ok(()) => tell(&shared, &leftover(host, "machine", found.name, why, Some(Ok(())))),
                     Err(error) => warn!(machine = %found.name, host = %host.name, "cannot be removed now: {}", error.chain()),
                 }
@@ -110,11 +110,37 @@ pub(crate) async fn recover(shared: Arc<Shared>) {
     }
 }
 
-async fn remove_in_turn(shared: &Arc<Shared>, host: &Arc<Host>, id: &MachineId) -> Result<(), HypervisorError> {
+async fn remove_in_turn(
+    shared: &Arc<Shared>,
+    host: &Arc<Host>,
+    id: &MachineId,
+    wanted: fn(&Metadata) -> bool,
+) -> Result<(), HypervisorError> {
     let (shared, host, id) = (shared.clone(), host.clone(), id.clone());
     let lanes = shared.lanes.clone();
-    let is_unfinished = |metadata: &Metadata| metadata.phase != Phase::Ready;
-    lanes.run(&id.clone(), async move { remove_if(&shared, &host, &id, is_unfinished).await }).await
+    lanes.run(&id.clone(), async move { remove_if(&shared, &host, &id, wanted).await }).await
+}
+
+fn is_unfinished(metadata: &Metadata) -> bool {
+    metadata.phase != Phase::Ready
+}
+
+fn is_warm(metadata: &Metadata) -> bool {
+    metadata.role == Role::Warm
+}
+
+/// Warm clones that nobody will take: their template is in the file no more. One that comes back makes new ones, so they go when somebody asks.
+fn stranded(shared: &Shared, host: &Host) -> Vec<(Found, String)> {
+    let stranded = |found: Found| {
+        let metadata = found.definition.metadata.clone()?;
+        let is_known = shared.template(&metadata.template.as_str().into()).is_ok();
+        let is_idle = metadata.phase == Phase::Ready && !shared.lanes.is_busy(&found.id);
+        (is_warm(&metadata) && is_idle && !is_known).then(|| {
+            let why = format!("it waits for template {}, which is not in the file", metadata.template);
+            (found, why)
+        })
+    };
+    host.found().into_iter().filter_map(stranded).collect()
 }
 
 /// Machines that are neither whole nor being worked on, and why.
@@ -153,8 +179,11 @@ async fn find_and_remove(shared: &Arc<Shared>, dry_run: bool) -> Vec<Leftover> {
     let hosts = shared.hosts();
     let mut found = Vec::new();
     for host in hosts.iter().filter(|host| host.is_complete()) {
-        for (machine, why) in unfinished(shared, host) {
-            let outcome = if dry_run { None } else { Some(remove_in_turn(shared, host, &machine.id).await) };
+        type Wanted = fn(&Metadata) -> bool;
+        let unfinished = unfinished(shared, host).into_iter().map(|(machine, why)| (machine, why, is_unfinished as Wanted));
+        let stranded = stranded(shared, host).into_iter().map(|(machine, why)| (machine, why, is_warm as Wanted));
+        for (machine, why, wanted) in unfinished.chain(stranded) {
+            let outcome = if dry_run { None } else { Some(remove_in_turn(shared, host, &machine.id, wanted).await) };
             found.push(leftover(host, "machine", machine.name, why, outcome));
         }
     }

@@ -118,7 +118,7 @@ pub(crate) async fn set_clock(host: &Host, id: &MachineId) -> Result<(), Hypervi
     host.call_within(request, host.config().timeout.max(SLOW_STEP_MAX)).await.map(|_| ())
 }
 
-fn state_of(host: &Host, id: &MachineId) -> Option<MachineState> {
+pub(crate) fn state_of(host: &Host, id: &MachineId) -> Option<MachineState> {
     host.found().into_iter().find(|found| found.id == *id).map(|found| found.state)
 }
 

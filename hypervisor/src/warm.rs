@@ -3,8 +3,9 @@
 //! A warm clone is a whole machine that waits: it has a host, a name, a seed and an address, only no pool. Taking one writes the wish into its
 //! metadata first, then thaws it; a crash in between leaves a frozen machine that belongs to its pool, which asking again thaws.
 //!
-//! The leader keeps as many as the template says, on the base that new clones get; those on an older base are removed. A paused one counts
-//! against the memory of its host like a running one, a saved one with its disk alone until it is thawed.
+//! The leader keeps as many as the template says, each as a new clone would be: on its base, on a host that it names, with its memory and vCPUs;
+//! those that are not are removed. A paused one counts against the memory of its host like a running one, a saved one with its disk alone until
+//! it is thawed.
 //!
 //! What stands still in a frozen guest must be right when it goes on: its clock is set through its agent, and one that has its address from a
 //! DHCP server is replaced before the lease ends that it cannot renew.
@@ -77,7 +78,24 @@ fn fits(shared: &Shared, host: &Host, found: &Found) -> bool {
     found.state.is_active() || place(&[shared.room(host, |_| false)], needs(found)).is_ok()
 }
 
-/// Thaws a warm clone for this wish, if there is one on the current base.
+/// Why a warm clone is not what a new one would be: what the template says may have changed since it was made.
+fn unwanted(shared: &Arc<Shared>, template: &Template, host: &Host, found: &Found, metadata: &Metadata) -> Option<&'static str> {
+    // libvirt may round memory up.
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    let facts = &found.definition.facts;
+    let is_other = |want: Want| (mib(want.memory), want.vcpus) != (mib(facts.memory), facts.vcpus);
+    if shared.current_base(&template.name).is_some_and(|current| metadata.origin != current.to_string()) {
+        Some("of an older base")
+    } else if !make::may_be_on(template, &host.name) {
+        Some("on a host that its template does not name any more")
+    } else if make::known_want(shared, template).is_ok_and(is_other) {
+        Some("with other memory or vCPUs than its template says by now")
+    } else {
+        None
+    }
+}
+
+/// Thaws a warm clone for this wish, if there is one as a new one would be.
 pub(crate) async fn take(
     shared: &Arc<Shared>,
     template: &Arc<Template>,
@@ -85,13 +103,16 @@ pub(crate) async fn take(
     progress: &Progress,
 ) -> Result<Option<MachineView>, HypervisorError> {
     let current = shared.current_base(&template.name).map(|base| base.to_string());
+    if current.is_none() || spec.base.as_ref().is_some_and(|wanted| current.as_ref() != Some(wanted)) {
+        return Ok(None);
+    }
     let (host, found, mut metadata, reservation) = {
         let _one = shared.placing.lock().await;
         let candidates =
             shared.hosts().into_iter().filter(|host| host.is_up() && spec.host.as_ref().is_none_or(|wanted| *wanted == host.name));
         let free = candidates
             .flat_map(|host| waiting(&host, &template.name).into_iter().map(move |(found, metadata)| (host.clone(), found, metadata)))
-            .filter(|(_, _, metadata)| Some(&metadata.origin) == current.as_ref())
+            .filter(|(host, found, metadata)| unwanted(shared, template, host, found, metadata).is_none())
             .filter(|(_, _, metadata)| !is_old(template, metadata.since_s, now_s(), LEASE))
             .filter_map(|(host, found, metadata)| Some((host, found.name.parse::<MachineName>().ok()?, found, metadata)))
             .find(|(host, name, found, _)| !shared.is_being_made(name) && fits(shared, host, found));
@@ -162,12 +183,11 @@ fn count(shared: &Shared, template: &Template) -> usize {
 
 /// One step towards what is wanted.
 async fn keep_one(shared: &Arc<Shared>, template: &Arc<Template>) -> Result<(), HypervisorError> {
-    let current = shared.current_base(&template.name).map(|base| base.to_string());
     let (mut fresh, mut old) = (Vec::new(), Vec::new());
     for host in shared.hosts().into_iter().filter(|host| host.is_up()) {
         for (found, metadata) in waiting(&host, &template.name) {
-            if current.as_ref().is_some_and(|current| metadata.origin != *current) {
-                info!(machine = %found.name, host = %host.name, "removing a warm clone of an older base");
+            if let Some(why) = unwanted(shared, template, &host, &found, &metadata) {
+                info!(machine = %found.name, host = %host.name, "removing a warm clone {why}");
                 remove::remove(shared, &host, &found.id).await?;
             } else if is_old(template, metadata.since_s, now_s(), LEASE * 3 / 4) {
                 old.push((host.clone(), found));
@@ -205,9 +225,10 @@ pub(crate) async fn freeze(host: &Host, template: &Template, id: &MachineId, met
         WarmMode::Saved => PowerAct::Save,
     };
     power(host, id, act).await?;
+    // Seen to stand still before it is said to wait.
+    host.look().await?;
     metadata.enter(Phase::Ready, SystemTime::now());
-    write_metadata(host, id, metadata).await?;
-    host.look().await
+    write_metadata(host, id, metadata).await
 }
 
 /// A guest that serves may not have started its agent yet. Only a machine with a channel for one is waited for.

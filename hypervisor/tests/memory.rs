@@ -33,6 +33,7 @@ impl World {
         let memory: Vec<MemoryHost> = (0..hosts).map(|_| MemoryHost::default()).collect();
         memory[0].define_foreign(FOREIGN);
         memory[0].put_volume("web-1.disk.img", b"not ours");
+        std::fs::write(folder.path().join("contract.toml"), &text).expect("the folder is there");
         World { folder, hosts: memory, config: config(&text) }
     }
 
@@ -236,6 +237,9 @@ fn clones_at_once_share_no_room_and_no_address() {
         assert_eq!(addresses, ["10.0.0.1", "10.0.0.2", "10.0.0.3"]);
         let refused: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).map(ToString::to_string).collect();
         assert!(refused.len() == 2 && refused.iter().all(|why| why.contains("are given out")), "{refused:?}");
+        let mut macs: Vec<_> = ours(&fleet).into_iter().filter_map(|machine| machine.mac).collect();
+        macs.sort();
+        assert_eq!(macs, ["52:54:0a:00:00:01", "52:54:0a:00:00:02", "52:54:0a:00:00:03"], "each address keeps its own");
         let hosts: Vec<_> = ours(&fleet).into_iter().map(|machine| machine.host).collect();
         assert!(hosts.contains(&"h0".to_owned()) && hosts.contains(&"h1".to_owned()), "they are spread: {hosts:?}");
     });
@@ -333,6 +337,100 @@ fn warm_clones_wait_and_are_refilled() {
         assert_eq!(again.id, taken.id, "the same wish has the same machine");
         until("it to be refilled", || waiting(&fleet).len() == 2).await;
         assert_eq!(fleet.templates()[0].warm, 2);
+    });
+}
+
+#[test]
+fn warm_clones_follow_what_their_template_says() {
+    run(async {
+        let world = World::new(2, "warm = 1\nhosts = [\"h0\"]");
+        let fleet = world.fleet().await;
+        fleet.set_leader(true);
+        let changed = |from: &str, to: &str| {
+            let text = std::fs::read_to_string(world.folder.path().join("contract.toml")).expect("it was kept");
+            assert!(text.contains(from), "{text}");
+            config(&text.replace(from, to))
+        };
+        let waits_on = |host: &str, memory: u64| {
+            let found = ours(&fleet);
+            let ready = found.iter().filter(|machine| machine.metadata.as_ref().is_some_and(|metadata| metadata.phase == Phase::Ready));
+            found.len() == 1 && ready.map(|machine| (machine.host.as_str(), machine.memory_bytes)).eq([(host, memory)])
+        };
+        until("one on the first host", || waits_on("h0", 512 << 20)).await;
+        // Nobody gets one that is where the template does not want it, also while it has not gone yet.
+        fleet.set_leader(false);
+        fleet.apply(&changed("[\"h0\"]", "[\"h1\"]"));
+        let wish = || CloneSpec { warm: WarmUse::Only, ..spec("slot-1") };
+        assert!(matches!(fleet.clone_machine(wish(), Progress::default()).await, Err(HypervisorError::NotFound(_))));
+        fleet.set_leader(true);
+        until("one on the other host instead", || waits_on("h1", 512 << 20)).await;
+        fleet.apply(&changed("512MiB", "640MiB"));
+        until("one with the new memory on the first", || waits_on("h0", 640 << 20)).await;
+        let earlier = CloneSpec { base: Some("web-0009-0123456789ab".into()), ..wish() };
+        assert!(matches!(fleet.clone_machine(earlier, Progress::default()).await, Err(HypervisorError::NotFound(_))), "of another base");
+        fleet.clone_machine(wish(), Progress::default()).await.expect("it is as a new one would be");
+    });
+}
+
+#[test]
+fn warm_clones_of_a_template_that_is_gone_are_left_until_somebody_asks() {
+    run(async {
+        let world = World::new(1, "warm = 1");
+        let fleet = world.fleet().await;
+        fleet.set_leader(true);
+        until("one that waits", || fleet.templates()[0].warm == 1).await;
+        fleet.clone_machine(spec("web-1"), Progress::default()).await.expect("there is room");
+        let warm = ours(&fleet).into_iter().find(|machine| machine.state == MachineState::Paused).expect("it waits");
+        let text = std::fs::read_to_string(world.folder.path().join("contract.toml")).expect("it was kept");
+        fleet.apply(&config(text.split("[template.web]").next().expect("there is something before it")));
+        let found = fleet.collect_garbage(true).await.expect("it answers");
+        let said: Vec<_> = found.iter().map(|found| (found.kind, &*found.name, &*found.why, found.removed)).collect();
+        assert_eq!(said, [("machine", &*warm.name, "it waits for template web, which is not in the file", false)]);
+        assert!(fleet.collect_garbage(false).await.expect("it answers")[0].removed);
+        assert_eq!(ours(&fleet).iter().map(|machine| machine.name.as_str()).collect::<Vec<_>>(), ["web-1"], "who serves is left alone");
+    });
+}
+
+#[test]
+fn a_machine_that_ends_while_it_boots_is_not_waited_for() {
+    run(async {
+        let world = World::new(1, "boot_timeout = \"1h\"");
+        world.hosts[0].set_booted(false);
+        let fleet = world.fleet().await;
+        let wish = CloneSpec { wait: WaitFor::Ready, ..spec("web-1") };
+        let clone = tokio::spawn(fleet.clone_machine(wish, Progress::default()));
+        until("it boots", || ours(&fleet).iter().any(|machine| machine.state == MachineState::Running)).await;
+        world.hosts[0].end_machine("web-1");
+        let refused = clone.await.expect("no panic").expect_err("it ended");
+        assert!(
+            refused.chain().starts_with("h0: the boot: web-1 is off again; the end of /var/log/libvirt/qemu/web-1.log"),
+            "{}",
+            refused.chain()
+        );
+        assert_eq!((ours(&fleet).len(), fleet.collect_garbage(true).await.expect("it answers").len()), (0, 0));
+    });
+}
+
+#[test]
+fn a_base_that_somebody_removed_is_brought_again() {
+    run(async {
+        let world = World::new(1, "");
+        let fleet = world.fleet().await;
+        let made = fleet.clone_machine(spec("web-1"), Progress::default()).await.expect("there is room");
+        let base = made.metadata.and_then(|metadata| metadata.base.clone()).expect("linked");
+        for lost in [format!("{base}.img"), format!("{base}.seal")] {
+            let volumes = world.hosts[0].volumes();
+            let lost = volumes.iter().find(|name| **name == lost).unwrap_or_else(|| panic!("no {lost} in {volumes:?}"));
+            world.hosts[0].take_volume(lost);
+            fleet.clone_machine(spec("web-2"), Progress::default()).await.unwrap_or_else(|error| panic!("{lost}: {}", error.chain()));
+            fleet.act("web-2", Verb::Delete, Progress::default()).await.expect("it is ours");
+        }
+        // Where its source is gone too, that is said, and nothing is left.
+        world.hosts[0].take_volume(&format!("{base}.img"));
+        std::fs::remove_file(world.folder.path().join("web.img")).expect("it was there");
+        let refused = fleet.clone_machine(spec("web-2"), Progress::default()).await.expect_err("there is nothing to make it of");
+        assert!(refused.to_string().contains("web.img: No such file"), "{refused}");
+        assert_eq!(ours(&fleet).len(), 1);
     });
 }
 

@@ -28,14 +28,15 @@ ago() { awk -v now="$(now)" -v seconds="$1" 'BEGIN { printf "%.3f", now - second
 
 # What cannot be done without, all at once.
 what_is_needed() {
-    local missing=() free
+    local missing=() free target=${CARGO_TARGET_DIR:-target}
     ((EUID == 0)) || missing+=("root: it makes network namespaces and virtual machines; run: sudo scripts/quickstart")
     [[ $(uname -m) == x86_64 ]] || missing+=("an x86-64 machine: its guests have a kernel for that")
     free=$(($(sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo) / 1024))
     ((free >= MEMORY_MIB)) || missing+=("memory: $free MiB are free, $MEMORY_MIB MiB are needed")
-    mkdir -p "${CARGO_TARGET_DIR:-target}"
-    free=$(df --output=avail -m "${CARGO_TARGET_DIR:-target}" | tail -1)
-    ((free >= DISK_MIB)) || missing+=("disk: ${free// /} MiB are free in ${CARGO_TARGET_DIR:-target}, $DISK_MIB MiB are needed")
+    # It need not be there yet, and who is not root may not be able to make it.
+    while [[ ! -d $target ]]; do target=$(dirname "$target"); done
+    free=$(df --output=avail -m "$target" | tail -1)
+    ((free >= DISK_MIB)) || missing+=("disk: ${free// /} MiB are free in $target, $DISK_MIB MiB are needed; CARGO_TARGET_DIR names another place")
     [[ -c /dev/net/tun ]] || missing+=("/dev/net/tun: machines are plugged in with it; run: modprobe tun")
     if ((EUID == 0)); then
         unshare --net --mount --pid --fork true 2>/dev/null || missing+=("namespaces: the kernel or a container around this forbids them")
@@ -246,7 +247,7 @@ packages cc=build-essential curl=curl jq=jq ip=iproute2 nft=nftables nsenter=uti
     qemu-system-x86_64=qemu-system-x86 qemu-img=qemu-utils \
     "$(echo /usr/lib/*-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so)=libvirt-daemon-driver-qemu" dnsmasq=dnsmasq-base \
     /usr/share/doc/busybox-static=busybox-static genisoimage=genisoimage mke2fs=e2fsprogs
-rust_toolchain
+[[ -n ${WEIR_QUICKSTART_BIN:-} ]] || rust_toolchain
 make_folder
 
 step "Building weir and the lab (the first time takes some minutes)"
@@ -350,11 +351,13 @@ say "    All acts together: ${BOLD}requests failed: $ALL_FAILED$PLAIN"
 cat <<END
 
     the site          ${BOLD}http://$VIP/${PLAIN}
-    its API           http://${ADDRESS[lb-a]}:7117/v1/status   http://${ADDRESS[lb-b]}:7117/v1/status   (token in $FOLDER/token)
+    the console       ${BOLD}http://${ADDRESS[$LEADER]}:7117/${PLAIN}   (its token: cat $FOLDER/token)
+    the API           http://${ADDRESS[lb-a]}:7117/v1/status   http://${ADDRESS[lb-b]}:7117/v1/status
 
     In another terminal:
       export WEIR_API=${ADDRESS[$LEADER]}:7117 WEIR_TOKEN_FILE=$FOLDER/token PATH="$BIN:\$PATH"
       curl http://$VIP/
+      weir top                                          the same in a terminal; ? shows the keys
       weir status --watch
       weir events --follow
       echo $BUSY >$FOLDER/rate          the clients' requests a second

@@ -64,7 +64,7 @@ endpoint_is() { # endpoint_is PORT healthy|unhealthy
 
 step "Packages and toolchain"
 packages cc=build-essential nginx=nginx-light curl=curl
-rust_toolchain
+[[ -n ${WEIR_QUICKSTART_BIN:-} ]] || rust_toolchain
 make_folder
 
 step "Building weir (the first time takes some minutes)"
@@ -150,11 +150,13 @@ step "What weir says about it"
 step "Yours to try"
 cat <<END
     weir listens on   ${BOLD}http://127.0.0.1:$PORT/${PLAIN}
+    the console       ${BOLD}http://127.0.0.1:$API/${PLAIN}
     API, metrics      http://127.0.0.1:$API/v1/status   http://127.0.0.1:$API/metrics
 
     In another terminal:
       export WEIR_API=127.0.0.1:$API PATH="$BIN:\$PATH"
       curl http://127.0.0.1:$PORT/
+      weir top                                   the same in a terminal; ? shows the keys
       weir status --watch
       weir drain 127.0.0.1:$BIRCH                no new work for birch; waits for what is open
       weir undrain 127.0.0.1:$BIRCH

@@ -54,7 +54,7 @@ pub struct Member {
 pub enum MemberState {
     /// Being made, or on its way to an address.
     Launching,
-    /// Whoever made it was interrupted: it is frozen, or nobody knows its address yet.
+    /// Whoever made it was interrupted: it is half made, frozen, or nobody knows its address yet.
     Interrupted,
     /// Booted. It gets its hook and becomes an endpoint.
     Booted,

@@ -95,7 +95,9 @@ pub fn demand(policy: &Policy, observation: &Observation, memory: &mut Memory, d
     // At the maximum nothing can be added first: one has to go, as long as the pool's own floor holds.
     let may_go = if may_go == 0 && room == 0 && !coming { left.min(serving.saturating_sub(policy.min_healthy)) } else { may_go };
     let retire = old.iter().filter(|member| !member.protected).take(may_go as usize).map(|member| member.name.clone()).collect();
-    Demand { surge: left.min(room), retire, base, note }
+    // With the last of the old ones as many new ones are there already.
+    let needed = desired.saturating_sub(count(staying.len() - old.len()));
+    Demand { surge: left.min(room).min(needed), retire, base, note }
 }
 
 /// The base before, while the current one is what was taken back: it is not tried again because more machines are wanted.

@@ -260,7 +260,7 @@ impl Site {
     fn rise(&self) -> Result<Measured> {
         self.load.set_rate(RATES[0]);
         let known = self.settled(1)?;
-        self.until("a calm alarm", |site| Ok((site.get("/v1/alarms/busy")?["state"] == "ok").then_some(())))?;
+        self.calm()?;
         let seen = self.newest()?;
         self.load.take();
         self.load.set_rate(RATES[1]);
@@ -284,9 +284,15 @@ impl Site {
         let answered_ms = answered.duration_since(SystemTime::UNIX_EPOCH)?.as_secs_f64() * 1e3;
         self.load.set_rate(RATES[0]);
         self.settled(2)?;
+        // Else it would make another one at once.
+        self.calm()?;
         self.ask("PUT", "/v1/scaling/web/desired", &json!({ "desired": 1 }).to_string())?;
         self.settled(1)?;
         Ok(Measured { to_plan: plan_ms - crossed_ms, to_answer: answered_ms - plan_ms, from_warm: made["details"]["from_warm"] == true })
+    }
+
+    fn calm(&self) -> Result<()> {
+        self.until("a calm alarm", |site| Ok((site.get("/v1/alarms/busy")?["state"] == "ok").then_some(())))
     }
 
     /// The number of the newest event.

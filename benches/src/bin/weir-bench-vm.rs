@@ -3,6 +3,7 @@
 //!
 //! `scripts/bench vm [--runs N] [--only SUITE,...] [--check]`; suites: clone, warm, parallel, watch.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use lab::{GuestOptions, Image, Lab, LabOptions, http_get, wait_http};
 use weir_config::Config;
-use weir_hypervisor::{CloneSpec, Fleet, Hypervisor, MachineName, MachineState, MachineView, Progress, Verb, WaitFor, WarmUse};
+use weir_hypervisor::{CloneSpec, Fleet, Hypervisor, MachineName, MachineState, MachineView, Progress, Step, Verb, WaitFor, WarmUse};
 
 /// Whatever is waited for here has happened by then, also where guests are emulated on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -169,20 +170,43 @@ fn ms(since: Instant) -> f64 {
     since.elapsed().as_secs_f64() * 1e3
 }
 
+/// The steps of a clone by their first words, numbered, and how many milliseconds each took. Ends with the clone.
+async fn record(mut steps: tokio::sync::watch::Receiver<Step>) -> Vec<(String, f64)> {
+    let (mut found, mut since, mut last) = (Vec::new(), Instant::now(), String::new());
+    loop {
+        let goes_on = steps.changed().await.is_ok();
+        let word = steps.borrow_and_update().name.split(' ').next().unwrap_or_default().to_owned();
+        if !goes_on || word != last {
+            if !last.is_empty() {
+                found.push((format!("{} {last}", found.len() + 1), ms(since)));
+            }
+            (since, last) = (Instant::now(), word);
+        }
+        if !goes_on {
+            return found;
+        }
+    }
+}
+
 /// A clone beside a guest that `virsh` started, in turns, so that both meet the same machine.
 async fn clone(report: &mut Report, runs: usize) -> Result<()> {
     println!("clone: call to running, and to the first HTTP answer");
     let site = Site::new(1, "").await?;
     let host = site.lab.host("kvm-a");
     let (mut running, mut answer, mut virsh_running, mut virsh_answer) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut spent = BTreeMap::new();
     for run in 0..=runs {
+        let progress = Progress::default();
+        let steps = tokio::spawn(record(progress.subscribe()));
         let began = Instant::now();
-        let machine = site.fleet.clone_machine(wish(format!("web-{run}"), WaitFor::Running, WarmUse::Never)?, Progress::default()).await?;
+        let machine = site.fleet.clone_machine(wish(format!("web-{run}"), WaitFor::Running, WarmUse::Never)?, progress).await?;
         let is_running = ms(began);
+        let steps = steps.await?;
         answers(v4(&machine)?).await?;
         let took = (is_running, ms(began));
         site.delete(&machine).await?;
-        let address = site.lab.addresses().free(50);
+        // Another each time: who had spoken with the guest before would look for this one at the other's network card.
+        let address = site.lab.addresses().free(40 + (run % 40) as u8);
         let began = Instant::now();
         let guest = host.start_guest(&GuestOptions { address: Some(address), ..GuestOptions::new("alone") })?;
         let is_running = ms(began);
@@ -191,6 +215,9 @@ async fn clone(report: &mut Report, runs: usize) -> Result<()> {
         host.remove_guest(&guest)?;
         // The first of each fills caches.
         if run > 0 {
+            for (step, took) in steps {
+                spent.entry(step).or_insert_with(Vec::new).push(took);
+            }
             running.push(took.0);
             answer.push(took.1);
             virsh_running.push(alone.0);
@@ -198,6 +225,9 @@ async fn clone(report: &mut Report, runs: usize) -> Result<()> {
         }
     }
     let ours = report.line("weir: running", &mut running);
+    for (step, samples) in &mut spent {
+        report.line(&format!("  {step}"), samples);
+    }
     report.line("virsh: running", &mut virsh_running);
     let (answer, virsh) = (report.line("weir: first answer", &mut answer), report.line("virsh: first answer", &mut virsh_answer));
     report.target("clone to running, p50", ours, RUNNING_MS, "ms");

@@ -28,7 +28,7 @@ const CASES: &[Case] = &[
         kind: Kind::Connect,
         security: Security::Resumed,
         path: "/b/100",
-        connections: 32,
+        connections: 4,
         word: "handshake",
     },
 ];

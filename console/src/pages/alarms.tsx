@@ -111,7 +111,8 @@ function More({ summary, children }: { summary: string; children: preact.Compone
 interface StoryView {
   alarms: { key: string; severity: string; summary: string; started_at: number; ended_at: number | null }[];
   messages: { key: string; channel: string; state: string; attempts: number; title: string; created_at: number; said: string | null }[];
-  recovery: unknown[];
+  recovery: { what: string; outcome: string; at: number }[];
+  escalation: { name: string; taken: number; steps: number; next_at: number | null; next: string[]; stopped: boolean } | null;
 }
 
 function Story({ id }: { id: string }) {
@@ -120,7 +121,7 @@ function Story({ id }: { id: string }) {
   if (!story.value) return <Empty>{t("app.loading")}</Empty>;
   return (
     <div class="halves">
-      <ul class="steps">
+      <ul class="steps" tabIndex={0}>
         {story.value.alarms.map((alarm) => (
           <li key={alarm.key}><time>{clock(alarm.started_at)}</time> {alarm.summary} {alarm.ended_at && <span class="mute">– {clock(alarm.ended_at)}</span>}</li>
         ))}
@@ -128,19 +129,35 @@ function Story({ id }: { id: string }) {
       <div>
         <h3>{t("alarms.told")}</h3>
         {story.value.messages.length === 0 && <Empty>{t("say.none")}</Empty>}
-        <ul class="steps">
+        <ul class="steps" tabIndex={0}>
           {story.value.messages.map((message) => (
             <li key={`${message.channel}/${message.key}`}><time>{clock(message.created_at)}</time> <strong>{message.channel}</strong> {message.title} <span class="mute">{message.state}{message.said ? `: ${message.said}` : ""}</span></li>
           ))}
         </ul>
+        {story.value.escalation && <Escalation of={story.value.escalation} />}
         {story.value.recovery.length > 0 && (
           <>
             <h3>{t("alarms.recovery")}</h3>
-            <ul class="steps">{story.value.recovery.map((attempt, i) => <li key={i}>{typeof attempt === "string" ? attempt : JSON.stringify(attempt)}</li>)}</ul>
+            <ul class="steps" tabIndex={0}>
+              {story.value.recovery.map((attempt, i) => <li key={i}><time>{clock(attempt.at / 1000)}</time> <strong>{attempt.what}</strong> {attempt.outcome}</li>)}
+            </ul>
           </>
         )}
       </div>
     </div>
+  );
+}
+
+/** How far it is, and who is told when, unless somebody takes care. */
+function Escalation({ of }: { of: NonNullable<StoryView["escalation"]> }) {
+  return (
+    <>
+      <h3>{t("alarms.escalation", { name: of.name })}</h3>
+      <p>
+        {t("alarms.step", { taken: of.taken, steps: of.steps })}{" "}
+        {of.stopped ? t("alarms.stopped") : of.next_at === null ? t("alarms.nonext") : t("alarms.next", { at: clock(of.next_at), who: of.next.join(", ") })}
+      </p>
+    </>
   );
 }
 
@@ -158,7 +175,7 @@ function History({ name }: { name: string }) {
       <div>
         <h3>{t("alarms.history")}</h3>
         {history.length === 0 && <Empty>{t("say.none")}</Empty>}
-        <ol class="steps">
+        <ol class="steps" tabIndex={0}>
           {history.toReversed().map((change) => (
             <li key={change.at}>
               <time>{clock(change.at)}</time> <Pill word={change.to} /> {change.reason}

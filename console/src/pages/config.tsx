@@ -62,6 +62,7 @@ export function Config({ view }: { view: OverviewView }) {
           {checked?.changes && (checked.changes.length === 0 ? <Empty>{t("config.same")}</Empty> : <><p>{t("config.checked")}</p><Changes changes={checked.changes} /></>)}
         </div>
       </Panel>
+      <Versions current={node.config_sha256} revision={node.revision} over={file.value?.sha256 ?? null} admin={admin} ask={ask} />
       <Panel title={t("config.file")} side={file.value && !file.value.in_effect && <Pill word="warning" text={t("config.differs")} />}>
         {file.error && <p class="note bad">{file.error}</p>}
         {file.value?.error && <p class="note bad">{file.value.error}</p>}
@@ -72,7 +73,54 @@ export function Config({ view }: { view: OverviewView }) {
   );
 }
 
-function Changes({ changes }: { changes: string[] }) {
+interface Version {
+  at: number;
+  sha256: string;
+  bytes: number;
+  in_effect: boolean;
+}
+
+/** What was in effect before, and can be again. */
+function Versions({ current, revision, over, admin, ask }: { current: string; revision: number; over: string | null; admin: boolean; ask: (wish: Wish) => void }) {
+  const versions = useAsked(() => call<Version[]>("GET", "v1/config/versions"), 0, `${current}/${revision}`);
+  const [refused, setRefused] = useState<string | null>(null);
+  const back = async (version: Version) => {
+    const name = `${version.sha256.slice(0, 12)}, ${clock(version.at)}`;
+    try {
+      const { text } = await call<{ text: string }>("GET", `v1/config/versions/${version.sha256}`);
+      const body = { text, over };
+      const { changes } = await call<Reloaded>("PUT", "v1/config/file?dry_run=true", body);
+      setRefused(null);
+      ask({
+        title: t("act.of", { verb: t("config.back"), name }),
+        what: [t("config.back.what"), <Changes changes={changes} />],
+        verb: t("config.back"),
+        go: () => call("PUT", "v1/config/file", body, { "if-match": `"${revision}"` }),
+      });
+    } catch (refusal) {
+      setRefused(refusal instanceof Error ? refusal.message : String(refusal));
+    }
+  };
+  return (
+    <Panel title={t("config.versions")}>
+      {versions.error && <p class="note warn">{versions.error}</p>}
+      {refused && <pre class="log" tabIndex={0} role="alert">{refused}</pre>}
+      {versions.value?.length === 0 && <Empty>{t("config.versions.none")}</Empty>}
+      <ul class="cards versions">
+        {versions.value?.map((version) => (
+          <li key={version.sha256} class="row">
+            <time>{clock(version.at)}</time> <span class="mono">{version.sha256.slice(0, 12)}</span>
+            {version.in_effect && <Pill word="ok" text={t("config.ineffect")} />}
+            <span class="space" />
+            {admin && !version.in_effect && <button type="button" onClick={() => void back(version)}>{t("config.back")}</button>}
+          </li>
+        ))}
+      </ul>
+    </Panel>
+  );
+}
+
+export function Changes({ changes }: { changes: string[] }) {
   return <ul class="changes">{changes.map((change, i) => <li key={i} class="mono">{change}</li>)}</ul>;
 }
 

@@ -309,7 +309,7 @@ function Operation({ id, close }: { id: number; close: () => void }) {
   return (
     <Panel title={t("col.result")} side={<button type="button" onClick={close}>{t("say.close")}</button>}>
       {operation.error && <p class="note bad">{operation.error}</p>}
-      <ul class="steps" aria-live="polite">
+      <ul class="steps" tabIndex={0} aria-live="polite">
         {operation.value?.items.map((item, i) => (
           <li key={i}>
             {item.ended ? <Pill word={item.error ? "failing" : "ok"} text={item.error ? "✗" : "✓"} /> : <Pill word="info" text="…" />}{" "}

@@ -1,10 +1,10 @@
 // How a pool is scaled: what is wanted, what is there, why, and what can be done about it.
 
 import { useState } from "preact/hooks";
-import type { EventsView, OverviewView, PoolOverview, ScalingItem, ScalingOverview } from "../api.ts";
+import type { EventsView, HistoryPage, OverviewView, PoolOverview, ScalingItem, ScalingOverview } from "../api.ts";
 import { call, part } from "../client.ts";
 import { ago, clock } from "../format.ts";
-import { ofPool } from "../history.ts";
+import { before, ofPool, together } from "../history.ts";
 import { useAsked } from "../hooks.ts";
 import { Chart, type Mark } from "../ui/chart.tsx";
 import { Empty, Figure, Menu, Panel, Pill, place, type Wish } from "../ui/kit.tsx";
@@ -26,7 +26,8 @@ export function Scaling({ name, pool, scaling, view, ask, operate }: Props) {
   const path = `v1/scaling/${part(name)}`;
   const detail = useAsked(() => call<ScalingItem>("GET", path), 3000, name);
   const decisions = useDecisions(name);
-  const points = ofPool(name);
+  const earlier = useEarlier(name);
+  const points = [...before(earlier.value ?? [], ofPool(name)), ...ofPool(name)];
   const marks: Mark[] = decisions.map((step) => ({ at: step.at, text: step.text }));
   const acts = operate && view.leads;
   const side = acts && (
@@ -75,14 +76,14 @@ export function Scaling({ name, pool, scaling, view, ask, operate }: Props) {
           <div>
             <h3>{t("pool.steps")}</h3>
             {decisions.length === 0 ? <Empty>{t("pool.steps.none")}</Empty> : (
-              <ol class="steps">
+              <ol class="steps" tabIndex={0}>
                 {decisions.toReversed().map((step) => <li key={step.number}><time>{clock(step.at)}</time> {step.text}</li>)}
               </ol>
             )}
           </div>
           <div>
             <h3>{t("pool.wishes")}</h3>
-            <ul class="steps">
+            <ul class="steps" tabIndex={0}>
               {detail.value?.wishes.map((wish) => <li key={wish.policy}><strong>{wish.policy}</strong> {wish.machines ?? "–"}: {wish.why}</li>)}
             </ul>
           </div>
@@ -99,25 +100,46 @@ interface Decision {
   text: string;
 }
 
-/** What was decided about this pool, from the events; the newest last. */
+/** How far back the timeline goes. */
+const EARLIER_S = 3600;
+
+/** How many machines served, and the load, before the page was opened: the node keeps it. Where it keeps nothing, the timeline begins now. */
+function useEarlier(name: string) {
+  return useAsked(async () => {
+    const series = (metric: string) => call<{ points: { at: number; mean: number }[] }>("GET", `v1/history/series?metric=${metric}&pool=${part(name)}&from=${Date.now() / 1000 - EARLIER_S}`);
+    const [machines, requests] = await Promise.all([series("machines"), series("requests")]);
+    const { at, values } = together([machines.points, requests.points]);
+    return at.map((moment, i) => ({ at: moment, serving: values[0]![i], requests: values[1]![i] }));
+  }, 60_000, name);
+}
+
+/** What was decided about this pool, from the events; the newest last. Those of the process before are asked for once. */
 function useDecisions(name: string): Decision[] {
-  const [known] = useState(() => ({ after: 0, pid: 0, list: [] as Decision[] }));
+  const [known] = useState(() => ({ after: 0, pid: 0, list: [] as Decision[], past: [] as Decision[] }));
+  const past = useAsked(async () => {
+    const page = await call<HistoryPage>("GET", `v1/history?subject=${part(name)}&from=${Date.now() / 1000 - EARLIER_S}&limit=1000`);
+    return page.entries.toReversed().flatMap((entry) => decision(name, -entry.id, entry.at, entry.kind, entry.details as Record<string, string | undefined>));
+  }, 0, name);
   useAsked(async () => {
     for (;;) {
       const page = await call<EventsView>("GET", `v1/events?after=${known.after}&limit=1000`);
       if (page.pid !== known.pid) Object.assign(known, { pid: page.pid, after: 0, list: [] });
       for (const event of page.events) {
-        const { pool, reason, from, to, step, error, text } = event.details as Record<string, string | undefined>;
-        if (pool !== name || !event.event.startsWith("scaling_")) continue;
-        const words = event.event === "scaling_decided" ? `${from} → ${to}: ${reason}` : [step, text, reason, error].filter(Boolean).join(": ");
-        known.list.push({ number: event.number, at: event.at, text: words });
+        known.list.push(...decision(name, event.number, event.at, event.event, event.details as Record<string, string | undefined>));
       }
       known.list.splice(0, known.list.length - STEPS_MAX);
       known.after = page.next;
       if (page.events.length < 1000) return null;
     }
   }, 3000, name);
-  return known.list;
+  const first = known.list[0]?.at ?? Infinity;
+  return [...(past.value ?? []).filter((step) => step.at < first), ...known.list].slice(-STEPS_MAX);
+}
+
+function decision(name: string, number: number, at: number, kind: string, details: Record<string, string | undefined>): Decision[] {
+  const { pool, reason, from, to, step, error, text } = details;
+  if (pool !== name || !kind.startsWith("scaling_")) return [];
+  return [{ number, at, text: kind === "scaling_decided" ? `${from} → ${to}: ${reason}` : [step, text, reason, error].filter(Boolean).join(": ") }];
 }
 
 function Members({ path, item, view, ask }: { name: string; path: string; item: ScalingItem | null; view: OverviewView; pool: PoolOverview; ask: ((wish: Wish) => void) | null }) {

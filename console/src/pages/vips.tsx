@@ -51,7 +51,7 @@ export function Vips({ view }: { view: OverviewView }) {
                 <div>
                   <h3>{t("vips.transitions")}</h3>
                   {router.transitions.length === 0 && <Empty>{t("vips.transitions.none")}</Empty>}
-                  <ol class="steps">
+                  <ol class="steps" tabIndex={0}>
                     {router.transitions.toReversed().map((change, i) => <li key={i}><time>{clock(change.at)}</time> <Pill word={change.from} /> → <Pill word={change.to} /> {change.why}</li>)}
                   </ol>
                 </div>

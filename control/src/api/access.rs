@@ -1,7 +1,8 @@
 //! Who may ask what: tokens with their roles, and sessions that pages have instead of a token.
 //!
 //! Only digests are kept, of tokens as of sessions, so that nothing can be printed by mistake and comparing leaks not even a length. Sessions
-//! live in memory: they end with the process, and with a change of `[api]`, so that a token that was taken away opens nothing any more.
+//! live in memory: they end with a restart, and with a change of `[api]`, so that a token that was taken away opens nothing any more. An upgrade
+//! gives them to the next process, digests as they are.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,11 +10,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use weir_config::{Api, Role};
 
 use super::guard::Token;
+use super::session::hex;
 
 /// Sessions at once; the one that was not used for the longest time makes room.
 const SESSIONS_MAX: usize = 1000;
@@ -67,6 +70,16 @@ impl Access {
         self.certificates
     }
 
+    /// The same only where all tokens are the same, with their names and roles.
+    fn fingerprint(&self) -> String {
+        let mut digest = Sha256::new();
+        let file = self.file.iter().map(|(_, token)| ("", Role::Admin, token));
+        for (name, role, token) in file.chain(self.named.iter().map(|(name, role, token)| (&**name, *role, token))) {
+            digest.update(format!("{name} {role} {}\n", hex(&token.digest)));
+        }
+        hex(&digest.finalize())
+    }
+
     /// Whose token this is.
     pub(super) fn find(&self, token: &[u8]) -> Option<Who> {
         let digest: [u8; 32] = Sha256::digest(token).into();
@@ -83,9 +96,27 @@ impl Access {
     }
 }
 
+/// The sessions of a process, for the next one.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct SavedSessions {
+    /// Of the tokens that they stand for.
+    access: String,
+    open: Vec<SavedSession>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct SavedSession {
+    /// The digest of its secret.
+    key: [u8; 32],
+    name: Option<String>,
+    role: String,
+    began_ms_ago: u64,
+    used_ms_ago: u64,
+}
+
 /// The sessions.
 #[derive(Debug, Default)]
-pub(super) struct Sessions {
+pub(crate) struct Sessions {
     open: Mutex<HashMap<[u8; 32], Session>>,
 }
 
@@ -126,6 +157,35 @@ impl Sessions {
         }
         session.used = now;
         Some(session.who.clone())
+    }
+
+    /// What the next process needs to let them go on.
+    pub(crate) fn save(&self, access: &Access, now: Instant) -> SavedSessions {
+        let ms = |moment: Instant| u64::try_from(now.duration_since(moment).as_millis()).unwrap_or(u64::MAX);
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let saved = open.iter().filter(|(_, session)| !session.is_over(now)).map(|(key, session)| SavedSession {
+            key: *key,
+            name: session.who.name.as_ref().map(ToString::to_string),
+            role: session.who.role.to_string(),
+            began_ms_ago: ms(session.began),
+            used_ms_ago: ms(session.used),
+        });
+        SavedSessions { access: access.fingerprint(), open: saved.collect() }
+    }
+
+    /// Lets those of the process before go on, if they stand for the same tokens.
+    pub(crate) fn restore(&self, saved: &SavedSessions, access: &Access, now: Instant) {
+        if saved.access != access.fingerprint() {
+            return;
+        }
+        let moment = |ms_ago| now.checked_sub(Duration::from_millis(ms_ago));
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        for one in saved.open.iter().take(SESSIONS_MAX) {
+            let role = Role::ALL.into_iter().find(|role| role.to_string() == one.role);
+            let (Some(role), Some(began), Some(used)) = (role, moment(one.began_ms_ago), moment(one.used_ms_ago)) else { continue };
+            let who = Who { name: one.name.as_deref().map(Arc::from), role, session: true };
+            open.insert(one.key, Session { who, began, used });
+        }
     }
 
     /// Ends it.
@@ -191,6 +251,28 @@ mod tests {
         sessions.begin(b"secret", &who, start);
         sessions.end(b"secret");
         assert_eq!(sessions.find(b"secret", start), None);
+    }
+
+    #[test]
+    fn sessions_go_on_in_the_next_process_where_the_tokens_are_the_same() {
+        let (before, start) = (Sessions::default(), Instant::now());
+        before.begin(b"secret", &access().find(b"kim").expect("it is there"), start);
+        let later = start + IDLE_MAX - Duration::from_secs(1);
+        let saved = before.save(&access(), later);
+        let text = serde_json::to_string(&saved).expect("plain data");
+        assert!(!text.contains("secret"), "{text}");
+        let saved: SavedSessions = serde_json::from_str(&text).expect("the same");
+        let after = Sessions::default();
+        after.restore(&saved, &access(), later);
+        let found = after.find(b"secret", later).expect("it goes on");
+        assert_eq!((found.name.as_deref(), found.role, found.session), (Some("kim"), Role::Operate, true));
+        let idle = Sessions::default();
+        idle.restore(&saved, &access(), later);
+        assert_eq!(idle.find(b"secret", later + Duration::from_secs(2)), None, "nor longer than it would have");
+        let other = Access { file: None, ..access() };
+        let refused = Sessions::default();
+        refused.restore(&saved, &other, later);
+        assert_eq!(refused.find(b"secret", later), None, "a token was taken away");
     }
 
     #[test]

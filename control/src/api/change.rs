@@ -159,7 +159,7 @@ async fn change(
 }
 
 /// Carries out what may be based on a revision, and tells a stale one from other conflicts.
-async fn based<T: Send + 'static>(
+pub(super) async fn based<T: Send + 'static>(
     api: &Api,
     based_on: Option<u64>,
     work: impl Future<Output = Result<T, ChangeError>> + Send + 'static,

@@ -30,9 +30,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             .await
             .map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the request body did not come in time"))?
             .map_err(|rejection| match rejection.status() {
-                StatusCode::PAYLOAD_TOO_LARGE => {
-                    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {BODY_BYTES_MAX} bytes"))
-                }
+                StatusCode::PAYLOAD_TOO_LARGE => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than this request takes"),
                 _ => Problem::new(StatusCode::BAD_REQUEST, "the request body could not be read"),
             })?;
         note.into_iter().for_each(|note| note.set(if body.is_empty() { b"{}" } else { &body }));

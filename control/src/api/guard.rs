@@ -10,7 +10,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::http::request::Parts;
@@ -82,7 +82,9 @@ pub(crate) fn read_token(path: &Path) -> io::Result<String> {
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     pub(super) access: Access,
-    pub(super) sessions: Sessions,
+    pub(super) sessions: Arc<Sessions>,
+    /// The name of the cookie that stands for a session.
+    pub(super) cookie: String,
     guesses: Mutex<Guesses>,
 }
 
@@ -102,8 +104,8 @@ impl From<Problem> for Refused {
 }
 
 impl Gate {
-    pub(super) fn new(access: Access) -> Gate {
-        Gate { access, ..Gate::default() }
+    pub(super) fn new(access: Access, sessions: Arc<Sessions>, cookie: String) -> Gate {
+        Gate { access, sessions, cookie, ..Gate::default() }
     }
 
     /// Whether this request may go on, and as whom. `node_name` is asked for only when it matters.
@@ -138,7 +140,7 @@ impl Gate {
         if headers.contains_key(header::AUTHORIZATION) {
             return self.with_token(bearer(headers).unwrap_or_default(), peer, now);
         }
-        let known = session::cookie(headers).and_then(|secret| self.sessions.find(secret.as_bytes(), now));
+        let known = session::cookie(headers, &self.cookie).and_then(|secret| self.sessions.find(secret.as_bytes(), now));
         known.ok_or_else(|| unauthorized("this API needs a token").into())
     }
 
@@ -184,13 +186,14 @@ fn is_public(method: &Method, path: &str) -> bool {
 fn needed(method: &Method, path: &str) -> Role {
     if changes_something(method) {
         return match path {
-            "/v1/reload" | "/v1/upgrade" | "/v1/machines/garbage" => Role::Admin,
+            "/v1/reload" | "/v1/config/file" | "/v1/upgrade" | "/v1/machines/garbage" => Role::Admin,
             _ => Role::Operate,
         };
     }
     // What a machine writes or shows may hold what is not for every screen.
     let of_machine = path.starts_with("/v1/machines/") && (path.ends_with("/console") || path.ends_with("/screenshot"));
-    if of_machine || path == "/v1/config/file" { Role::Operate } else { Role::Read }
+    let of_file = path == "/v1/config/file" || path.starts_with("/v1/config/versions");
+    if of_machine || of_file { Role::Operate } else { Role::Read }
 }
 
 /// Where nobody is asked for a token.
@@ -283,7 +286,9 @@ mod tests {
             (std::sync::Arc::from(*token), weir_config::ApiToken { role: *role, digest: Sha256::digest(token.as_bytes()).into() })
         });
         let bind = "127.0.0.1:7117".parse().expect("an address");
-        Gate::new(Access::read(&weir_config::Api { bind, token_file: None, tokens: tokens.collect(), tls: None }).expect("no file is read"))
+        let access =
+            Access::read(&weir_config::Api { bind, token_file: None, tokens: tokens.collect(), tls: None }).expect("no file is read");
+        Gate::new(access, Arc::default(), "weir_session".into())
     }
 
     fn ask(gate: &Gate, parts: &Parts) -> Result<Who, u16> {
@@ -305,6 +310,9 @@ mod tests {
             ("GET", "/v1/machines/a/points", Role::Read),
             ("GET", "/v1/machines/a/console", Role::Operate),
             ("GET", "/v1/config/file", Role::Operate),
+            ("PUT", "/v1/config/file", Role::Admin),
+            ("GET", "/v1/config/versions", Role::Operate),
+            ("GET", "/v1/config/versions/abc", Role::Operate),
             ("PATCH", "/v1/pools/web/endpoints/a:1", Role::Operate),
             ("POST", "/v1/machines/actions", Role::Operate),
             ("POST", "/v1/something/new", Role::Operate),

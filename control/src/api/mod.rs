@@ -1,7 +1,7 @@
 //! The REST API: what the node shows and lets change.
 //!
 //! - [`model`]: what is said, shared with the client. [`view`]: how it is made from the node's state (pure).
-//! - [`read`] and [`change`]: the requests; [`vip`]: those of virtual IPs; [`fleet`] and [`machines`]: those of hosts and machines;
+//! - [`read`] and [`change`]: the requests; [`file`]: those of the configuration file; [`vip`]: those of virtual IPs; [`fleet`] and [`machines`]: those of hosts and machines;
 //!   [`scaling`]: of alarms and scaling; [`notify`]: of telling people; [`recovery`]: of healing. [`extract`]: reading them. [`caller`]: who asks. [`problem`]: refusing them.
 //! - [`history`]: what was. [`preview`]: what an alarm would have done. [`audit`]: what is asked for becomes a record.
 //! - [`overview`]: everything at once, and as it changes. [`gzip`]: in fewer bytes.
@@ -17,6 +17,7 @@ mod browse;
 mod caller;
 mod change;
 mod extract;
+mod file;
 mod fleet;
 mod guard;
 mod guesses;
@@ -40,7 +41,7 @@ pub(crate) mod view;
 mod vip;
 
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,7 +62,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use weir_config::EndpointAddress;
 
-pub(crate) use access::Access;
+pub(crate) use access::{Access, SavedSessions, Sessions};
 pub(crate) use caller::USER_HEADER;
 pub(crate) use guard::read_token;
 pub(crate) use history::audit_verdict;
@@ -118,16 +119,28 @@ impl Api {
     }
 }
 
+/// Where the API is, and whom it lets in.
+pub(crate) struct Door {
+    /// `[api] bind`
+    pub(crate) bind: SocketAddr,
+    /// The tokens.
+    pub(crate) access: Access,
+    /// Who is signed in.
+    pub(crate) sessions: Arc<Sessions>,
+}
+
 /// Serves the API on `listener` until `shutdown` is done. Requests under way are then answered, within a short grace.
 pub(crate) async fn serve(
     listener: TcpListener,
     node: Node,
-    access: Access,
+    door: Door,
     tls: Option<Tls>,
     shutdown: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
     let (stopper, stop) = watch::channel(false);
-    let router = router(Arc::new(Api { node, gate: guard::Gate::new(access), hub: overview::Hub::new(), stop: stop.clone() }));
+    let cookie = session::cookie_name(&node.info().name, door.bind);
+    let gate = guard::Gate::new(door.access, door.sessions, cookie);
+    let router = router(Arc::new(Api { node, gate, hub: overview::Hub::new(), stop: stop.clone() }));
     let acceptor = tls.map(|tls| TlsAcceptor::from(tls.config));
     let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut shutdown = pin!(shutdown);
@@ -206,7 +219,9 @@ fn router(api: Arc<Api>) -> Router {
         .route("/v1/vips/{vip}", get(vip::vip))
         .route("/v1/vips/{vip}/release", post(vip::release))
         .route("/v1/config", get(read::config))
-        .route("/v1/config/file", get(read::config_file))
+        .route("/v1/config/file", get(file::file).put(file::replace).layer(DefaultBodyLimit::max(file::BODY_BYTES_MAX)))
+        .route("/v1/config/versions", get(file::versions))
+        .route("/v1/config/versions/{sha256}", get(file::version))
         .route("/v1/reload", post(change::reload))
         .route("/v1/upgrade", post(change::upgrade))
         .route("/v1/events", get(read::events))

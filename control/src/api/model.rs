@@ -290,6 +290,38 @@ pub(crate) struct ConfigFileView {
     pub error: Option<String>,
 }
 
+/// A text for the configuration file.
+#[derive(Clone, PartialEq, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewConfigFile {
+    /// The whole file.
+    pub text: String,
+    /// SHA-256 of the file on the disk that it is to replace; `null`: whatever is there.
+    pub over: Option<String>,
+}
+
+/// A file that was in effect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct ConfigVersion {
+    /// When it last began to be.
+    pub at: f64,
+    /// Its SHA-256, hexadecimal.
+    pub sha256: String,
+    /// Its size.
+    pub bytes: u64,
+    /// It is in effect now.
+    pub in_effect: bool,
+}
+
+/// The text of a file that was in effect.
+#[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub(crate) struct ConfigText {
+    /// Its SHA-256, hexadecimal.
+    pub sha256: String,
+    /// The whole file.
+    pub text: String,
+}
+
 /// Who asks, and what they may.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub(crate) struct SessionView {

@@ -9,7 +9,7 @@ use axum::response::{Html, IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::ToSchema;
-use weir_notify::engine::{AckRefusal, Incident};
+use weir_notify::engine::{self, AckRefusal, Incident};
 use weir_notify::link::Refusal;
 use weir_notify::outbox::Row;
 use weir_notify::service::{Handle, LinkState};
@@ -110,6 +110,7 @@ pub(crate) async fn story(State(api): State<Arc<Api>>, Names(id): Names<u64>) ->
     let story = service(&api)?.story(id).await.ok_or_else(ended)?;
     let story = story.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, format!("there is no incident {id}")))?;
     let mut value = incident(&story.incident);
+    value["escalation"] = position(&api.node.config().notification, &story.incident);
     value["messages"] = story.messages.iter().map(row).collect();
     Ok(Json(value))
 }
@@ -192,6 +193,15 @@ fn row(row: &Row) -> Value {
         "key": row.key, "channel": row.channel, "state": row.state, "attempts": row.attempts, "kind": row.message.kind,
         "incident": row.message.incident, "title": row.message.text("en").title, "created_at": seconds(row.created_at),
         "ended_at": row.ended_at.map(seconds), "said": row.said,
+    })
+}
+
+/// How far its escalation is.
+fn position(notification: &weir_config::Notification, incident: &Incident) -> Value {
+    let Some(position) = engine::position(notification, incident) else { return Value::Null };
+    json!({
+        "name": position.name, "taken": position.taken, "steps": position.steps, "next_at": position.next_at.map(seconds), "next": position.next,
+        "stopped": position.stopped,
     })
 }
 

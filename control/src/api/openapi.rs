@@ -5,7 +5,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement
 use utoipa::openapi::{ContentBuilder, Ref, ResponseBuilder};
 use utoipa::{Modify, OpenApi};
 
-use super::{change, fleet, history, machines, notify, overview, preview, read, recovery, scaling, session, vip};
+use super::{change, file, fleet, history, machines, notify, overview, preview, read, recovery, scaling, session, vip};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -29,7 +29,10 @@ use super::{change, fleet, history, machines, notify, overview, preview, read, r
         vip::vip,
         vip::release,
         read::config,
-        read::config_file,
+        file::file,
+        file::replace,
+        file::versions,
+        file::version,
         read::events,
         read::openapi,
         session::session,

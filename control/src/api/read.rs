@@ -89,21 +89,6 @@ pub(crate) async fn config(State(api): State<Arc<Api>>) -> Json<ConfigView> {
     Json(view::config(&api.node.info(), &api.node.config()))
 }
 
-/// The file as it is on the disk now, and whether that is what is in effect.
-#[utoipa::path(get, path = "/v1/config/file", tag = "configuration", responses((status = 200, body = ConfigFileView)))]
-pub(crate) async fn config_file(State(api): State<Arc<Api>>) -> Result<Json<ConfigFileView>, Problem> {
-    let info = api.node.info();
-    let path = info.config_path.clone();
-    let read = tokio::task::spawn_blocking(move || crate::node::read_config(&path)).await;
-    let (text, sha256, error) = match read {
-        Ok(Ok((text, sha256))) => (Some(text), Some(sha256), None),
-        Ok(Err(error)) => (None, None, Some(format!("cannot read {}: {error}", info.config_path.display()))),
-        Err(_) => return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the file could not be read: look at the log of the node")),
-    };
-    let in_effect = sha256.as_ref() == Some(&info.config_sha256);
-    Ok(Json(ConfigFileView { path: info.config_path.display().to_string(), text, sha256, in_effect, error }))
-}
-
 /// Which events.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]

@@ -1,5 +1,6 @@
 //! Sessions: a page shows a token once and has a cookie from then on, which no script can read and no other site can use.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,6 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
+use sha2::{Digest, Sha256};
 
 use super::Api;
 use super::access::{IDLE_MAX, Who};
@@ -16,8 +18,15 @@ use super::model::*;
 use super::problem::Problem;
 use crate::event::ApiEvent;
 
-/// The cookie's name. Cookies are not apart by port, so that two nodes on one address share it: who uses both signs in to both again and again.
-pub(super) const COOKIE: &str = "weir_session";
+/// What the cookie's name begins with.
+const COOKIE: &str = "weir_session";
+
+/// The cookie's name at a node. Cookies are not apart by port, and two nodes may be behind one address, be it by forwarded ports: each has a name
+/// of its own, the same from one process to the next.
+pub(super) fn cookie_name(node: &str, bind: SocketAddr) -> String {
+    let digest = Sha256::digest(format!("{node} {bind}"));
+    format!("{COOKIE}_{}", hex(&digest[..4]))
+}
 
 /// A wrong token more than this often is an event each time.
 const QUIET_TRIES: u32 = 3;
@@ -67,24 +76,24 @@ pub(crate) async fn sign_in(
     // A browser says in `Origin` by what it came; where that is TLS, in a proxy before us, the cookie stays within it.
     let by_tls = headers.get(header::ORIGIN).is_some_and(|origin| origin.as_bytes().starts_with(b"https://"));
     let mut response = Json(view(&Who { session: true, ..who })).into_response();
-    set_cookie(&mut response, &secret, IDLE_MAX.as_secs(), by_tls)?;
+    set_cookie(&mut response, (&api.gate.cookie, &secret), IDLE_MAX.as_secs(), by_tls)?;
     Ok(response)
 }
 
 /// Ends the session.
 #[utoipa::path(delete, path = "/v1/session", tag = "about", responses((status = 200, body = Object)))]
 pub(crate) async fn sign_out(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Response, Problem> {
-    if let Some(secret) = cookie(&headers) {
+    if let Some(secret) = cookie(&headers, &api.gate.cookie) {
         api.gate.sessions.end(secret.as_bytes());
     }
     let mut response = Json(serde_json::json!({})).into_response();
-    set_cookie(&mut response, "", 0, false)?;
+    set_cookie(&mut response, (&api.gate.cookie, ""), 0, false)?;
     Ok(response)
 }
 
-fn set_cookie(response: &mut Response, secret: &str, age_s: u64, secure: bool) -> Result<(), Problem> {
+fn set_cookie(response: &mut Response, (name, secret): (&str, &str), age_s: u64, secure: bool) -> Result<(), Problem> {
     let secure = if secure { "; Secure" } else { "" };
-    let text = format!("{COOKIE}={secret}; Path=/; Max-Age={age_s}; HttpOnly; SameSite=Strict{secure}");
+    let text = format!("{name}={secret}; Path=/; Max-Age={age_s}; HttpOnly; SameSite=Strict{secure}");
     let value =
         HeaderValue::from_str(&text).map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the cookie could not be made"))?;
     response.headers_mut().insert(header::SET_COOKIE, value);
@@ -92,9 +101,9 @@ fn set_cookie(response: &mut Response, secret: &str, age_s: u64, secure: bool) -
 }
 
 /// The session's secret, from the cookies (RFC 6265 section 4.2.1).
-pub(super) fn cookie(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn cookie<'h>(headers: &'h HeaderMap, wanted: &str) -> Option<&'h str> {
     let pairs = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(';'));
-    pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(name, _)| *name == COOKIE).map(|(_, secret)| secret)
+    pairs.filter_map(|pair| pair.trim().split_once('=')).find(|(name, _)| *name == wanted).map(|(_, secret)| secret)
 }
 
 /// Random bytes of the kernel.
@@ -143,8 +152,18 @@ mod tests {
         ] {
             let mut headers = HeaderMap::new();
             headers.insert(header::COOKIE, value.parse().expect("a value"));
-            assert_eq!(cookie(&headers), expected, "{value:?}");
+            assert_eq!(cookie(&headers, COOKIE), expected, "{value:?}");
         }
+    }
+
+    #[test]
+    fn each_node_has_a_cookie_of_its_own() {
+        let address = |text: &str| text.parse().expect("an address");
+        let name = cookie_name("lb-a", address("127.0.0.1:7117"));
+        assert!(name.starts_with("weir_session_") && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'), "{name}");
+        assert_eq!(name, cookie_name("lb-a", address("127.0.0.1:7117")));
+        assert_ne!(name, cookie_name("lb-b", address("127.0.0.1:7117")));
+        assert_ne!(name, cookie_name("lb-a", address("127.0.0.1:7118")));
     }
 
     #[test]

@@ -101,7 +101,7 @@ pub(super) enum VmCommand {
         #[arg(long)]
         anyway: bool,
     },
-    /// Remove what was left behind by crashes, and bases that nobody needs
+    /// Remove what was left behind by crashes, bases that nobody needs, and warm clones of templates that are gone
     Gc {
         /// Only list it
         #[arg(long)]

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -9,7 +11,7 @@ use tracing::{info, warn};
 use weir_config::Api;
 
 use super::Node;
-use crate::api;
+use crate::api::{self, SavedSessions, Sessions};
 
 /// The API as it is served now.
 #[derive(Debug, Default)]
@@ -23,6 +25,8 @@ pub(crate) struct ApiSlot {
 struct Serving {
     identity: Identity,
     listener: TcpListener,
+    /// Who is signed in. They end with the server: a token that was taken away opens nothing any more.
+    sessions: Arc<Sessions>,
     /// Dropping it ends the server in order.
     _stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
@@ -48,6 +52,16 @@ pub(crate) enum Prepared {
 pub(crate) struct Next {
     identity: Identity,
     listener: TcpListener,
+    sessions: Arc<Sessions>,
+}
+
+impl Prepared {
+    /// Lets the sessions of the process before go on.
+    pub(crate) fn restore(&self, saved: &SavedSessions) {
+        if let Prepared::On(next) = self {
+            next.sessions.restore(saved, &next.identity.access, Instant::now());
+        }
+    }
 }
 
 impl ApiSlot {
@@ -70,7 +84,7 @@ impl ApiSlot {
                 .map_err(|error| io::Error::new(error.kind(), format!("the API cannot listen on {}: {error}", identity.bind)))?,
         };
         listener.set_nonblocking(true)?;
-        Ok(Some(Prepared::On(Box::new(Next { identity, listener }))))
+        Ok(Some(Prepared::On(Box::new(Next { identity, listener, sessions: Arc::default() }))))
     }
 
     /// Ends the old server in order and starts the new one.
@@ -93,6 +107,11 @@ impl ApiSlot {
         self.serving.as_ref().map(|serving| Ok((serving.identity.bind, serving.listener.try_clone()?))).transpose()
     }
 
+    /// Who is signed in, for the next process.
+    pub(crate) fn sessions(&self) -> Option<SavedSessions> {
+        self.serving.as_ref().map(|serving| serving.sessions.save(&serving.identity.access, Instant::now()))
+    }
+
     /// Accepts nothing more; what is under way is answered.
     pub(crate) fn stop(&mut self) {
         if let Some(serving) = self.serving.take() {
@@ -107,7 +126,7 @@ impl ApiSlot {
 }
 
 fn start(next: Next, node: &Node, runtime: &tokio::runtime::Handle) -> io::Result<Serving> {
-    let Next { identity, listener } = next;
+    let Next { identity, listener, sessions } = next;
     let _guard = runtime.enter();
     let serving = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
     let (stop, stopped) = oneshot::channel::<()>();
@@ -115,12 +134,13 @@ fn start(next: Next, node: &Node, runtime: &tokio::runtime::Handle) -> io::Resul
         // Dropped, which is the signal.
         let _ = stopped.await;
     };
-    let (node, access, tls) = (node.clone(), identity.access.clone(), identity.tls.clone());
+    let (node, tls) = (node.clone(), identity.tls.clone());
+    let door = api::Door { bind: identity.bind, access: identity.access.clone(), sessions: sessions.clone() };
     let task = runtime.spawn(async move {
-        if let Err(error) = api::serve(serving, node, access, tls, stopped).await {
+        if let Err(error) = api::serve(serving, node, door, tls, stopped).await {
             warn!(%error, "the API ended");
         }
     });
     info!(bind = %identity.bind, "the API listens");
-    Ok(Serving { identity, listener, _stop: stop, task })
+    Ok(Serving { identity, listener, sessions, _stop: stop, task })
 }

@@ -16,6 +16,10 @@ pub(super) const HOOK: &str = "weir-hook";
 pub(crate) const PROTECTED: &str = "weir-protected";
 pub(crate) const ADDRESS: &str = "weir-address";
 
+/// How long a machine that another leader began to make is left to it: one that has lost its lead still ends what it had begun, a dead one does not.
+/// Then it is made anew.
+const HALF_MADE: Duration = Duration::from_secs(15);
+
 /// A note of a refresh is of several words, and a label is one: how far it is, to which base, and from which.
 const REFRESH: [&str; 3] = ["weir-refresh", "weir-refresh-to", "weir-refresh-from"];
 
@@ -175,7 +179,11 @@ fn member(
             let since = machine.unknown_since.unwrap_or(0.0).max(0.0) * 1000.0;
             MemberState::Unknown { since: UnixMs(since as u64).min(now) }
         }
-        None if being_made || metadata.phase == Phase::Creating => MemberState::Launching,
+        None if being_made => MemberState::Launching,
+        None if metadata.phase == Phase::Creating => match metadata.slot {
+            Some(_) if now.since(since) >= HALF_MADE => MemberState::Interrupted,
+            _ => MemberState::Launching,
+        },
         None => state(machine, address.is_some(), endpoint, template, policy, seen, since, now),
     };
     if !matches!(state, MemberState::Unhealthy { .. }) {

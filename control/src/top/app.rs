@@ -6,6 +6,7 @@ use crate::api::model::{AdminStateView, EventView, OverviewView};
 
 use super::keys::Key;
 use super::table::{Table, table};
+use super::verbs;
 
 /// Events that are kept to scroll in.
 pub(crate) const EVENTS_MAX: usize = 1000;
@@ -55,19 +56,26 @@ pub(crate) struct Look {
     pub(crate) selected: Option<String>,
 }
 
-/// A wish for an endpoint.
+/// A change that somebody wishes for.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Wish {
-    pub(crate) pool: String,
-    pub(crate) endpoint: String,
-    pub(crate) state: AdminStateView,
+pub(crate) enum Wish {
+    /// Another state of an endpoint.
+    State { pool: String, endpoint: String, state: AdminStateView },
+    /// So many machines for a pool.
+    Scale { pool: String, desired: u32 },
+    /// Whether a pool is scaled by itself.
+    Automatic { pool: String, on: bool },
+    /// A verb for a machine: its id, and its name for people.
+    Machine { id: String, name: String, verb: &'static str },
+    /// Another node shall have an address.
+    Release { vip: String },
 }
 
 /// What the shell has to do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Effect {
     Quit,
-    SetState(Wish),
+    Change(Wish),
 }
 
 /// A question that a key asked.
@@ -142,10 +150,7 @@ impl App {
     /// What came of a change.
     pub(crate) fn handle_changed(&mut self, result: Result<Wish, String>) {
         self.said = Some(match result {
-            Ok(Wish { pool, endpoint, state }) => match state {
-                AdminStateView::Ready => format!("{endpoint} in pool {pool} takes new work again"),
-                state => format!("{endpoint} in pool {pool} takes no new work ({})", state.word()),
-            },
+            Ok(wish) => done(&wish),
             Err(why) => why,
         });
     }
@@ -176,7 +181,7 @@ impl App {
         }
         if let Some(question) = self.question.take() {
             return match key {
-                Key::Char('y' | 'Y') => Some(Effect::SetState(question.wish)),
+                Key::Char('y' | 'Y') => Some(Effect::Change(question.wish)),
                 _ => {
                     self.said = Some("nothing was changed".into());
                     None
@@ -210,9 +215,10 @@ impl App {
             Key::PageDown | Key::Char(' ') => self.step(10),
             Key::Home | Key::Char('g') => self.step(isize::MIN),
             Key::End | Key::Char('G') => self.step(isize::MAX),
-            Key::Char('d') => self.ask(AdminStateView::Draining),
-            Key::Char('m') => self.ask(AdminStateView::Maintenance),
-            Key::Char('u') => self.ask(AdminStateView::Ready),
+            Key::Char(verb) if verbs::KEYS.contains(&verb) => match verbs::ask(self, verb) {
+                Ok(question) => self.question = Some(question),
+                Err(why) => self.said = Some(why),
+            },
             _ => {}
         }
         None
@@ -282,47 +288,26 @@ impl App {
         }
     }
 
-    /// Asks before an endpoint is changed, and says what will happen.
-    fn ask(&mut self, state: AdminStateView) {
-        if self.page != Page::Endpoints {
-            self.said = Some("choose an endpoint first: press Enter on a pool, or 2".into());
-            return;
+    /// The key of the row that is chosen, or that everything is shown about.
+    pub(crate) fn chosen(&self) -> Option<String> {
+        if let Some((key, _)) = &self.detail {
+            return Some(key.clone());
         }
         let table = self.table();
-        let key = match &self.detail {
-            Some((key, _)) => Some(key.clone()),
-            None => table.rows.get(self.selected(&table)).map(|row| row.key.clone()),
-        };
-        let Some((pool, endpoint)) = key.as_deref().and_then(|key| key.split_once(' ')) else { return };
-        let Some(view) = self.overview.as_ref().and_then(|overview| overview.pools.get(pool)) else { return };
-        let Some(one) = view.endpoints.get(endpoint) else {
-            self.said = Some(format!("{endpoint} is not in pool {pool} any more"));
-            return;
-        };
-        if one.state == state {
-            self.said = Some(format!("{endpoint} is {} already", state.word()));
-            return;
-        }
-        let others = view.available - u32::from(one.available).min(view.available);
-        let rest = match others {
-            0 => format!("No other endpoint of {pool} is available!"),
-            1 => "1 other is available.".to_owned(),
-            others => format!("{others} others are available."),
-        };
-        let text = match state {
-            AdminStateView::Ready => format!("Give {endpoint} in pool {pool} work again?"),
-            AdminStateView::Draining => {
-                format!("Drain {endpoint} in pool {pool}? No new work; {} in flight may finish. {rest}", one.in_flight)
-            }
-            AdminStateView::Maintenance => {
-                format!(
-                    "Take {endpoint} in pool {pool} out of service? No new work, no probes; {} in flight may finish. {rest}",
-                    one.in_flight
-                )
-            }
-        };
-        let wish = Wish { pool: pool.to_owned(), endpoint: endpoint.to_owned(), state };
-        self.question = Some(Question { text, wish });
+        table.rows.get(self.selected(&table)).map(|row| row.key.clone())
+    }
+}
+
+/// What is said when the node has taken a wish.
+fn done(wish: &Wish) -> String {
+    match wish {
+        Wish::State { pool, endpoint, state: AdminStateView::Ready } => format!("{endpoint} in pool {pool} takes new work again"),
+        Wish::State { pool, endpoint, state } => format!("{endpoint} in pool {pool} takes no new work ({})", state.word()),
+        Wish::Scale { pool, desired } => format!("{desired} machines are wanted for pool {pool}"),
+        Wish::Automatic { pool, on: true } => format!("pool {pool} is scaled by itself again"),
+        Wish::Automatic { pool, on: false } => format!("pool {pool} is not scaled by itself any more"),
+        Wish::Machine { name, verb, .. } => format!("{verb} of {name} has begun; what comes of it is an event (7)"),
+        Wish::Release { vip } => format!("{vip} is being released"),
     }
 }
 
@@ -390,7 +375,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_changed_after_a_yes_alone() {
-        let wish = |state| Effect::SetState(Wish { pool: "web".into(), endpoint: "10.0.0.11:8080".into(), state });
+        let wish = |state| Effect::Change(Wish::State { pool: "web".into(), endpoint: "10.0.0.11:8080".into(), state });
         let mut app = app();
         assert_eq!(press(&mut app, "v>d"), None);
         let question = app.question.clone().expect("it asks");

@@ -5,10 +5,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
 use ureq::http::Method;
 
-use crate::api::model::{Changed, EndpointPatch, EventView, EventsView, OverviewView};
-use crate::client::{Client, endpoint_path};
+use crate::api::model::{EndpointPatch, EventView, EventsView, OverviewView};
+use crate::client::{Client, endpoint_path, segment};
 
 use super::app::{EVENTS_MAX, Wish};
 use super::keys::Key;
@@ -88,8 +89,53 @@ fn events(client: &Client, position: &mut Option<(u32, u64)>, (pid, last): (u32,
     page.events.is_empty() || news.send(News::Events(page.events)).is_ok()
 }
 
+/// What is asked of the node.
+fn request(wish: &Wish) -> (Method, String, Value) {
+    let pool_path = |pool: &str, what: &str| format!("/v1/scaling/{}/{what}", segment(pool));
+    match wish {
+        Wish::State { pool, endpoint, state } => {
+            let patch = EndpointPatch { state: Some(*state), weight: None };
+            (Method::PATCH, endpoint_path(pool, endpoint), json!(patch))
+        }
+        Wish::Scale { pool, desired } => (Method::PUT, pool_path(pool, "desired"), json!({ "desired": desired })),
+        Wish::Automatic { pool, on } => (Method::POST, pool_path(pool, if *on { "resume" } else { "pause" }), json!({})),
+        Wish::Machine { id, verb, .. } => (Method::POST, "/v1/machines/actions".into(), json!({ "verb": verb, "machines": [id] })),
+        Wish::Release { vip } => (Method::POST, format!("/v1/vips/{}/release", segment(vip)), json!({})),
+    }
+}
+
 fn change(client: &Client, wish: Wish) -> Result<Wish, String> {
-    let patch = EndpointPatch { state: Some(wish.state), weight: None };
-    let path = endpoint_path(&wish.pool, &wish.endpoint);
-    client.change::<Changed>(Method::PATCH, &path, Some(&patch)).map(|_| wish).map_err(|error| error.to_string())
+    let (method, path, body) = request(&wish);
+    client.change::<Value>(method, &path, Some(&body)).map(|_| wish).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::model::AdminStateView;
+
+    #[test]
+    fn what_is_asked_of_the_node() {
+        let pool = || "web".to_owned();
+        for (wish, method, path, body) in [
+            (
+                Wish::State { pool: pool(), endpoint: "10.0.0.1:80".into(), state: AdminStateView::Draining },
+                Method::PATCH,
+                endpoint_path("web", "10.0.0.1:80"),
+                json!({ "state": "draining", "weight": null }),
+            ),
+            (Wish::Scale { pool: pool(), desired: 3 }, Method::PUT, "/v1/scaling/web/desired".into(), json!({ "desired": 3 })),
+            (Wish::Automatic { pool: pool(), on: true }, Method::POST, "/v1/scaling/web/resume".into(), json!({})),
+            (Wish::Automatic { pool: pool(), on: false }, Method::POST, "/v1/scaling/web/pause".into(), json!({})),
+            (
+                Wish::Machine { id: "uuid".into(), name: "web-1".into(), verb: "reboot" },
+                Method::POST,
+                "/v1/machines/actions".into(),
+                json!({ "verb": "reboot", "machines": ["uuid"] }),
+            ),
+            (Wish::Release { vip: "public".into() }, Method::POST, "/v1/vips/public/release".into(), json!({})),
+        ] {
+            assert_eq!(request(&wish), (method, path, body), "{wish:?}");
+        }
+    }
 }

@@ -3,10 +3,10 @@
 //! ```text
 //!   keyboard ──► keys ──┐                     ┌─► view ──► cells that changed ──► terminal
 //!   API ──► feed ───────┴──► app (pure) ──────┤
-//!                                             └─► effects: drain, undrain, maintenance ──► feed ──► API
+//!                                             └─► effects: drain, scale, reboot, release ──► feed ──► API
 //! ```
 //!
-//! - [`app`]: what is shown and what a key does. [`table`]: rows of each page. [`view`]: both as cells. `layout`: columns that fit. All pure.
+//! - [`app`]: what is shown and what a key does. [`verbs`]: which change it means. [`table`]: rows of each page. [`view`]: both as cells. `layout`: columns that fit. All pure.
 //! - [`keys`]: bytes of a keyboard. [`feed`]: the thread that asks the API. [`terminal`]: raw mode, and cells as escape sequences.
 //!
 //! What is shown comes whole from `/v1/overview` and `/v1/events`: nothing is computed here that the API does not say.
@@ -17,6 +17,7 @@ mod keys;
 mod layout;
 mod table;
 mod terminal;
+mod verbs;
 mod view;
 
 use std::sync::mpsc::{RecvTimeoutError, sync_channel};
@@ -61,7 +62,7 @@ pub(crate) fn run(client: Client, interval: Duration) -> anyhow::Result<()> {
                 is_dirty = true;
                 match app.handle_key(key) {
                     Some(Effect::Quit) => return Ok(()),
-                    Some(Effect::SetState(wish)) => feed.change(wish),
+                    Some(Effect::Change(wish)) => feed.change(wish),
                     None => {}
                 }
             }

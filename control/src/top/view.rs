@@ -16,7 +16,7 @@ const PROBLEMS: (u16, u16) = (2, 6);
 /// A terminal below this has no room for a picture.
 const SMALLEST: (u16, u16) = (40, 10);
 
-const KEYS: [(&str, &str); 14] = [
+const KEYS: [(&str, &str); 18] = [
     ("1 to 7, Tab", "choose a page"),
     ("up, down, j, k", "choose a row"),
     ("PgUp, PgDn, g, G", "further"),
@@ -28,6 +28,10 @@ const KEYS: [(&str, &str); 14] = [
     ("d", "drain an endpoint: no new work, what is open may finish"),
     ("m", "maintenance: no probes either"),
     ("u", "give an endpoint work again"),
+    ("+, -", "a machine more or less for a pool"),
+    ("a", "hold a pool at what it has, or scale it by itself again"),
+    ("t, o, b, x", "start, shut down (off), reboot, reset a machine"),
+    ("v", "release a virtual IP: another node takes it over"),
     ("p", "hold the picture still"),
     ("?", "this"),
     ("q", "leave"),
@@ -242,7 +246,14 @@ fn footer(app: &App, area: Rect, buffer: &mut Buffer) {
     if let Some(said) = &app.said {
         return put(buffer, area, y, said.lines().next().unwrap_or_default(), BOLD);
     }
-    let mut text = "? keys  / filter  s order  Enter more  d drain  u undrain  q leave".to_owned();
+    let verbs = match app.page {
+        Page::Pools => "+ - machines  a hold",
+        Page::Endpoints => "d drain  u undrain",
+        Page::Machines => "t start  o off  b reboot  x reset",
+        Page::Vips => "v release",
+        Page::Hosts | Page::Alarms | Page::Events => "",
+    };
+    let mut text = format!("? keys  / filter  s order  Enter more  {verbs}  q leave");
     if let Some(pool) = &app.pool {
         text = format!("pool {pool} (Esc: all)  {text}");
     }

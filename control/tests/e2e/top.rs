@@ -1,64 +1,17 @@
 //! `weir top` in a real terminal, driven by a terminal multiplexer: a small one, and a large one.
 
+#[path = "../terminal/mod.rs"]
+mod terminal;
+
 use std::fs;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 
 use crate::origin::Origin;
 use crate::rig::{LONG, SOON, Site, Weir, health, http_site, wait_until};
+use terminal::Terminal;
 
-/// A terminal of its own with one program in it.
-struct Terminal {
-    socket: PathBuf,
-}
-
-impl Terminal {
-    fn start(site: &Site, weir: &Weir<'_>, columns: u16, rows: u16) -> Terminal {
-        let terminal = Terminal { socket: site.path(&format!("tmux-{columns}x{rows}")) };
-        let program = format!("{} top --api {} --interval 250ms", env!("CARGO_BIN_EXE_weir"), weir.api());
-        let size = [columns.to_string(), rows.to_string()];
-        terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-x", &size[0], "-y", &size[1], &program]);
-        terminal
-    }
-
-    fn tmux(&self, args: &[&str]) -> String {
-        let mut command = Command::new("tmux");
-        command.arg("-S").arg(&self.socket).args(args).env("TERM", "xterm-256color").env_remove("TMUX").stdin(Stdio::null());
-        let output = command.output().expect("tmux is installed");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    fn press(&self, keys: &[&str]) {
-        self.tmux(&[&["send-keys"], keys].concat());
-    }
-
-    fn picture(&self) -> String {
-        self.tmux(&["capture-pane", "-p"])
-    }
-
-    #[track_caller]
-    fn wait_for(&self, text: &str) {
-        let mut last = String::new();
-        let deadline = std::time::Instant::now() + SOON;
-        while std::time::Instant::now() < deadline {
-            last = self.picture();
-            if last.contains(text) {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        panic!("{text:?} did not appear in:\n{last}");
-    }
-
-    fn is_open(&self) -> bool {
-        !self.tmux(&["list-sessions"]).is_empty()
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        self.tmux(&["kill-server"]);
-    }
+fn top(site: &Site, weir: &Weir<'_>, columns: u16, rows: u16) -> Terminal {
+    let program = format!("{} top --api {} --interval 250ms", env!("CARGO_BIN_EXE_weir"), weir.api());
+    Terminal::start(site.path(&format!("tmux-{columns}x{rows}")), &program, (columns, rows), SOON)
 }
 
 #[test]
@@ -68,7 +21,7 @@ fn a_node_in_a_small_terminal() {
     let body = http_site("web", site.address(), &[good.address, bad], "") + &health("web");
     let weir = Weir::start(&site, &body);
     let (good, bad) = (good.address.to_string(), bad.to_string());
-    let terminal = Terminal::start(&site, &weir, 80, 24);
+    let terminal = top(&site, &weir, 80, 24);
     terminal.wait_for("weir test");
     terminal.wait_for("degraded");
     // The problem is on top, in words.
@@ -107,6 +60,14 @@ fn a_node_in_a_small_terminal() {
     terminal.press(&["y"]);
     wait_until("the endpoint to be ready", SOON, || state() == "ready");
 
+    // What this page or this node does not have is said, and nothing is asked.
+    terminal.press(&["b"]);
+    terminal.wait_for("choose a machine first: press 3");
+    terminal.press(&["/", "Escape", "1", "+"]);
+    terminal.wait_for("pool web is not scaled");
+    terminal.press(&["5", "v"]);
+    terminal.wait_for("there is no");
+
     terminal.press(&["7"]);
     terminal.wait_for("EVENT");
     terminal.press(&["?"]);
@@ -121,7 +82,7 @@ fn a_node_in_a_large_terminal_over_a_slow_line() {
     let bad = site.address();
     let body = http_site("web", site.address(), &[bad], "") + &health("web");
     let weir = Weir::start(&site, &body);
-    let terminal = Terminal::start(&site, &weir, 200, 60);
+    let terminal = top(&site, &weir, 200, 60);
     terminal.press(&["2"]);
     terminal.wait_for("connect refused");
     terminal.wait_for("WEIGHT");

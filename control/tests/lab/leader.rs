@@ -27,7 +27,7 @@ fn whatever_step_the_leader_dies_at_the_other_finishes() {
             "[cluster]\nleader_vip = \"public\"\n[vip.public]\ninterface = \"eth0\"\nrouter_id = 77\naddresses = [\"{vip}/22\"]\npriority = {priority}\npreempt = false\n\
              [listener.web]\nbind = \"{listen}\"\npool = \"web\"\n\
              [pool.web]\n[pool.web.health]\ntype = \"http\"\npath = \"/healthz\"\ninterval = \"500ms\"\ntimeout = \"500ms\"\nrise = 1\nfall = 10\n\
-             [pool.web.scaling]\ntemplate = \"web\"\nmin = 2\nmax = 4\nwarm_up = \"0s\"\ncooldown_out = \"0s\"\ncooldown_in = \"0s\"\nstabilise_in = \"2s\"\n\
+             [pool.web.scaling]\ntemplate = \"web\"\nmin = 2\nmax = 3\nwarm_up = \"0s\"\ncooldown_out = \"0s\"\ncooldown_in = \"0s\"\nstabilise_in = \"2s\"\n\
              drain_timeout = \"5s\"\nshutdown_timeout = \"5s\"\n\
              launch_hook = {{ command = [\"/bin/sleep\", \"0.3\"] }}\nterminate_hook = {{ command = [\"/bin/sleep\", \"0.3\"] }}\n\
              [[pool.web.scaling.target]]\nmetric = \"requests-per-endpoint\"\nvalue = 20\nperiod = \"2s\"\n{}",

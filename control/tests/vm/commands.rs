@@ -1,5 +1,7 @@
 //! The commands as an operator types them, right and wrong.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use crate::rig::{Site, until};
@@ -33,6 +35,22 @@ fn what_is_asked_of_machines_is_done_and_told() {
     assert_eq!(state("web-1"), "running");
     site.ok(&["vm", "shutdown", "web-1", "--timeout", "1s", "--force"]);
     assert_eq!(state("web-1"), "off");
+
+    // Each machine of a group has its own result, and no more are worked on at once than was said.
+    let mixed = site.refused(&["vm", "shutdown", "--label", "tier=front", "--timeout", "1s"]);
+    assert!(
+        mixed.contains("web-1 on a: shutdown done\n") && mixed.contains("web-2 on a: shutdown failed: it did not shut down"),
+        "{mixed}"
+    );
+    let group = |parallel: &str| {
+        let began = Instant::now();
+        let done = site.ok(&["vm", "shutdown", "--pool", "web", "--timeout", "2s", "--force", "--parallel", parallel]);
+        assert_eq!(done, ["web-1", "web-2", "web-3"].map(|name| format!("{name} on a: shutdown done\n")).concat());
+        site.ok(&["vm", "start", "web-2", "web-3"]);
+        began.elapsed()
+    };
+    let (one_by_one, at_once) = (group("1"), group("2"));
+    assert!(one_by_one >= Duration::from_secs(4) && at_once + Duration::from_secs(1) < one_by_one, "{one_by_one:?}, {at_once:?}");
 
     let picture = site.path("screen");
     site.ok(&["vm", "screenshot", "web-2", &picture.display().to_string()]);

@@ -82,7 +82,7 @@ fn death_at_each_step_of_making_leaves_a_whole_machine_or_none() {
         for moment in [Moment::Before, Moment::During(below(&mut state, 30)), Moment::After] {
             let what = format!("{moment:?} step {step} of making");
             if !dies(&site, &["vm", "clone", "web", "--name", "web-1", "--no-wait"], moment, step) {
-                assert!(step > 6, "{what}: there are more steps than that");
+                assert!(step > 5, "{what}: there are more steps than that");
                 assert!(moment == Moment::Before || step > 1);
                 recovered(&site, &what);
                 return;

@@ -26,6 +26,7 @@ use std::sync::Arc;
 use weir_config::{Notification, NotifyName};
 
 pub use incident::{Incident, Raise, Told};
+pub use policy::{Position, position};
 pub use storm::Storm;
 
 use crate::link::LinkKey;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use weir_config::{Escalation, Notification, NotifyName, NotifyRule, Recipients, Severity};
 
-use crate::message::UnixMs;
+use crate::message::{State, UnixMs};
 use crate::schedule;
 
 use super::incident::{Chain, Incident, Raise};
@@ -86,6 +86,47 @@ pub(super) fn step_at(escalation: &Escalation, chain: &Chain, number: u32) -> Op
     let after = |step: u32| escalation.steps.get(step as usize).map_or(0, |step| ms(step.after));
     let length = after(count - 1).saturating_add(after(0).max(ROUND_REST_MS));
     Some(chain.started_at.saturating_add(length.saturating_mul(u64::from(round))).saturating_add(after(step)))
+}
+
+/// How far an escalation is, for people.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Position {
+    /// `[escalation.NAME]`
+    pub name: String,
+    /// Steps taken, over all rounds.
+    pub taken: u32,
+    /// Steps in all, over all rounds.
+    pub steps: u32,
+    /// When the next one is taken; `None`: none is left, or it waits for nothing but the end.
+    pub next_at: Option<UnixMs>,
+    /// Who is told then: channels, and schedules of who is on call.
+    pub next: Vec<String>,
+    /// It stands still: all alarms are muted or explained by others.
+    pub stopped: bool,
+}
+
+/// How far the escalation of an incident is; `None`: its rule has none.
+pub fn position(notification: &Notification, incident: &Incident) -> Option<Position> {
+    let name = rule_of(notification, incident)?.escalation.as_ref()?;
+    let escalation = notification.escalations.get(name)?;
+    let rest = Chain { started_at: incident.started_at, stopped_at: None, taken: 0 };
+    let chain = incident.chain.as_ref().unwrap_or(&rest);
+    let steps = u32::try_from(escalation.steps.len()).unwrap_or(u32::MAX);
+    let goes_on = incident.state == State::Open && chain.stopped_at.is_none();
+    let next_at = step_at(escalation, chain, chain.taken).filter(|_| goes_on);
+    let step = next_at.and_then(|_| escalation.steps.get((chain.taken % steps.max(1)) as usize));
+    let next = step.into_iter().flat_map(|step| {
+        let channels = step.recipients.channels.iter().map(ToString::to_string);
+        channels.chain(step.recipients.oncall.iter().map(|oncall| format!("on call: {oncall}")))
+    });
+    Some(Position {
+        name: name.to_string(),
+        taken: chain.taken,
+        steps: steps.saturating_mul(escalation.rounds),
+        next_at,
+        next: next.collect(),
+        stopped: chain.stopped_at.is_some(),
+    })
 }
 
 /// The next time at which who is told, or what is silenced, changes by itself.

@@ -187,6 +187,24 @@ fn somebody_reacts() {
 }
 
 #[test]
+fn how_far_a_chain_is() {
+    let config = notification(CHAIN);
+    let mut bench = Bench::new(CHAIN);
+    bench.warn("x");
+    let at = |bench: &Bench| {
+        let position = position(&config, bench.engine.incident(1).expect("it is there")).expect("it has a chain");
+        (position.taken, position.steps, position.next_at.map(|at| (at - START) / M), position.next)
+    };
+    bench.until(M);
+    assert_eq!(at(&bench), (0, 4, Some(5), vec!["a".to_owned()]));
+    bench.until(6 * M);
+    assert_eq!(at(&bench), (1, 4, Some(10), vec!["b".to_owned()]));
+    bench.engine.acknowledge(1, "kim", bench.now).unwrap();
+    assert_eq!(at(&bench), (1, 4, None, vec![]), "somebody takes care");
+    assert_eq!(position(&notification(""), bench.engine.incident(1).expect("it is there")), None);
+}
+
+#[test]
 fn a_chain_stands_still_while_its_alarms_are_muted() {
     let mut bench = Bench::new(&format!("{CHAIN}[mute.m]\nmatch = [\"thing=x\"]\nfrom = \"00:02\"\nuntil = \"01:00\"\n"));
     bench.warn("x");

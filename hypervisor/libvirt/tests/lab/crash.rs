@@ -12,7 +12,7 @@ use weir_hypervisor::metadata::Phase;
 use weir_hypervisor::{Fleet, Hypervisor, Progress, Verb};
 
 use crate::support::{ours, spec, until};
-use crate::{Site, domains, runtime, volumes};
+use crate::{Site, domains, volumes};
 
 const ROUNDS: u64 = 10;
 /// A clone and its removal take less: the moments are spread over this.
@@ -32,6 +32,10 @@ fn children(program: &Path) -> Vec<u32> {
 
 fn kill(pid: u32) {
     let _ = std::process::Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
 #[test]

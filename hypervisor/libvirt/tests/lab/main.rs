@@ -106,12 +106,18 @@ fn volumes(host: Host<'_>) -> BTreeSet<String> {
     entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
+/// On the test's own thread, while another one drives all that was spawned: what the test waits for, such as `virsh` or a guest's page, must not
+/// hold up the calls whose time is counted.
 fn run(work: impl Future<Output = ()>) {
-    runtime().block_on(work);
-}
-
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let handle = runtime.handle().clone();
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || runtime.block_on(ended));
+        // Dropped also when the test fails, and then the other thread ends.
+        let _end = end;
+        handle.block_on(work);
+    });
 }
 
 /// Makes a machine and waits until it serves.

@@ -1,10 +1,12 @@
 //! Where a guest is found, and how it moves.
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use lab::http_get;
-use weir_hypervisor::{Hypervisor, Progress, Verb};
+use weir_hypervisor::{CloneSpec, Hypervisor, Progress, Verb, WaitFor};
 
+use crate::support::spec;
 use crate::{Site, clone, domains, run, v4, volumes};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -43,5 +45,38 @@ fn a_running_guest_moves_to_another_host_and_nothing_stays_behind() {
         assert!(identity.contains("\"mark\":\"7\""), "it is another one: {identity}");
         fleet.act("web-1", Verb::Delete, Progress::default()).await.unwrap_or_else(|error| panic!("{}", error.chain()));
         assert_eq!([(domains(a), volumes(a)), (domains(b), volumes(b))], before);
+    });
+}
+
+#[test]
+fn ten_at_once_are_spread_over_two_hosts_and_all_serve() {
+    run(async {
+        let site = Site::new(2);
+        let hosts = [site.lab.host("kvm-a"), site.lab.host("kvm-b")];
+        let fleet = site.fleet(&site.config("")).await;
+        let began = Instant::now();
+        let names: Vec<String> = (1..=10).map(|number| format!("web-{number}")).collect();
+        let wish = |name: &String| CloneSpec { wait: WaitFor::Ready, ..spec(name) };
+        let clones: Vec<_> = names.iter().map(|name| tokio::spawn(fleet.clone_machine(wish(name), Progress::default()))).collect();
+        let (mut addresses, mut machines) = (BTreeSet::new(), BTreeSet::new());
+        for clone in clones {
+            let machine = clone.await.expect("no panic").unwrap_or_else(|error| panic!("{}", error.chain()));
+            assert_eq!(http_get(v4(&machine), "/", SOON).expect("it serves").1.trim(), machine.name);
+            assert!(addresses.insert(v4(&machine)), "two have {}", v4(&machine));
+            machines.insert((machine.host, machine.name));
+        }
+        println!("ten serve after {:?}", began.elapsed());
+        for host in hosts {
+            assert_eq!(machines.iter().filter(|(on, _)| on == host.name()).count(), 5, "{machines:?}");
+            // The base came once, and every disk lies on it.
+            let bases: Vec<String> = volumes(host).into_iter().filter(|name| name.contains("base")).collect();
+            assert_eq!(bases.len(), 2, "a base and its seal: {bases:?}");
+        }
+        let deletions: Vec<_> = names.iter().map(|name| tokio::spawn(fleet.act(name, Verb::Delete, Progress::default()))).collect();
+        for deletion in deletions {
+            deletion.await.expect("no panic").unwrap_or_else(|error| panic!("{}", error.chain()));
+        }
+        assert!(hosts.iter().all(|host| domains(*host).is_empty()));
+        assert_eq!(fleet.collect_garbage(true).await.expect("they answer"), []);
     });
 }

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use weir_hypervisor::{HostState, Hypervisor, HypervisorError, MachineState, Progress, Verb};
+use lab::{Host, wait_http};
+use weir_hypervisor::{CloneSpec, HostState, Hypervisor, HypervisorError, MachineState, Progress, Verb, WaitFor};
 
 use crate::support::{image, spec, until};
-use crate::{Site, domains, run, volumes};
+use crate::{BOOT, Site, clone, domains, run, v4, volumes};
 
 /// The host's timeout in the configuration is 8 s; the rest is for a busy machine.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -78,5 +79,41 @@ fn a_full_disk_is_refused_and_leaves_nothing() {
             assert!(Instant::now() < deadline, "{error}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+    });
+}
+
+/// Kills the QEMU of a machine; `false`: there is none.
+fn kill_qemu(host: Host<'_>, machine: &str) -> bool {
+    let mut pkill = host.command("pkill").expect("it is on");
+    pkill.args(["-KILL", "-f", &format!("guest={machine},")]).status().expect("pkill is there (package procps)").success()
+}
+
+#[test]
+fn a_machine_whose_qemu_dies_is_off_or_was_never_made() {
+    run(async {
+        let site = Site::new(1);
+        let host = site.lab.host("kvm-a");
+        let fleet = site.fleet(&site.config("")).await;
+        let machine = clone(&fleet, "web-1").await;
+        let before = (domains(host), volumes(host));
+        // While it boots: nobody waits for what will never come, and nothing is left.
+        let wish = CloneSpec { wait: WaitFor::Ready, ..spec("web-2") };
+        let booting = tokio::spawn(fleet.clone_machine(wish, Progress::default()));
+        until("its QEMU", || kill_qemu(host, "web-2")).await;
+        let killed = Instant::now();
+        let refused = booting.await.expect("no panic").expect_err("it died");
+        assert!(killed.elapsed() < DEADLINE, "it took {:?} to be noticed", killed.elapsed());
+        println!("{}", refused.chain());
+        assert_eq!((domains(host), volumes(host)), before);
+        // While it serves: it is off, and starts again with what it had.
+        assert!(kill_qemu(host, "web-1"));
+        let state = || fleet.machines().into_iter().find(|machine| machine.name == "web-1").map(|machine| machine.state);
+        until("it to be off", || matches!(state(), Some(MachineState::Off | MachineState::Crashed))).await;
+        fleet.act("web-1", Verb::Start, Progress::default()).await.unwrap_or_else(|error| panic!("{}", error.chain()));
+        wait_http(v4(&machine), "/", BOOT).expect("it serves again");
+        assert!(kill_qemu(host, "web-1"));
+        fleet.act("web-1", Verb::Delete, Progress::default()).await.unwrap_or_else(|error| panic!("{}", error.chain()));
+        assert_eq!(fleet.collect_garbage(true).await.expect("it answers"), []);
+        assert_eq!(domains(host).len(), before.0.len() - 1);
     });
 }

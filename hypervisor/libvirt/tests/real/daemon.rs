@@ -4,6 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// Seconds that `virsh` has while libvirtd is starting: one that connects then may wait for ever.
+const PROBE: &str = "5";
+/// And afterwards, also beside other tests on a busy machine.
+const PATIENCE: &str = "60";
+
 /// Needs root, and the packages that scripts/test installs.
 pub(crate) struct Daemon {
     pub(crate) folder: tempfile::TempDir,
@@ -49,7 +54,7 @@ impl Daemon {
             .expect("unshare is there (package util-linux)");
         let daemon = Daemon { folder, child };
         let deadline = Instant::now() + Duration::from_secs(30);
-        while !daemon.virsh(&["uri"]) {
+        while !daemon.virsh_within(PROBE, &["uri"]) {
             let log = || std::fs::read_to_string(daemon.folder.path().join("daemon.log")).unwrap_or_default();
             assert!(Instant::now() < deadline, "libvirtd does not start; root and the packages of scripts/test are needed:\n{}", log());
             std::thread::sleep(Duration::from_millis(100));
@@ -68,9 +73,17 @@ impl Daemon {
     }
 
     pub(crate) fn virsh(&self, arguments: &[&str]) -> bool {
-        // One that connects while libvirtd is starting may wait for ever.
+        self.virsh_within(PATIENCE, arguments)
+    }
+
+    fn virsh_within(&self, seconds: &str, arguments: &[&str]) -> bool {
         let mut command = Command::new("timeout");
-        command.args(["5", "virsh", "-c", &self.uri()]).args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .args([seconds, "virsh", "-c", &self.uri()])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         command.status().expect("virsh is there (package libvirt-clients)").success()
     }
 
@@ -89,11 +102,20 @@ impl Daemon {
         assert!(status.success());
     }
 
+    /// What it starts from now on may have so much address space; `u64::MAX`: any. It keeps what it has itself.
+    #[allow(dead_code)] // not every test that starts one starves it
+    pub(crate) fn limit_memory(&self, bytes: u64) {
+        let limit = if bytes == u64::MAX { "unlimited".to_owned() } else { bytes.to_string() };
+        // The soft limit alone, so that it can be raised again.
+        let words = ["--pid", &self.libvirtd(), &format!("--as={limit}:")];
+        assert!(Command::new("prlimit").args(words).status().expect("prlimit is there (package util-linux)").success());
+    }
+
     /// Runs a command, of words between spaces, in its network.
     #[allow(dead_code)] // not every test that starts one looks inside
     pub(crate) fn inside(&self, command: &str) {
         let mut words = Command::new("timeout");
-        words.args(["30", "nsenter", "--target", &self.libvirtd(), "--net"]).args(command.split(' ')).stdin(Stdio::null());
+        words.args([PATIENCE, "nsenter", "--target", &self.libvirtd(), "--net"]).args(command.split(' ')).stdin(Stdio::null());
         let output = words.output().expect("nsenter is there (package util-linux)");
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
     }

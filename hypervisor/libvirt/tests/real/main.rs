@@ -1,6 +1,7 @@
 //! `weir-libvirt` for real: against libvirt's test driver, and against a libvirtd of its own with QEMU.
 
 mod addresses;
+mod broken;
 mod daemon;
 #[path = "../../../tests/support/mod.rs"]
 mod support;
@@ -17,8 +18,18 @@ fn program() -> PathBuf {
     env!("CARGO_BIN_EXE_weir-libvirt").into()
 }
 
+/// On the test's own thread, while another one drives all that was spawned: what the test waits for, such as `virsh` or a guest's page, must not
+/// hold up the calls whose time is counted.
 fn run(work: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(work);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let handle = runtime.handle().clone();
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || runtime.block_on(ended));
+        // Dropped also when the test fails, and then the other thread ends.
+        let _end = end;
+        handle.block_on(work);
+    });
 }
 
 fn fleet(text: &str) -> Fleet {

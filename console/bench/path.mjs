@@ -1,0 +1,70 @@
+// What an open console costs the data path, with 200 pools and 2,000 endpoints: pairs of runs of wrk, one with the page open and one without, in
+// turn which comes first. `npm run bench:path` in console/, with a release build of weir in WEIR and wrk installed. Prints figures; nothing is
+// asserted, for they are the machine's. The node's time is read from the kernel, all its threads.
+
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { Node, browser, freePort, origin } from "../test/node.mjs";
+
+const POOLS = 200;
+const ENDPOINTS = 10;
+const PAIRS = Number(process.env.PAIRS ?? 7);
+const RUN_S = Number(process.env.RUN_S ?? 5);
+
+const server = await origin("0.0.0.0");
+const pools = Array.from({ length: POOLS }, (_, p) => {
+  const endpoints = Array.from({ length: ENDPOINTS }, (_, e) => `"127.${1 + (p >> 7)}.${p & 127}.${e + 1}:${server.port}"`);
+  return `[pool.pool-${String(p).padStart(3, "0")}]\nendpoints = [${endpoints.join(", ")}]\n`;
+});
+const web = await freePort();
+// Answered by the node itself, so that an origin in JavaScript is not what is measured.
+const node = await Node.start(`[listener.web]\nbind = "127.0.0.1:${web}"\n[[listener.web.route]]\npath = "/"\n[listener.web.route.answer]\nstatus = 200\nbody = "served"\n${pools.join("\n")}`);
+const chrome = await browser();
+
+const ticks = () => {
+  const fields = readFileSync(`/proc/${node.process.pid}/stat`, "utf8").split(") ")[1].split(" ");
+  return Number(fields[11]) + Number(fields[12]);
+};
+
+/** Microseconds of the node's time for a request, and the 99th percentile as wrk saw it. */
+function run() {
+  const before = ticks();
+  const { stdout } = spawnSync("wrk", ["-t1", "-c32", `-d${RUN_S}s`, "--latency", `http://127.0.0.1:${web}/`], { encoding: "utf8" });
+  const used = (ticks() - before) * 10_000;
+  if (!stdout) throw new Error("wrk is missing; run: apt-get install wrk");
+  const requests = Number(/(\d+) requests in/.exec(stdout)?.[1]);
+  const [, p99, unit] = /99%\s+([\d.]+)(us|ms|s)/.exec(stdout) ?? [];
+  return { us: used / requests, p99_ms: Number(p99) * { us: 0.001, ms: 1, s: 1000 }[unit] };
+}
+
+async function withPage() {
+  const page = await (await chrome.newContext()).newPage();
+  await page.goto(node.url);
+  await page.waitForSelector("table tbody tr");
+  const result = run();
+  await page.context().close();
+  return result;
+}
+
+const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
+try {
+  run();
+  const pairs = [];
+  for (let n = 0; n < PAIRS; n += 1) {
+    const first = n % 2 === 0 ? await withPage() : run();
+    const second = n % 2 === 0 ? run() : await withPage();
+    const [open, shut] = n % 2 === 0 ? [first, second] : [second, first];
+    pairs.push({ us: open.us / shut.us, p99: open.p99_ms / shut.p99_ms, open, shut });
+  }
+  const show = (of) => ({ median: Math.round(median(pairs.map(of)) * 1000) / 1000, from: Math.round(Math.min(...pairs.map(of)) * 1000) / 1000, to: Math.round(Math.max(...pairs.map(of)) * 1000) / 1000 });
+  console.log(JSON.stringify({
+    pairs: PAIRS,
+    us_per_request_without: Math.round(median(pairs.map(({ shut }) => shut.us)) * 100) / 100,
+    ratio_of_time_per_request: show(({ us }) => us),
+    ratio_of_p99: show(({ p99 }) => p99),
+  }, null, 2));
+} finally {
+  await chrome.close();
+  await node.end();
+  await server.end();
+}
