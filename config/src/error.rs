@@ -223,7 +223,8 @@ impl<'a> Lines<'a> {
             // A line of a long text, such as a template, may hold a secret under any name.
             return (index + 1, before + 1, excerpt(mask::MASK, 0, mask::MASK.len()));
         }
-        let (masked, shown_before, shown_width) = mask::mask(line, before, width);
+        let in_pool = mask::is_in_pool(&self.text[..line_start]);
+        let (masked, shown_before, shown_width) = mask::mask(line, in_pool, before, width);
         (index + 1, before + 1, excerpt(&masked, shown_before, shown_width))
     }
 

@@ -95,6 +95,24 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
+fn an_incident_about_a_pool_that_is_removed_is_resolved_and_says_why() {
+    let site = Site::new();
+    let running = site.start();
+    site.wait_for_tickets(&["opened"]);
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = std::fs::read_to_string(site.config()).unwrap();
+    let endpoint = other.local_addr().unwrap().to_string();
+    let text = text.replace("pool = \"web\"", "pool = \"other\"").replace("[pool.web", "[pool.other");
+    std::fs::write(site.config(), text.replace(&format!("127.0.0.1:{}", site.endpoint), &endpoint)).unwrap();
+    let reloaded = site.weir("reload");
+    assert!(reloaded.status.success(), "{reloaded:?}");
+    let tickets = site.wait_for_tickets(&["opened", "resolved"]);
+    let title = tickets[1]["title"].as_str().expect("a title");
+    assert!(title.starts_with("[resolved] endpoint ") && title.ends_with("(no longer there)"), "{title}");
+    drop(running);
+}
+
+#[test]
 fn an_endpoint_that_fails_is_a_ticket_until_it_is_back() {
     let site = Site::new();
     let running = site.start();

@@ -41,6 +41,14 @@ pub(crate) fn memory(mib: f64) -> usize {
     held.iter().map(Vec::len).sum::<usize>() / (1024 * 1024)
 }
 
+/// Takes all memory, for good: what it is in is nobody's that could be killed, and whatever becomes free is taken, too.
+pub(crate) fn memory_full() {
+    let leak = "echo -1000 >/proc/self/oom_score_adj; mkdir -p /run/leak; mount -t tmpfs -o size=100% leak /run/leak
+                while :; do cat /dev/zero >>/run/leak/full; done";
+    // An error: then this fault does not happen, and whoever waits for it sees that.
+    let _ = process::Command::new("/bin/busybox").args(["sh", "-c", leak]).spawn();
+}
+
 /// Writes to the machine's disk; without a number, until it is full.
 pub(crate) fn disk(mib: f64) -> Result<(), String> {
     let mut file = File::options().create(true).append(true).open(FILLER).map_err(|error| error.to_string())?;

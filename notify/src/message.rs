@@ -130,6 +130,9 @@ pub struct Alarm {
     pub started_at: UnixMs,
     /// When it ended, if it did.
     pub ended_at: Option<UnixMs>,
+    /// It ended because what it was about is no longer there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gone: bool,
 }
 
 /// The words for people in one language.
@@ -159,6 +162,26 @@ pub struct RecoveryAttempt {
     pub outcome: String,
     /// When it began.
     pub at: UnixMs,
+    /// The same for other languages than English: what was done, and what came of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phrases: Option<(Phrase, Phrase)>,
+}
+
+/// A phrase of the language files.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Phrase {
+    /// Its name in the section `recovery`.
+    pub name: String,
+    /// What it is made of.
+    pub values: BTreeMap<String, String>,
+}
+
+impl Phrase {
+    /// One with these values.
+    pub fn new(name: &str, values: &[(&str, &str)]) -> Phrase {
+        let values = values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Phrase { name: name.into(), values: values.collect() }
+    }
 }
 
 /// A metric over time.
@@ -208,6 +231,7 @@ pub fn sample(key: &str, at: UnixMs) -> Message {
         values: BTreeMap::new(),
         started_at: at.saturating_sub(60_000),
         ended_at: None,
+        gone: false,
     };
     Message {
         key: key.into(),
@@ -223,7 +247,12 @@ pub fn sample(key: &str, at: UnixMs) -> Message {
             Text { title: "[test] pool web".into(), text: "This is a test.\nNothing happened.".into() },
         )]),
         links: Links::default(),
-        recovery: vec![RecoveryAttempt { what: "restart web-3".into(), outcome: "the fault stayed".into(), at: at.saturating_sub(30_000) }],
+        recovery: vec![RecoveryAttempt {
+            what: "restart web-3".into(),
+            outcome: "the fault stayed".into(),
+            at: at.saturating_sub(30_000),
+            phrases: None,
+        }],
         series: Some(Series {
             name: "cpu".into(),
             unit: "percent".into(),

@@ -8,7 +8,7 @@
 use jiff::tz::TimeZone;
 use weir_config::{Language, NotifyChannel, Severity, TextTemplate};
 
-use crate::message::{Alarm, Kind, Message, RecoveryAttempt, State, Text, UnixMs};
+use crate::message::{Alarm, Kind, Message, Phrase, RecoveryAttempt, State, Text, UnixMs};
 
 /// Characters kept of one value that comes from outside.
 const VALUE_CHARS_MAX: usize = 500;
@@ -68,7 +68,20 @@ pub(crate) fn summary(alarm: &Alarm, language: Language) -> String {
         Some((_, value)) => outside(alarm.values.get(value).map_or("", String::as_str)),
         None => String::new(),
     };
-    template.map_or_else(|| outside(&alarm.summary), |template| outside(&template.render(value)))
+    let said = template.map_or_else(|| outside(&alarm.summary), |template| outside(&template.render(value)));
+    let why = language.word("gone").filter(|_| alarm.gone && alarm.ended_at.is_some());
+    why.map_or(said.clone(), |template| template.render(|_| said.clone()))
+}
+
+/// What was tried and what came of it, in a language.
+fn attempted(attempt: &RecoveryAttempt, language: Language) -> [String; 2] {
+    let phrase = |phrase: &Phrase| {
+        let value = |name: &str| name.strip_prefix("values.").and_then(|name| phrase.values.get(name)).cloned().unwrap_or_default();
+        language.recovery(&phrase.name).map(|template| template.render(value))
+    };
+    let phrases = attempt.phrases.as_ref().filter(|_| language != Language::ENGLISH);
+    let (what, outcome) = phrases.map_or((None, None), |(what, outcome)| (phrase(what), phrase(outcome)));
+    [what.as_ref().unwrap_or(&attempt.what), outcome.as_ref().unwrap_or(&attempt.outcome)].map(|text| outside(text))
 }
 
 /// A value from outside: one line, bounded, with nothing that steers a terminal.
@@ -170,8 +183,10 @@ impl Renderer<'_> {
             return String::new();
         }
         let zone = &self.channel.time_zone;
-        let line =
-            |attempt: &RecoveryAttempt| format!("- {} {}: {}", clock(attempt.at, zone), outside(&attempt.what), outside(&attempt.outcome));
+        let line = |attempt: &RecoveryAttempt| {
+            let [what, outcome] = attempted(attempt, self.language);
+            format!("- {} {what}: {outcome}", clock(attempt.at, zone))
+        };
         format!("\n{}", self.list(attempts.iter().map(line), attempts.len() as u64))
     }
 
@@ -254,6 +269,31 @@ mod tests {
         let korean = rendered(&message(), "time_zone = \"Asia/Seoul\"", "ko");
         assert_eq!(korean.title, "[경고] 풀 web: 정상 엔드포인트 2개, 필요한 수 3개");
         assert!(korean.text.contains("시작 2026-01-05 17:59:00 KST (1분)"), "{}", korean.text);
+    }
+
+    #[test]
+    fn what_was_tried_is_told_in_each_language() {
+        let mut message = message();
+        message.recovery[0].phrases = Some((
+            Phrase::new("restart", &[("thing", "web-3")]),
+            Phrase::new("still-ill-why", &[("seconds", "30"), ("why", "refused\n- x")]),
+        ));
+        let [english, korean] = ["en", "ko"].map(|language| rendered(&message, "", language).text);
+        assert!(english.contains("- 08:59:30 restart web-3: the fault stayed\n"), "{english}");
+        assert!(korean.contains("- 08:59:30 web-3 재시작: 30초 후에도 비정상: refused - x\n"), "{korean}");
+        message.recovery[0].phrases = Some((Phrase::new("of-a-newer-program", &[]), Phrase::new("healed", &[("seconds", "3")])));
+        let korean = rendered(&message, "", "ko").text;
+        assert!(korean.contains("- 08:59:30 restart web-3: 3초 후 복구됨\n"), "{korean}");
+    }
+
+    #[test]
+    fn an_alarm_whose_source_is_gone_says_so() {
+        let mut message = message();
+        message.kind = Kind::Resolved;
+        (message.alarms[0].ended_at, message.alarms[0].gone) = (Some(1), true);
+        let title = rendered(&message, "", "en").title;
+        assert_eq!(title, "[resolved] pool web: 2 of the wanted 3 endpoints are healthy (no longer there)");
+        assert!(rendered(&message, "", "ko").title.ends_with("(더 이상 존재하지 않음)"));
     }
 
     #[test]

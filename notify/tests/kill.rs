@@ -45,11 +45,11 @@ fn send_one(folder: &Path, steps: u32) {
     step();
     store.record(&[Output::Tell(NotifyName::from("a"), Box::new(sample("k-1", 0)))], 1).unwrap();
     step();
-    while let Next::Send(claimed) = store.next("a", 2).unwrap() {
+    while let Next::Send(claimed) = store.next("a", 2, 1).unwrap() {
         step();
-        append(folder, &claimed.message);
+        append(folder, &claimed[0].message);
         step();
-        store.delivered("a", &claimed.message, &Receipt::default(), 3).unwrap();
+        store.delivered("a", &claimed[0].message, &Receipt::default(), 3).unwrap();
         step();
     }
 }

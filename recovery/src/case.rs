@@ -22,6 +22,15 @@ pub enum Thing {
     Alarm(String),
 }
 
+impl Thing {
+    /// Its name, without what it is.
+    pub fn name(&self) -> &str {
+        match self {
+            Thing::Machine(name) | Thing::Endpoint(_, name) | Thing::Alarm(name) => name,
+        }
+    }
+}
+
 impl fmt::Display for Thing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -145,10 +154,24 @@ pub struct Tried {
     pub key: String,
     /// What was done, in words.
     pub action: String,
+    /// The same, for other languages; `None`: an older program did it.
+    #[serde(default)]
+    pub deed: Option<Deed>,
     /// When it began.
     pub began: UnixMs,
     /// What came of it; `None`: it is under way.
     pub outcome: Option<Outcome>,
+}
+
+/// What an attempt does, without words.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Deed {
+    /// The action as it is written in the file.
+    pub name: String,
+    /// To what it is done: the name of a machine, an alarm or a virtual IP, or the address of an endpoint.
+    pub to: String,
+    /// The program, if one does it.
+    pub command: String,
 }
 
 /// What came of an attempt.
@@ -260,7 +283,7 @@ impl Case {
     }
 
     /// Begins to tell of an act; returns its key.
-    pub(crate) fn begin(&mut self, action: String, now: UnixMs) -> String {
+    pub(crate) fn begin(&mut self, action: String, deed: Deed, now: UnixMs) -> String {
         self.acts += 1;
         self.tries += 1;
         self.resumed = 0;
@@ -268,7 +291,7 @@ impl Case {
         if self.story.len() == STORY_KEPT {
             self.story.remove(0);
         }
-        self.story.push(Tried { key: key.clone(), action, began: now, outcome: None });
+        self.story.push(Tried { key: key.clone(), action, deed: Some(deed), began: now, outcome: None });
         key
     }
 

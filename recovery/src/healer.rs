@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use weir_config::{Recovery, RecoveryAction, RecoveryAttempt, RecoveryName};
 
-use crate::case::{About, Case, Hold, Outcome, Stage, Thing, Tried, UnixMs};
+use crate::case::{About, Case, Deed, Hold, Outcome, Stage, Thing, Tried, UnixMs};
 
 /// Things that may be ill at once. More are not looked at; by then every brake is on.
 const CASES_MAX: usize = 10_000;
@@ -179,6 +179,17 @@ pub fn words(action: &RecoveryAction, thing: &Thing, about: &About) -> String {
         RecoveryAction::ReleaseVip(vip) => format!("release of virtual IP {vip}"),
         other => format!("{} of {}", other.word(), machine()),
     }
+}
+
+/// The same for other languages.
+fn deed(action: &RecoveryAction, thing: &Thing, about: &About) -> Deed {
+    let (to, command) = match action {
+        RecoveryAction::Script(command) => (None, command.first().cloned()),
+        RecoveryAction::Drain => (about.endpoint.clone(), None),
+        RecoveryAction::ReleaseVip(vip) => (Some(vip.to_string()), None),
+        _ => (about.machine.clone(), None),
+    };
+    Deed { name: action.word().into(), to: to.unwrap_or_else(|| thing.name().to_owned()), command: command.unwrap_or_default() }
 }
 
 impl Healer {
@@ -585,7 +596,7 @@ impl Healer {
                 case.resumed += 1;
                 key
             }
-            _ => case.begin(action.clone(), now),
+            _ => case.begin(action.clone(), deed(&attempt.action, &case.thing, &case.about), now),
         };
         case.stage = Stage::Acting { until: now.saturating_add(ms(attempt.limit)) };
         self.tell(case, Told::Begun { action, resumed });

@@ -13,8 +13,26 @@ pub(crate) fn is_secret_name(key: &str) -> bool {
 }
 
 /// Keys that hold no secret where they are written as they should be, and often one where they are not: a secret URL in the place of its file's
-/// name, a token typed into a template.
-const TEMPTING_KEYS: [&str; 3] = ["body", "url_file", "url_env"];
+/// name.
+const TEMPTING_KEYS: [&str; 2] = ["url_file", "url_env"];
+/// What a token is typed into, where it is the template of a channel. A pool's is what a probe expects, and is shown.
+const TEMPLATE_KEY: &str = "body";
+
+/// Whether the last table that begins in this part of a file is one of a pool. What cannot be told is none.
+pub(super) fn is_in_pool(before: &str) -> bool {
+    let mut end = before.len();
+    while end > 0 {
+        let start = before[..end - 1].rfind('\n').map_or(0, |at| at + 1);
+        let line = before[start..end].trim_start();
+        // A line of a long text only looks like the head of a table.
+        if line.starts_with('[') && !is_inside_text(&before[..start]) {
+            let name = line.trim_start_matches('[').trim_start();
+            return name.strip_prefix("pool").is_some_and(|rest| rest.trim_start().starts_with('.'));
+        }
+        end = start;
+    }
+    false
+}
 
 /// Whether a string of several lines is still open at the end of this part of a file.
 pub(super) fn is_inside_text(before: &str) -> bool {
@@ -60,10 +78,10 @@ pub(super) fn is_inside_text(before: &str) -> bool {
     }
 }
 
-/// The line without secrets, and where the wrong part (`before` and `width`, in characters) is in it.
-pub(super) fn mask(line: &str, before: usize, width: usize) -> (String, usize, usize) {
+/// The line without secrets, and where the wrong part (`before` and `width`, in characters) is in it. `in_pool`: see [`is_in_pool`].
+pub(super) fn mask(line: &str, in_pool: bool, before: usize, width: usize) -> (String, usize, usize) {
     let chars: Vec<char> = line.chars().collect();
-    let spans = secrets(&chars);
+    let spans = secrets(&chars, in_pool);
     if spans.is_empty() {
         return (line.to_owned(), before, width);
     }
@@ -91,12 +109,12 @@ pub(super) fn mask(line: &str, before: usize, width: usize) -> (String, usize, u
 }
 
 /// The characters to be masked, from and to: the values of keys with a secret's name, and user and password in URLs.
-fn secrets(chars: &[char]) -> Vec<(usize, usize)> {
+fn secrets(chars: &[char], in_pool: bool) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut at = 0;
     while at < chars.len() {
         if chars[at] == '='
-            && let Some(span) = value_of_secret(chars, at)
+            && let Some(span) = value_of_secret(chars, in_pool, at)
         {
             found.push(span);
             at = span.1;
@@ -112,12 +130,13 @@ fn secrets(chars: &[char]) -> Vec<(usize, usize)> {
 }
 
 /// After the equals sign at `equals`, where the key before it is a secret's: the inside of the string, or all that follows.
-fn value_of_secret(chars: &[char], equals: usize) -> Option<(usize, usize)> {
+fn value_of_secret(chars: &[char], in_pool: bool, equals: usize) -> Option<(usize, usize)> {
     let is_key = |c: &char| c.is_alphanumeric() || matches!(c, '_' | '-' | '"' | '\'' | ' ' | '\t' | '.');
     let start = chars[..equals].iter().rposition(|c| !is_key(c)).map_or(0, |at| at + 1);
     let key: String = chars[start..equals].iter().filter(|c| !matches!(c, '"' | '\'' | ' ' | '\t')).collect();
     let key = key.rsplit('.').next().unwrap_or_default();
-    if !is_secret_name(key) && !TEMPTING_KEYS.contains(&key) {
+    let is_template = key == TEMPLATE_KEY && !in_pool;
+    if !is_secret_name(key) && !TEMPTING_KEYS.contains(&key) && !is_template {
         return None;
     }
     let value = equals + 1 + chars[equals + 1..].iter().take_while(|c| c.is_whitespace()).count();
@@ -165,7 +184,38 @@ mod tests {
             ("body = \"\"\"hunter2", "body = ***"),
             ("somebody = 'x'", "somebody = 'x'"),
         ] {
-            assert_eq!(mask(line, 0, 0).0, want, "{line}");
+            assert_eq!(mask(line, false, 0, 0).0, want, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_a_probe_expects_is_no_template() {
+        for (line, want) in [
+            ("body = '(ok'", "body = '(ok'"),
+            ("health = { type = \"http\", body = '(ok' }", "health = { type = \"http\", body = '(ok' }"),
+            ("password = 'hunter2'", "password = '***'"),
+            ("url_file = 'https://hooks/hunter2'", "url_file = '***'"),
+        ] {
+            assert_eq!(mask(line, true, 0, 0).0, want, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_table_is_the_last_one_that_begins() {
+        for (before, in_pool) in [
+            ("", false),
+            ("a = 1\n", false),
+            ("[pool.web.health]\n", true),
+            ("[pool.web.health]\ntype = 'http'\n\n# [notify.a]\n", true),
+            ("  [ pool . web ]\n", true),
+            ("[[pool.web.endpoint]]\n", true),
+            ("[pools.web]\n", false),
+            ("[pool.web]\n[notify.a.webhook]\n", false),
+            ("[notify.a.webhook]\n[pool.web]\n", true),
+            ("[notify.a.webhook]\ntext = '''\n[pool.web]\n'''\n", false),
+            ("[\"notify\".a]\n", false),
+        ] {
+            assert_eq!(is_in_pool(before), in_pool, "{before:?}");
         }
     }
 
@@ -191,9 +241,9 @@ mod tests {
     fn the_wrong_part_stays_where_it_is() {
         let line = "{ password = 'hunter2', colour = 1 }";
         let at = line.find("colour").unwrap();
-        let (text, before, width) = mask(line, at, 6);
+        let (text, before, width) = mask(line, false, at, 6);
         assert_eq!(&text[before..before + width], "colour");
-        let (text, before, width) = mask(line, line.find("'hun").unwrap(), 9);
+        let (text, before, width) = mask(line, false, line.find("'hun").unwrap(), 9);
         assert_eq!(&text[before..before + width], "'***'");
     }
 }

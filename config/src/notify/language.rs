@@ -23,6 +23,7 @@ struct Texts {
     texts: BTreeMap<String, TextTemplate>,
     words: BTreeMap<String, TextTemplate>,
     alarms: BTreeMap<String, TextTemplate>,
+    recoveries: BTreeMap<String, TextTemplate>,
 }
 
 /// A file as it is written.
@@ -35,6 +36,7 @@ struct File {
     text: BTreeMap<String, String>,
     word: BTreeMap<String, String>,
     alarm: BTreeMap<String, String>,
+    recovery: BTreeMap<String, String>,
 }
 
 /// The languages are part of the program and tested with it.
@@ -79,6 +81,11 @@ impl Language {
     pub fn alarm(self, name: &str) -> Option<&'static TextTemplate> {
         TEXTS.get(self.tag).and_then(|texts| texts.alarms.get(name))
     }
+
+    /// What recovery tried, or what came of it, by name.
+    pub fn recovery(self, name: &str) -> Option<&'static TextTemplate> {
+        TEXTS.get(self.tag).and_then(|texts| texts.recoveries.get(name))
+    }
 }
 
 impl fmt::Display for Language {
@@ -107,6 +114,7 @@ fn read(text: &str) -> Result<Texts, String> {
         texts: templates(file.text, TEXT_FIELDS)?,
         words: templates(file.word, &["count", "summary"])?,
         alarms: templates(file.alarm, ALARM_FIELDS)?,
+        recoveries: templates(file.recovery, ALARM_FIELDS)?,
     })
 }
 
@@ -138,6 +146,7 @@ mod tests {
                 ("text", &texts.texts, &english.texts),
                 ("word", &texts.words, &english.words),
                 ("alarm", &texts.alarms, &english.alarms),
+                ("recovery", &texts.recoveries, &english.recoveries),
             ] {
                 assert_eq!(fields(found), fields(wanted), "{tag}: {part}");
             }

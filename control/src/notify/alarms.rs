@@ -13,10 +13,14 @@ use super::keys;
 use crate::api::model::AlarmItem;
 use crate::event::{EventKind, HistoryEvent, ScalingEvent, VipEvent};
 
+/// The file that was refused.
+const RELOAD: &str = "reload";
 /// How the keys of certificates begin.
 const CERTIFICATES: &str = "certificate/";
 /// How those of certificates that are shown to endpoints begin.
 const SHOWN: &str = "shown-certificate/";
+/// How the keys of changes of virtual IPs begin.
+pub(super) const VIPS: &str = "vip/";
 /// How the keys of hosts begin.
 pub(super) const HOSTS: &str = "host/";
 
@@ -112,8 +116,8 @@ fn of_node(kind: &NodeKind) -> Option<Input> {
         }
         NodeKind::EndpointTlsLoaded { pool } => Input::Active { prefix: shown_key(pool, ""), keys: BTreeSet::new() },
         NodeKind::CertificatesLoaded { listener, .. } => Input::Active { prefix: certificate_key(listener, ""), keys: BTreeSet::new() },
-        NodeKind::ReloadRefused { .. } => Input::Raise(raise("reload".into(), "reload-refused", Severity::Warning, &[], &[])),
-        NodeKind::Reloaded { .. } => Input::Clear("reload".into()),
+        NodeKind::ReloadRefused { .. } => Input::Raise(raise(RELOAD.into(), "reload-refused", Severity::Warning, &[], &[])),
+        NodeKind::Reloaded { .. } => file_is_good(),
         _ => return None,
     })
 }
@@ -128,7 +132,12 @@ fn with_series(input: Input, series: Option<&weir_notify::message::Series>) -> I
 
 /// The alarm of a change of this virtual IP. Nothing ends it but time.
 pub(super) fn vip_key(vip: &str, family: &str) -> String {
-    format!("vip/{vip}/{family}")
+    format!("{VIPS}{vip}/{family}")
+}
+
+/// What a process may say that has begun with the file.
+pub(super) fn file_is_good() -> Input {
+    Input::Clear(RELOAD.into())
 }
 
 /// What is wrong with pools and endpoints now.
@@ -156,16 +165,35 @@ pub(super) fn of_hosts(hosts: &[HostView]) -> Vec<Raise> {
     hosts.iter().filter_map(lost).collect()
 }
 
-/// What may still be wrong of sources that only tell when something changes: who is gone from the file tells nothing more.
-pub(super) fn of_sources(certificates: &[CertificateStatus], shown: &[ShownCertificate], alarms: &[AlarmItem]) -> [Input; 3] {
+/// What there is that something may be wrong with: whatever is gone tells nothing more.
+pub(super) fn of_sources(
+    status: &Status,
+    hosts: &[HostView],
+    certificates: &[CertificateStatus],
+    shown: &[ShownCertificate],
+    alarms: &[AlarmItem],
+) -> [Input; 5] {
+    let pools = status.pools.iter().flat_map(|pool| {
+        let endpoints = pool.endpoints.iter().map(move |endpoint| keys::endpoint(&pool.name, &endpoint.address));
+        endpoints.chain([keys::floor(&pool.name)])
+    });
+    let hosts = hosts.iter().map(|host| format!("{HOSTS}{}", host.name));
     let certificates = certificates.iter().map(|one| certificate_key(&one.listener.0, &one.file.display().to_string()));
     let shown = shown.iter().map(|(pool, file, _)| shown_key(&pool.0, &file.display().to_string()));
-    let alarms = alarms.iter().filter(|alarm| alarm.state != "ok").map(|alarm| keys::alarm(&alarm.name));
+    let alarms = alarms.iter().map(|alarm| keys::alarm(&alarm.name));
     [
-        Input::Active { prefix: CERTIFICATES.to_owned(), keys: certificates.collect() },
-        Input::Active { prefix: SHOWN.to_owned(), keys: shown.collect() },
-        Input::Active { prefix: keys::alarm(""), keys: alarms.collect() },
+        Input::Sources { prefix: keys::DATA_PLANE.to_owned(), keys: pools.collect() },
+        Input::Sources { prefix: HOSTS.to_owned(), keys: hosts.collect() },
+        Input::Sources { prefix: CERTIFICATES.to_owned(), keys: certificates.collect() },
+        Input::Sources { prefix: SHOWN.to_owned(), keys: shown.collect() },
+        Input::Sources { prefix: keys::alarm(""), keys: alarms.collect() },
     ]
+}
+
+/// What may still be wrong of alarms of the file, which only tell when something changes.
+pub(super) fn of_file(alarms: &[AlarmItem]) -> Input {
+    let alarms = alarms.iter().filter(|alarm| alarm.state != "ok").map(|alarm| keys::alarm(&alarm.name));
+    Input::Active { prefix: keys::alarm(""), keys: alarms.collect() }
 }
 
 fn expires(key: String, labels: &[(&str, &str)], left_s: i64, expired: bool) -> Input {

@@ -26,6 +26,8 @@ pub(super) async fn feed(node: Node, handle: Handle) {
     let mut after = node.last_event();
     let mut look_at = begun;
     let mut vips: BTreeMap<String, Instant> = BTreeMap::new();
+    // The file was good enough to begin with.
+    handle.learn(alarms::file_is_good()).await;
     while !handle.is_closed() {
         tokio::select! {
             () = node.events_wait(after) => {}
@@ -44,11 +46,9 @@ pub(super) async fn feed(node: Node, handle: Handle) {
             continue;
         }
         look_at = Instant::now() + LOOK;
-        let calm: Vec<String> = vips.iter().filter(|(_, until)| **until <= Instant::now()).map(|(key, _)| key.clone()).collect();
-        for key in calm {
-            vips.remove(&key);
-            handle.learn(Input::Clear(key)).await;
-        }
+        vips.retain(|_, until| *until > Instant::now());
+        // Also of those that were told before this process began: their time is known to nobody else.
+        handle.learn(Input::Active { prefix: alarms::VIPS.to_owned(), keys: vips.keys().cloned().collect() }).await;
         look(&node, &handle, begun.elapsed() >= SETTLE).await;
     }
 }
@@ -57,16 +57,19 @@ async fn look(node: &Node, handle: &Handle, settled: bool) {
     let asked = node.clone();
     // The director may take its time.
     let Ok(status) = tokio::task::spawn_blocking(move || asked.status()).await else { return };
-    let hosts = alarms::of_hosts(&node.machines().hypervisor().hosts());
+    let hosts = node.machines().hypervisor().hosts();
+    let items = node.scaler().alarm_items();
+    if settled {
+        for input in alarms::of_sources(&status, &hosts, &node.certificates(), &node.shown_certificates(), &items) {
+            handle.learn(input).await;
+        }
+        handle.learn(alarms::of_file(&items)).await;
+    }
+    let hosts = alarms::of_hosts(&hosts);
     for (prefix, raises) in [(keys::DATA_PLANE, alarms::of_status(&status)), (alarms::HOSTS, hosts)] {
         let inputs = if settled { alarms::exactly(prefix, raises) } else { raises.into_iter().map(Input::Raise).collect() };
         for input in inputs {
             learn(node, handle, input).await;
-        }
-    }
-    if settled {
-        for input in alarms::of_sources(&node.certificates(), &node.shown_certificates(), &node.scaler().alarm_items()) {
-            handle.learn(input).await;
         }
     }
 }

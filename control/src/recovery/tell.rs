@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use weir_config::{Config, Recovery, RecoverySubject};
 use weir_notify::engine::{Input, Raise};
-use weir_notify::message::RecoveryAttempt;
-use weir_recovery::case::{Case, Outcome, Stage};
+use weir_notify::message::{Phrase, RecoveryAttempt};
+use weir_recovery::case::{Case, Deed, Hold, Outcome, Stage};
 use weir_recovery::healer::Told;
 
 use super::{lock, now, sight};
@@ -70,12 +70,14 @@ async fn to_people(node: &Node, case: &Case, told: &Told) {
     let attempt = match told {
         Told::Tried(tried) => {
             let outcome = tried.outcome.as_ref().map_or_else(String::new, ToString::to_string);
-            Some(RecoveryAttempt { what: tried.action.clone(), outcome, at: tried.began })
+            let phrases = tried.deed.as_ref().zip(tried.outcome.as_ref()).map(|(deed, outcome)| (of_deed(deed), of_outcome(outcome)));
+            Some(RecoveryAttempt { what: tried.action.clone(), outcome, at: tried.began, phrases })
         }
         Told::Held(hold) => {
             // Equal each time that it is told.
             let at = if let Stage::Waiting { since, .. } = case.stage { since } else { now() };
-            Some(RecoveryAttempt { what: format!("nothing is tried on {}", case.thing), outcome: hold.words(), at })
+            let phrases = of_hold(hold).map(|why| (Phrase::new("nothing", &[("thing", case.thing.name())]), why));
+            Some(RecoveryAttempt { what: format!("nothing is tried on {}", case.thing), outcome: hold.words(), at, phrases })
         }
         _ => None,
     };
@@ -94,6 +96,30 @@ async fn to_people(node: &Node, case: &Case, told: &Told) {
         {
             handle.learn(Input::Released { key: key.clone(), healed }).await;
         }
+    }
+}
+
+fn of_deed(deed: &Deed) -> Phrase {
+    Phrase::new(&deed.name, &[("thing", &deed.to), ("command", &deed.command)])
+}
+
+fn of_outcome(outcome: &Outcome) -> Phrase {
+    let seconds = |ms: &u64| ((ms + 500) / 1000).to_string();
+    match outcome {
+        Outcome::Healed { after_ms } => Phrase::new("healed", &[("seconds", &seconds(after_ms))]),
+        Outcome::StillIll { after_ms, why } if why.is_empty() => Phrase::new("still-ill", &[("seconds", &seconds(after_ms))]),
+        Outcome::StillIll { after_ms, why } => Phrase::new("still-ill-why", &[("seconds", &seconds(after_ms)), ("why", why)]),
+        Outcome::Failed { why } => Phrase::new("failed", &[("why", why)]),
+        Outcome::Gone => Phrase::new("gone", &[]),
+    }
+}
+
+/// Of what people are told.
+fn of_hold(hold: &Hold) -> Option<Phrase> {
+    match hold {
+        Hold::Brake(ill, all) => Some(Phrase::new("brake", &[("ill", &ill.to_string()), ("all", &all.to_string())])),
+        Hold::Stopped(by) => Some(Phrase::new("stopped", &[("by", by)])),
+        Hold::Patience | Hold::Turn => None,
     }
 }
 
@@ -136,5 +162,38 @@ fn event(case: &Case, told: &Told) -> RecoveryEvent {
             RecoveryEvent::RecoveryNotice { recovery, thing, text: format!("dry run, this would be tried: {}", lines.join("; ")) }
         }
         Told::Over(why) => RecoveryEvent::RecoveryNotice { recovery, thing, text: (*why).to_owned() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use weir_config::Language;
+
+    /// What the language files call it is what the case calls it, and no language lacks it.
+    #[test]
+    fn every_language_has_words_for_what_recovery_tells() {
+        let english = |phrase: &Phrase| {
+            assert!(Language::all().all(|language| language.recovery(&phrase.name).is_some()), "{}", phrase.name);
+            let value = |name: &str| phrase.values.get(name.trim_start_matches("values.")).cloned().unwrap_or_default();
+            Language::ENGLISH.recovery(&phrase.name).map(|template| template.render(value)).unwrap_or_default()
+        };
+        let ill = |why: &str| Outcome::StillIll { after_ms: 2700, why: why.into() };
+        for outcome in [Outcome::Healed { after_ms: 1200 }, ill(""), ill("refused"), Outcome::Failed { why: "no".into() }, Outcome::Gone] {
+            assert_eq!(english(&of_outcome(&outcome)), outcome.to_string());
+        }
+        for hold in [Hold::Brake(3, 4), Hold::Stopped("kim".into())] {
+            assert_eq!(of_hold(&hold).map(|phrase| english(&phrase)), Some(hold.words()));
+        }
+        for action in ["reboot", "restart", "reset", "replace", "drain"] {
+            let deed = Deed { name: action.into(), to: "web-1".into(), command: String::new() };
+            assert_eq!(english(&of_deed(&deed)), format!("{action} of web-1"));
+        }
+        let deed = |name: &str| of_deed(&Deed { name: name.into(), to: "x".into(), command: "/bin/heal".into() });
+        assert_eq!(
+            (english(&deed("script")), english(&deed("release-vip"))),
+            ("/bin/heal for x".to_owned(), "release of virtual IP x".to_owned())
+        );
+        assert_eq!(english(&Phrase::new("nothing", &[("thing", "x")])), "nothing is tried on x");
     }
 }

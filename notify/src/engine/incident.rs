@@ -141,7 +141,7 @@ impl Incident {
             self.series = series;
         }
         let started_at = self.alarms.get(&key).filter(|alarm| alarm.ended_at.is_none()).map_or(now, |alarm| alarm.started_at);
-        self.alarms.insert(key, message::Alarm { labels, severity, summary, values, started_at, ended_at: None });
+        self.alarms.insert(key, message::Alarm { labels, severity, summary, values, started_at, ended_at: None, gone: false });
     }
 
     /// An alarm is over.
@@ -159,6 +159,13 @@ impl Incident {
             for (_, key) in &ended[..ended.len() - ENDED_KEPT] {
                 self.alarms.remove(key);
             }
+        }
+    }
+
+    /// An alarm is about to end because what it is about is gone. A recovery that it waits for may be what took it away, and will say so.
+    pub(crate) fn source_is_gone(&mut self, key: &str) {
+        if let Some(alarm) = self.alarms.get_mut(key) {
+            alarm.gone = true;
         }
     }
 

@@ -67,6 +67,13 @@ pub enum Input {
         /// All of its active alarms.
         keys: BTreeSet<String>,
     },
+    /// These are all alarms with the prefix that there can be, active or not: what others were about is gone, and they are over.
+    Sources {
+        /// How the keys of the source begin.
+        prefix: String,
+        /// All alarms that it may raise.
+        keys: BTreeSet<String>,
+    },
 }
 
 /// How long an alarm may wait for its recovery, in milliseconds. It ends by itself: a recovery that nobody hears of silences nothing for ever.
@@ -209,9 +216,17 @@ impl Engine {
                 }
             }
             Input::Active { prefix, keys } => {
-                let of_source = self.alarms.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix));
-                let over: Vec<String> = of_source.map(|(key, _)| key.clone()).filter(|key| !keys.contains(key)).collect();
-                over.iter().for_each(|key| self.clear(key, now));
+                for key in self.others(&prefix, &keys) {
+                    self.clear(&key, now);
+                }
+            }
+            Input::Sources { prefix, keys } => {
+                for key in self.others(&prefix, &keys) {
+                    if let Some(incident) = self.incident_with(&key) {
+                        incident.source_is_gone(&key);
+                    }
+                    self.clear(&key, now);
+                }
             }
         }
         self.settle(now);
@@ -285,6 +300,12 @@ impl Engine {
     /// Alarms that were left out because there were too many.
     pub fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// Active alarms with the prefix, without these.
+    fn others(&self, prefix: &str, keys: &BTreeSet<String>) -> Vec<String> {
+        let of_source = self.alarms.range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix));
+        of_source.map(|(key, _)| key.clone()).filter(|key| !keys.contains(key)).collect()
     }
 
     /// The incident of an alarm that is active, or over since the last message.

@@ -333,7 +333,7 @@ fn a_message_tells_the_story() {
     let mut bench = Bench::new("[[notify_rule]]\nnotify = \"a\"\n[incident]\nurl = \"https://lb.example.com\"\n");
     bench.warn("x");
     bench.told();
-    let attempt = RecoveryAttempt { what: "restart x".into(), outcome: "still wrong".into(), at: bench.now };
+    let attempt = RecoveryAttempt { what: "restart x".into(), outcome: "still wrong".into(), at: bench.now, phrases: None };
     bench.engine.handle(Input::Tried("x".into(), attempt), bench.now);
     bench.raise("x", Severity::Critical, &[("thing", "x")]);
     let message = bench.engine.take_outputs().into_iter().find_map(|output| match output {
@@ -377,7 +377,7 @@ fn raise_held(bench: &mut Bench, key: &str, first: u64, again: u64) {
 }
 
 fn tried(bench: &mut Bench, key: &str, what: &str, outcome: &str) {
-    let attempt = RecoveryAttempt { what: what.into(), outcome: outcome.into(), at: bench.now };
+    let attempt = RecoveryAttempt { what: what.into(), outcome: outcome.into(), at: bench.now, phrases: None };
     bench.engine.handle(Input::Tried(key.into(), attempt), bench.now);
 }
 
@@ -459,4 +459,22 @@ fn a_rule_may_want_no_word_of_what_was_healed() {
     released(&mut bench, "x", true);
     bench.clear("x");
     assert_eq!(bench.until(20 * M), [""; 0]);
+}
+
+#[test]
+fn what_is_gone_is_resolved_and_says_why() {
+    let mut bench = Bench::new("[[notify_rule]]\nnotify = \"a\"\n");
+    ["p/x", "p/y", "q/z"].iter().for_each(|key| bench.warn(key));
+    assert_eq!(bench.told().len(), 3);
+    let keys = BTreeSet::from(["p/y".to_owned(), "p/never-raised".to_owned()]);
+    bench.engine.handle(Input::Sources { prefix: "p/".into(), keys }, bench.now);
+    let outputs = bench.engine.take_outputs();
+    let told: Vec<&Message> =
+        outputs.iter().filter_map(|output| if let Output::Tell(_, message) = output { Some(&**message) } else { None }).collect();
+    assert_eq!(told.iter().map(|message| &*message.text("en").title).collect::<Vec<_>>(), ["[resolved] p/x is wrong (no longer there)"]);
+    let open: Vec<&String> = bench.engine.incidents().filter(|one| one.state == State::Open).flat_map(|one| one.alarms.keys()).collect();
+    assert_eq!(open, ["p/y", "q/z"]);
+    // Its source is back, and it is wrong again: another incident, which is not gone.
+    bench.warn("p/x");
+    assert_eq!(bench.told(), ["0 opened a 4 warning"]);
 }

@@ -8,6 +8,10 @@
 //!
 //! A message that was being sent when the process was killed waits again: it is delivered at least once, and each attempt carries the same key.
 //! Messages of one incident to one channel are sent in the order in which they were made.
+//!
+//! What must not be lost with the machine's power waits for the disk: that there is a message, and, before it is sent, that it may have been.
+//! The second is one wait for several messages of a fast channel. That a message was delivered does not wait: a kill does not undo what was
+//! written, and where the power fails it is sent again as one that may have arrived.
 
 mod retry;
 
@@ -75,14 +79,16 @@ impl From<serde_json::Error> for StoreError {
 #[derive(Debug)]
 pub struct Store {
     connection: Connection,
+    /// Whether what is written waits for the disk.
+    waits: bool,
     refused: u64,
 }
 
 /// What is to be sent next to a channel.
 #[derive(Debug)]
 pub enum Next {
-    /// This one, now; it is claimed.
-    Send(Box<Claimed>),
+    /// These, now and in this order; they are claimed. Each is of another incident.
+    Send(Vec<Claimed>),
     /// Nothing before this time.
     At(UnixMs),
     /// Nothing.
@@ -157,7 +163,7 @@ impl Store {
             LAYOUT => {}
             newer => return Err(StoreError(format!("the store of messages was written by a newer program (layout {newer})"))),
         }
-        let store = Store { connection, refused: 0 };
+        let store = Store { connection, waits: true, refused: 0 };
         store.connection.execute("UPDATE message SET state = 'waiting' WHERE state = 'sending'", [])?;
         Ok(store)
     }
@@ -192,6 +198,7 @@ impl Store {
     pub fn record(&mut self, outputs: &[Output], now: UnixMs) -> Result<(), StoreError> {
         let mut waiting = None;
         let mut refused = 0;
+        self.wait_for_disk(true)?;
         let transaction = self.connection.transaction()?;
         for output in outputs {
             match output {
@@ -223,33 +230,46 @@ impl Store {
         Ok(())
     }
 
-    /// Claims what is to be sent next to a channel.
+    /// Claims what is to be sent next to a channel, at most so many.
     ///
     /// # Errors
     ///
     /// The file cannot be read or written.
-    pub fn next(&mut self, channel: &str, now: UnixMs) -> Result<Next, StoreError> {
+    pub fn next(&mut self, channel: &str, now: UnixMs, most: usize) -> Result<Next, StoreError> {
+        self.wait_for_disk(true)?;
         let transaction = self.connection.transaction()?;
-        let sql = "SELECT number, body, attempts, created_at, incident FROM message AS m
-                   WHERE state = 'waiting' AND channel = ?1 AND next_at <= ?2 AND NOT EXISTS (
-                       SELECT 1 FROM message AS earlier WHERE earlier.incident = m.incident AND earlier.channel = m.channel
-                       AND earlier.state IN ('waiting', 'sending') AND earlier.number < m.number)
-                   ORDER BY number LIMIT 1";
-        let read = |row: &rusqlite::Row<'_>| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, u32>(2)?, row.get::<_, u64>(3)?, row.get::<_, String>(4)?))
-        };
-        let Some((number, body, attempts, created_at, incident)) = transaction.query_row(sql, params![channel, now], read).optional()?
-        else {
+        let claimed = claim(&transaction, channel, now, most)?;
+        if claimed.is_empty() {
             let sql = "SELECT min(next_at) FROM message WHERE state = 'waiting' AND channel = ?1";
             let at = transaction.query_row(sql, [channel], |row| row.get::<_, Option<u64>>(0))?;
             return Ok(at.map_or(Next::Nothing, |at| Next::At(at.max(now + 1))));
-        };
-        transaction.execute("UPDATE message SET state = 'sending', attempts = attempts + 1 WHERE number = ?1", [number])?;
-        let sql = "SELECT name FROM reference WHERE incident = ?1 AND channel = ?2";
-        let reference = transaction.query_row(sql, [&incident, channel], |row| row.get(0)).optional()?;
+        }
         transaction.commit()?;
-        let message = Message { attempt: attempts + 1, reference, ..serde_json::from_str(&body)? };
-        Ok(Next::Send(Box::new(Claimed { message, created_at })))
+        Ok(Next::Send(claimed))
+    }
+
+    /// Gives back what was claimed and not begun, as if it had not been.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written: after a restart these messages count as begun.
+    pub fn give_back<'a>(&mut self, messages: impl IntoIterator<Item = &'a Message>) -> Result<(), StoreError> {
+        self.wait_for_disk(false)?;
+        let transaction = self.connection.transaction()?;
+        for message in messages {
+            let sql = "UPDATE message SET state = 'waiting', attempts = attempts - 1 WHERE key = ?1 AND state = 'sending'";
+            transaction.prepare_cached(sql)?.execute([&message.key])?;
+        }
+        Ok(transaction.commit()?)
+    }
+
+    /// How what is written next is kept; see the top of this file.
+    fn wait_for_disk(&mut self, waits: bool) -> Result<(), StoreError> {
+        if self.waits != waits {
+            self.connection.pragma_update(None, "synchronous", if waits { "FULL" } else { "NORMAL" })?;
+            self.waits = waits;
+        }
+        Ok(())
     }
 
     /// A channel took a message.
@@ -264,9 +284,10 @@ impl Store {
         receipt: &crate::channel::Receipt,
         now: UnixMs,
     ) -> Result<(), StoreError> {
+        self.wait_for_disk(false)?;
         let transaction = self.connection.transaction()?;
         let sql = "UPDATE message SET state = 'delivered', ended_at = ?2, said = ?3 WHERE key = ?1";
-        transaction.execute(sql, params![message.key, now, cut(&receipt.said)])?;
+        transaction.prepare_cached(sql)?.execute(params![message.key, now, cut(&receipt.said)])?;
         if let Some(reference) = &receipt.reference {
             // The first name is the one that others answer to.
             let sql = "INSERT OR IGNORE INTO reference(incident, channel, name) VALUES(?1, ?2, ?3)";
@@ -288,6 +309,7 @@ impl Store {
         fallback: Option<&str>,
         now: UnixMs,
     ) -> Result<(), StoreError> {
+        self.wait_for_disk(true)?;
         let transaction = self.connection.transaction()?;
         let said = cut(&fault.text);
         match retry_at {
@@ -440,8 +462,30 @@ fn set_meta(transaction: &Transaction<'_>, name: &str, value: &[u8], replace: bo
 fn insert(transaction: &Transaction<'_>, channel: &str, message: &Message, now: UnixMs) -> Result<(), StoreError> {
     let sql = "INSERT OR IGNORE INTO message(key, channel, incident, state, attempts, created_at, next_at, said, body)
                VALUES(?1, ?2, ?3, 'waiting', 0, ?4, ?4, '', ?5)";
-    transaction.execute(sql, params![message.key, channel, message.incident, now, serde_json::to_string(message)?])?;
+    transaction.prepare_cached(sql)?.execute(params![message.key, channel, message.incident, now, serde_json::to_string(message)?])?;
     Ok(())
+}
+
+fn claim(transaction: &Transaction<'_>, channel: &str, now: UnixMs, most: usize) -> Result<Vec<Claimed>, StoreError> {
+    let sql = "SELECT number, body, attempts, created_at, incident FROM message AS m
+               WHERE state = 'waiting' AND channel = ?1 AND next_at <= ?2 AND NOT EXISTS (
+                   SELECT 1 FROM message AS earlier WHERE earlier.incident = m.incident AND earlier.channel = m.channel
+                   AND earlier.state IN ('waiting', 'sending') AND earlier.number < m.number)
+               ORDER BY number LIMIT ?3";
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, u32>(2)?, row.get::<_, u64>(3)?, row.get::<_, String>(4)?))
+    };
+    let found = transaction.prepare_cached(sql)?.query_map(params![channel, now, most], read)?.collect::<Result<Vec<_>, _>>()?;
+    let mut claimed = Vec::with_capacity(found.len());
+    for (number, body, attempts, created_at, incident) in found {
+        let sql = "UPDATE message SET state = 'sending', attempts = attempts + 1 WHERE number = ?1";
+        transaction.prepare_cached(sql)?.execute([number])?;
+        let sql = "SELECT name FROM reference WHERE incident = ?1 AND channel = ?2";
+        let reference = transaction.prepare_cached(sql)?.query_row([&incident, channel], |row| row.get(0)).optional()?;
+        let message = Message { attempt: attempts + 1, reference, ..serde_json::from_str(&body)? };
+        claimed.push(Claimed { message, created_at });
+    }
+    Ok(claimed)
 }
 
 fn cut(text: &str) -> String {
@@ -460,8 +504,8 @@ mod tests {
     }
 
     fn next(store: &mut Store, channel: &str, now: UnixMs) -> Option<Message> {
-        match store.next(channel, now).unwrap() {
-            Next::Send(claimed) => Some(claimed.message),
+        match store.next(channel, now, 1).unwrap() {
+            Next::Send(claimed) => claimed.into_iter().next().map(|claimed| claimed.message),
             _ => None,
         }
     }
@@ -476,14 +520,33 @@ mod tests {
         assert_eq!((first.key.as_str(), first.attempt), ("1", 1));
         store.failed(&first, &Fault::temporary("no"), Some(1000), None, 0).unwrap();
         assert_eq!(next(&mut store, "a", 10).unwrap().key, "3", "another incident does not wait");
-        assert!(matches!(store.next("a", 10).unwrap(), Next::At(11)), "the second message of x waits for the first");
+        assert!(matches!(store.next("a", 10, 9).unwrap(), Next::At(11)), "the second message of x waits for the first");
         let first = next(&mut store, "a", 1000).unwrap();
         assert_eq!((first.key.as_str(), first.attempt), ("1", 2));
         store.delivered("a", &first, &Receipt { reference: Some("T-1".into()), said: "ok".into() }, 1001).unwrap();
         let second = next(&mut store, "a", 1001).unwrap();
         assert_eq!((second.key.as_str(), second.reference.as_deref()), ("2", Some("T-1")));
         assert_eq!(next(&mut store, "b", 0).unwrap().reference, None, "a reference belongs to its channel");
-        assert!(matches!(store.next("c", 0).unwrap(), Next::Nothing));
+        assert!(matches!(store.next("c", 0, 9).unwrap(), Next::Nothing));
+    }
+
+    #[test]
+    fn several_are_claimed_at_once_one_of_each_incident() {
+        let mut store = Store::in_memory().unwrap();
+        let outputs = ["x", "x", "y", "z"].iter().enumerate().map(|(number, incident)| tell("a", &number.to_string(), incident));
+        store.record(&outputs.collect::<Vec<_>>(), 0).unwrap();
+        let keys = |store: &mut Store, most| match store.next("a", 0, most).unwrap() {
+            Next::Send(claimed) => claimed.into_iter().map(|claimed| (claimed.message.key, claimed.message.attempt)).collect(),
+            _ => Vec::new(),
+        };
+        let named = |found: &[(&str, u32)]| found.iter().map(|(key, attempt)| ((*key).to_owned(), *attempt)).collect::<Vec<_>>();
+        assert_eq!(keys(&mut store, 2), named(&[("0", 1), ("2", 1)]));
+        assert_eq!(keys(&mut store, 9), named(&[("3", 1)]), "the second of x waits for the first");
+        store.give_back(&[sample("0", 0), sample("3", 0)]).unwrap();
+        assert_eq!(keys(&mut store, 9), named(&[("0", 1), ("3", 1)]), "what was given back was not begun");
+        store.delivered("a", &sample("0", 0), &Receipt::default(), 1).unwrap();
+        store.give_back(&[sample("0", 0)]).unwrap();
+        assert_eq!(keys(&mut store, 9), named(&[("1", 1)]), "what was delivered cannot be given back");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One channel at work: at most one delivery at a time, and a rest after a fault.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,11 +9,16 @@ use weir_config::NotifyChannel;
 use super::ChannelStats;
 use crate::channel::{Channel, Fault, FaultKind, Receipt, build};
 use crate::message::{Message, UnixMs};
-use crate::outbox::delay;
+use crate::outbox::{Claimed, delay};
 use crate::transcript::{Line, Transcript};
 
 /// Failures in a row after which a channel counts as failing, and its messages are given to its fallback too.
 pub(super) const PATIENCE: u32 = 3;
+
+/// For how long a channel may have messages claimed in advance: the disk is waited for so often at most while a full outbox drains.
+const CLAIM_AHEAD: Duration = Duration::from_millis(200);
+/// Messages claimed at once.
+const CLAIMED_MAX: u128 = 64;
 
 /// A channel with what is known of it.
 pub(super) struct Lane {
@@ -20,6 +26,10 @@ pub(super) struct Lane {
     pub(super) channel: Arc<dyn Channel>,
     /// A message is being delivered.
     pub(super) busy: bool,
+    /// What is delivered next.
+    pub(super) claimed: VecDeque<Claimed>,
+    /// What the last delivery took, if it was one.
+    pub(super) took: Option<Duration>,
     /// When to look for the next message; `None`: when one is made.
     pub(super) look_at: Option<UnixMs>,
     /// Failures in a row.
@@ -46,7 +56,22 @@ pub(super) struct Verdict {
 impl Lane {
     pub(super) fn new(settings: Arc<NotifyChannel>) -> Lane {
         let channel = build(&settings);
-        Lane { settings, channel, busy: false, look_at: Some(0), failures: 0, stats: ChannelStats::default() }
+        Lane {
+            settings,
+            channel,
+            busy: false,
+            claimed: VecDeque::new(),
+            took: None,
+            look_at: Some(0),
+            failures: 0,
+            stats: ChannelStats::default(),
+        }
+    }
+
+    /// How many messages it delivers in a moment; one, where that is not known.
+    pub(super) fn appetite(&self) -> usize {
+        let most = self.took.map_or(1, |took| CLAIM_AHEAD.as_micros() / took.as_micros().max(1));
+        usize::try_from(most.clamp(1, CLAIMED_MAX)).unwrap_or(1)
     }
 
     /// Judges a fault; `chance` is 0 to 1000.
@@ -80,6 +105,18 @@ pub(super) fn ms(duration: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::message::sample;
+
+    #[test]
+    fn only_a_fast_channel_has_several_messages_at_once() {
+        let config =
+            weir_config::parse("[notify.a]\n[notify.a.console]\n", "f").unwrap_or_else(|errors| panic!("{}", errors.render(false)));
+        let mut lane = Lane::new(config.notification.channels.values().next().unwrap().clone());
+        assert_eq!(lane.appetite(), 1);
+        for (took_us, want) in [(0, 64), (500, 64), (10_000, 20), (150_000, 1), (30_000_000, 1)] {
+            lane.took = Some(Duration::from_micros(took_us));
+            assert_eq!(lane.appetite(), want, "{took_us}");
+        }
+    }
 
     #[test]
     fn faults_are_judged_by_kind_and_age() {

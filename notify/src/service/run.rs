@@ -19,7 +19,7 @@ use crate::channel::Fault;
 use crate::engine::{AckRefusal, Engine, House, Incident, Input, Output, Raise, Saved};
 use crate::link::{LinkKey, Refusal};
 use crate::message::{Message, State, UnixMs};
-use crate::outbox::{Next, Store};
+use crate::outbox::{Claimed, Next, Store};
 
 /// Between two tries to get the lock of the process before.
 const LOCK_RETRY: Duration = Duration::from_millis(20);
@@ -119,6 +119,11 @@ impl Service {
             lost: 0,
         };
         service.set_channels(notification);
+        service.forget_channels_that_are_gone(now);
+        for (name, lane) in &mut service.lanes {
+            // Told before this start: the next delivery says that it is over.
+            lane.stats.failing = service.engine.incident_of(&failure_key(name)).is_some();
+        }
         service
     }
 
@@ -128,12 +133,27 @@ impl Service {
         for (name, settings) in &notification.channels {
             let lane = match before.remove(&*name.0) {
                 Some(lane) if lane.settings == *settings => lane,
-                Some(old) => Lane { busy: old.busy, stats: old.stats, ..Lane::new(settings.clone()) },
+                Some(old) => Lane { busy: old.busy, claimed: old.claimed, stats: old.stats, ..Lane::new(settings.clone()) },
                 None => Lane::new(settings.clone()),
             };
             self.lanes.insert(name.to_string(), lane);
         }
+        self.give_back(before.into_values());
         self.notification = notification;
+    }
+
+    /// What these were about to deliver waits again.
+    fn give_back(&mut self, lanes: impl Iterator<Item = Lane>) {
+        let claimed: Vec<Claimed> = lanes.flat_map(|lane| lane.claimed).collect();
+        if let Err(error) = self.store.give_back(claimed.iter().map(|claimed| &claimed.message)) {
+            warn!("{error}");
+        }
+    }
+
+    /// Nobody will ever say that a channel delivers again that is no longer in the file.
+    fn forget_channels_that_are_gone(&mut self, now: UnixMs) {
+        let keys = self.lanes.keys().map(|name| failure_key(name)).collect();
+        self.engine.handle(Input::Sources { prefix: failure_key(""), keys }, now);
     }
 
     async fn live(&mut self, commands: &mut mpsc::Receiver<Command>, stats: &Mutex<Stats>) -> Option<oneshot::Sender<()>> {
@@ -150,6 +170,8 @@ impl Service {
                             None => return None,
                             Some(Command::Stop(reply)) => {
                                 self.keep();
+                                let lanes = std::mem::take(&mut self.lanes);
+                                self.give_back(lanes.into_values());
                                 return Some(reply);
                             }
                             Some(command) => self.obey(command),
@@ -180,6 +202,7 @@ impl Service {
             Command::Apply(notification) => {
                 self.set_channels(notification.clone());
                 self.engine.apply(notification, now);
+                self.forget_channels_that_are_gone(now);
             }
             Command::Acknowledge(id, by, reply) => {
                 let result = self.engine.acknowledge(id, &by, now);
@@ -289,20 +312,22 @@ impl Service {
             if lane.busy || lane.look_at.is_none_or(|at| at > now) {
                 continue;
             }
-            match self.store.next(name, now) {
-                Ok(Next::Send(claimed)) => {
-                    let message = Box::new(claimed.message);
-                    lane.busy = true;
-                    let task = self.deliveries.spawn(deliver(lane.channel.clone(), message.clone(), lane.settings.timeout));
-                    self.under_way.insert(task.id(), (name.clone(), claimed.created_at, message));
-                }
-                Ok(Next::At(at)) => lane.look_at = Some(at),
-                Ok(Next::Nothing) => lane.look_at = None,
-                Err(error) => {
-                    warn!(channel = name, "{error}");
-                    lane.look_at = Some(now + TICK_MS);
+            if lane.claimed.is_empty() {
+                match self.store.next(name, now, lane.appetite()) {
+                    Ok(Next::Send(claimed)) => lane.claimed.extend(claimed),
+                    Ok(Next::At(at)) => lane.look_at = Some(at),
+                    Ok(Next::Nothing) => lane.look_at = None,
+                    Err(error) => {
+                        warn!(channel = name, "{error}");
+                        lane.look_at = Some(now + TICK_MS);
+                    }
                 }
             }
+            let Some(Claimed { message, created_at }) = lane.claimed.pop_front() else { continue };
+            let message = Box::new(message);
+            lane.busy = true;
+            let task = self.deliveries.spawn(deliver(lane.channel.clone(), message.clone(), lane.settings.timeout));
+            self.under_way.insert(task.id(), (name.clone(), created_at, message));
         }
     }
 
@@ -327,6 +352,7 @@ impl Service {
         lane.busy = false;
         lane.look_at = Some(now);
         lane.stats.delivery_ms += ms(ended.took);
+        lane.took = ended.result.is_ok().then_some(ended.took);
         let kept = match &ended.result {
             Ok(receipt) => {
                 lane.stats.delivered += 1;
@@ -365,6 +391,11 @@ impl Service {
         lane.look_at = Some(verdict.retry_at.map_or(now, |at| at.min(now + ms(lane.settings.backoff_max))));
         let fails = lane.failures >= PATIENCE || verdict.retry_at.is_none();
         let begins_to_fail = fails && !std::mem::replace(&mut lane.stats.failing, true);
+        // While it rests, what it was to deliver next may be looked at, or go elsewhere.
+        let given_back = self.store.give_back(lane.claimed.iter().map(|claimed| &claimed.message));
+        if given_back.is_ok() {
+            lane.claimed.clear();
+        }
         let kept = self.store.failed(message, fault, verdict.retry_at, fallback.as_ref().map(|name| &*name.0), now);
         if let Some(fallback) = fallback.and_then(|name| self.lanes.get_mut(&*name.0)) {
             fallback.look_at = Some(now);
@@ -387,7 +418,7 @@ impl Service {
                 now,
             );
         }
-        kept
+        given_back.and(kept)
     }
 
     /// Counts, and what is old is forgotten.
