@@ -2,8 +2,8 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::{process, thread};
 
 use crate::load;
@@ -11,6 +11,7 @@ use crate::load;
 static HANGS: AtomicBool = AtomicBool::new(false);
 static STATUS: AtomicU16 = AtomicU16::new(0);
 static HELD: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+static DISK: Mutex<()> = Mutex::new(());
 
 const FILLER: &str = "/var/filler";
 
@@ -49,8 +50,14 @@ pub(crate) fn memory_full() {
     let _ = process::Command::new("/bin/busybox").args(["sh", "-c", leak]).spawn();
 }
 
+/// Whoever writes to the disk does so alone: what one frees while another fills it would keep it from being full.
+pub(crate) fn alone_with_the_disk() -> MutexGuard<'static, ()> {
+    DISK.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
 /// Writes to the machine's disk; without a number, until it is full.
 pub(crate) fn disk(mib: f64) -> Result<(), String> {
+    let _alone = alone_with_the_disk();
     let mut file = File::options().create(true).append(true).open(FILLER).map_err(|error| error.to_string())?;
     let block = vec![0xa5; 1024 * 1024];
     if mib > 0.0 {

@@ -32,7 +32,7 @@ pub(crate) fn answer(request: &Request) -> Answer {
             load::burn(request.number("cpu"), request.number("memory"));
             (200, TEXT, format!("{}\n", identity::hostname()))
         }
-        "/mark" => match write_synced("/var/lib/mark", &format!("{}\n", request.number("value"))) {
+        "/mark" => match write_synced("/var/lib", "mark", &format!("{}\n", request.number("value"))) {
             Ok(()) => (200, TEXT, "written\n".to_owned()),
             Err(error) => (507, TEXT, format!("{error}\n")),
         },
@@ -63,8 +63,12 @@ fn answer_fault(fault: &str, request: &Request) -> Answer {
     Answer::Page(status, TEXT, said)
 }
 
-/// On the disk, not only in memory, when it returns.
-fn write_synced(path: &str, text: &str) -> std::io::Result<()> {
-    fs::write(path, text)?;
-    fs::File::open(path)?.sync_all()
+/// On the disk, not only in memory, when it returns. It takes the place of what was there when it is whole: on a full disk it never is.
+fn write_synced(folder: &str, name: &str, text: &str) -> std::io::Result<()> {
+    let _alone = faults::alone_with_the_disk();
+    let new = format!("{folder}/{name}.new");
+    fs::write(&new, text)?;
+    fs::File::open(&new)?.sync_all()?;
+    fs::rename(&new, format!("{folder}/{name}"))?;
+    fs::File::open(folder)?.sync_all()
 }
