@@ -231,6 +231,24 @@ export interface ConfigFileView {
   text?: string | null;
 }
 
+export interface ConfigVersion {
+  /** When it last began to be. */
+  at: number;
+  /** Its size. */
+  bytes: number;
+  /** It is in effect now. */
+  in_effect: boolean;
+  /** Its SHA-256, hexadecimal. */
+  sha256: string;
+}
+
+export interface ConfigText {
+  /** Its SHA-256, hexadecimal. */
+  sha256: string;
+  /** The whole file. */
+  text: string;
+}
+
 export interface AlarmOverview {
   /** Who has seen it. */
   acknowledged_by?: string | null;

@@ -3,7 +3,7 @@
     smpp_server.py FOLDER MODE [CERTIFICATE KEY]
 
 It knows the user "weir" with the password "secret08". MODE: "good"; "throttled": the first message is refused for now; "lost": the first message
-is kept, and the connection closed without an answer; "slow": messages are not answered; "refusing": numbers that begin with 666 are refused.
+is kept, and the connection closed without an answer; "slow": messages are not answered; "held": the first one is not; "refusing": numbers that begin with 666 are refused.
 Messages are kept as FOLDER/NUMBER.json. Before each answer it asks whether the client is there, and waits for the answer.
 It prints its port, and ends with its standard input.
 """
@@ -102,7 +102,7 @@ class Session(socketserver.BaseRequestHandler):
                 continue
             if mode == "lost" and number == 1:
                 return
-            if mode == "slow":
+            if mode == "slow" or (mode == "held" and number == 1):
                 threading.Event().wait(60)
                 return
             self.say(SubmitSMResp(seqNum=pdu.seqNum, message_id=f"id-{number}"))

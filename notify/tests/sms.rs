@@ -120,6 +120,12 @@ async fn answers_are_told_apart() {
         assert_eq!(fault.kind, kind, "{gateway}: {fault}");
         assert!(fault.text.contains(text), "{gateway}: {fault}");
     }
+    let lost = HttpServer::start(json!([{ "do": "lost" }]));
+    assert_eq!(deliver(&lines(&lost, "twilio"), &sample("k", 0), PATIENCE).await.0.unwrap_err().kind, FaultKind::Unknown);
+    let stranger = HttpServer::start_tls(json!([{}]), "localhost");
+    let fault = deliver(&lines(&stranger, "twilio"), &sample("k", 0), PATIENCE).await.0.unwrap_err();
+    assert!(fault.kind == FaultKind::Permanent && fault.text.contains("is not to be trusted"), "{fault}");
+    assert!(stranger.requests().is_empty(), "nothing is told to whom we do not trust");
     let server = HttpServer::start(json!([{ "do": "slow" }]));
     let (result, _) = deliver(&lines(&server, "twilio"), &sample("k", 0), Duration::from_millis(500)).await;
     assert_eq!(result.unwrap_err().kind, FaultKind::Unknown);

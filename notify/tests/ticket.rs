@@ -2,6 +2,8 @@
 
 mod support;
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use support::{EVIL, HttpServer, PATIENCE, conversation, deliver, free_port};
 use weir_notify::channel::{FaultKind, Receipt};
@@ -116,6 +118,7 @@ async fn what_goes_wrong_is_told_apart() {
     let wrong = plan(json!({ "status": 401, "body": "no" }));
     let (lost, busy) = (plan(json!({ "do": "lost" })), plan(json!({ "status": 503 })));
     let (odd, ways) = (plan(json!({ "body": "{}" })), plan(json!({ "body": { "transitions": [{ "id": "1", "name": "Start" }] } })));
+    let (slow, stranger) = (plan(json!({ "do": "slow" })), HttpServer::start_tls(json!([{}]), "localhost"));
     let down = lines(&wrong, "jira").replace(&wrong.url(""), &format!("http://127.0.0.1:{}", free_port()));
     for (what, lines, kind, text) in [
         ("token", lines(&wrong, "jira"), FaultKind::Permanent, "check what to log in with"),
@@ -123,11 +126,15 @@ async fn what_goes_wrong_is_told_apart() {
         ("busy", lines(&busy, "redmine"), FaultKind::Temporary, "503"),
         ("odd", lines(&odd, "jira"), FaultKind::Permanent, "does not say which ticket it made"),
         ("down", down, FaultKind::Temporary, "cannot connect"),
+        ("slow", lines(&slow, "jira"), FaultKind::Unknown, "too slow"),
+        ("certificate", lines(&stranger, "jira"), FaultKind::Permanent, "is not to be trusted"),
     ] {
-        let fault = deliver(&lines, &message(Kind::Opened, None, 1), PATIENCE).await.0.expect_err(what);
+        let limit = if what == "slow" { Duration::from_millis(500) } else { PATIENCE };
+        let fault = deliver(&lines, &message(Kind::Opened, None, 1), limit).await.0.expect_err(what);
         assert_eq!(fault.kind, kind, "{what}: {fault}");
         assert!(fault.text.contains(text), "{what}: {fault}");
     }
+    assert!(stranger.requests().is_empty(), "nothing is told to whom we do not trust");
     let fault = deliver(&lines(&ways, "jira"), &message(Kind::Resolved, Some("OPS-7"), 1), PATIENCE).await.0.unwrap_err();
     assert!(fault.text.ends_with("has no way to close ticket OPS-7; name one as `close`: Start"), "{fault}");
 }
