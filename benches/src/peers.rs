@@ -227,7 +227,8 @@ impl Peer {
             ("listener_tables", features.listener_tables),
             ("pool_tables", features.pool_tables),
             ("tls", self.listens(job.mode, dir)),
-            ("upstream", if job.mode == Mode::Grpc { self.speaks_http2().into() } else { features.pool_keys.into() }),
+            // Of peers this stands within a line.
+            ("upstream", format!("{}{}", if job.mode == Mode::Grpc { self.speaks_http2() } else { "" }, features.pool_keys)),
             ("codec", if matches!(job.mode, Mode::Http2 | Mode::Grpc) { "HTTP2".into() } else { "HTTP1".into() }),
             ("health_codec", if job.mode == Mode::Grpc { "HTTP2".into() } else { "HTTP1".into() }),
         ]
@@ -336,7 +337,7 @@ fn features(peer: Peer, dir: &Path) -> Features {
         Peer::WeirCookie => pool(format!("[pool.web.session]\ntype = \"cookie\"\nkey_file = \"{}\"\n", dir.join(KEY_FILE).display())),
         Peer::WeirSource => pool("[pool.web.session]\ntype = \"source\"\n".into()),
         Peer::WeirMaglev => {
-            Features { pool_keys: "balance = \"maglev\"", pool_tables: "[pool.web.hash]\nkey = \"path\"\nload_bound = 0\n".into(), ..Features::default() }
+            Features { pool_keys: "\nbalance = \"maglev\"", pool_tables: "[pool.web.hash]\nkey = \"path\"\nload_bound = 0\n".into(), ..Features::default() }
         }
         Peer::WeirRate => rate(""),
         Peer::WeirRatePerHeader => rate("per = \"header:user-agent\""),

@@ -16,6 +16,9 @@ use crate::{faults, identity, load};
 
 const TEXT: &str = "text/plain";
 
+/// A few bytes find a place on a full disk, too: beside the file's name, or in a block kept for root.
+const MARK_BYTES: usize = 256 * 1024;
+
 /// The answer to one request.
 pub(crate) fn answer(request: &Request) -> Answer {
     if let Some(fault) = request.path.strip_prefix("/fault/") {
@@ -32,7 +35,7 @@ pub(crate) fn answer(request: &Request) -> Answer {
             load::burn(request.number("cpu"), request.number("memory"));
             (200, TEXT, format!("{}\n", identity::hostname()))
         }
-        "/mark" => match write_synced("/var/lib", "mark", &format!("{}\n", request.number("value"))) {
+        "/mark" => match write_synced("/var/lib", "mark", &format!("{}\n{}", request.number("value"), " ".repeat(MARK_BYTES))) {
             Ok(()) => (200, TEXT, "written\n".to_owned()),
             Err(error) => (507, TEXT, format!("{error}\n")),
         },

@@ -59,6 +59,7 @@ fn a_node_in_a_small_terminal() {
     terminal.wait_for("[y/N]");
     terminal.press(&["y"]);
     wait_until("the endpoint to be ready", SOON, || state() == "ready");
+    terminal.wait_for("takes new work again");
 
     // What this page or this node does not have is said, and nothing is asked.
     terminal.press(&["b"]);
