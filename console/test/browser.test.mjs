@@ -215,7 +215,7 @@ test("what was is drawn, an alarm is tried on it, and who did what is listed", a
 test("an alarm is written, tried, and saved into the file; a file that was in effect comes back; what somebody else changed is not written over", async () => {
   const page = await open("admin", "alarms");
   const save = page.getByRole("button", { name: "Save", exact: true });
-  await page.getByLabel("Name").fill("fresh");
+  await page.getByLabel("Name", { exact: true }).fill("fresh");
   await page.fill("#definition", 'pool = "web"\nmetric = "requests"\nabove = 123');
   assert.ok(await save.isDisabled(), "what was not tried is not saved");
   await page.getByRole("button", { name: "Try it on the last day" }).click();
@@ -232,10 +232,10 @@ test("an alarm is written, tried, and saved into the file; a file that was in ef
   await save.click();
   await yes(page, "Save");
   await page.waitForSelector("text=fresh is saved and in effect");
-  assert.equal((await node.call("GET", "v1/alarms/fresh")).name, "fresh");
+  await until("the alarm is watched", async () => (await node.call("GET", "v1/alarms")).some(({ name }) => name === "fresh"));
   assert.match(readFileSync(node.file, "utf8"), /# by hand\n\n\[alarm\.fresh\]\npool = "web"/);
   // And changed, from the file.
-  await page.getByLabel("Alarm", { exact: true }).selectOption("fresh");
+  await page.locator("form.trial select").selectOption("fresh");
   await until("the definition is that of the file", async () => (await page.inputValue("#definition")).includes("above = 123"));
   await close(page);
 
