@@ -1,7 +1,7 @@
 //! The REST API: what the node shows and lets change.
 //!
 //! - [`model`]: what is said, shared with the client. [`view`]: how it is made from the node's state (pure).
-//! - [`read`] and [`change`]: the requests; [`file`]: those of the configuration file; [`vip`]: those of virtual IPs; [`fleet`] and [`machines`]: those of hosts and machines;
+//! - [`read`] and [`change`]: the requests; [`file`](mod@file): those of the configuration file; [`vip`]: those of virtual IPs; [`fleet`] and [`machines`]: those of hosts and machines;
 //!   [`scaling`]: of alarms and scaling; [`notify`]: of telling people; [`recovery`]: of healing. [`extract`]: reading them. [`caller`]: who asks. [`problem`]: refusing them.
 //! - [`history`]: what was. [`preview`]: what an alarm would have done. [`audit`]: what is asked for becomes a record.
 //! - [`overview`]: everything at once, and as it changes. [`gzip`]: in fewer bytes.
