@@ -101,14 +101,7 @@ impl Scaled {
     fn order(&mut self, step: &Step, generation: u64, now: UnixMs) -> Option<Order> {
         let (key, launch) = match step {
             Step::Launch { slot, host, .. } => (format!("slot {slot}"), Some((*slot, host.clone()))),
-            Step::Resume { machine }
-            | Step::RunHook { machine, .. }
-            | Step::Register { machine }
-            | Step::Retire { machine, .. }
-            | Step::Drain { machine }
-            | Step::Note { machine, .. }
-            | Step::Deregister { machine }
-            | Step::Remove { machine } => (machine.clone(), None),
+            _ => (step.machine()?.to_owned(), None),
         };
         let waits = self.retries.get(&key).is_some_and(|(at, _)| now < *at);
         if waits || self.jobs.contains_key(&key) {
