@@ -2,63 +2,19 @@
 //!
 //! This finds what was found before and the shallow rest; how to search on is told in `fuzz/README.md`.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-
+#[allow(unreachable_pub, reason = "shared between test programs")]
+#[path = "../../fuzz/src/over_corpus.rs"]
+mod over_corpus;
 #[allow(unreachable_pub, reason = "public for the fuzz target, which shares the file")]
 #[path = "../../fuzz/src/history.rs"]
 mod target;
 
-const MUTATIONS: usize = 100_000;
+use over_corpus::over_corpus;
 
 /// The longest input that is made: more than a page has.
 const LENGTH_MAX: usize = 2000;
 
-/// Flips, cuts, doublings and splices with another input.
-fn mutate(random: &mut fastrand::Rng, inputs: &[(String, Vec<u8>)]) -> Vec<u8> {
-    let mut bytes = inputs[random.usize(..inputs.len())].1.clone();
-    for _ in 0..random.usize(1..4) {
-        let at = random.usize(..=bytes.len());
-        let to = random.usize(at..=bytes.len().min(at + 20));
-        match random.u8(..6) {
-            0 if at < bytes.len() => bytes[at] ^= 1 << random.u8(..8),
-            1 if at < bytes.len() => bytes[at] = random.u8(..),
-            2 => drop(bytes.drain(at..to)),
-            3 => {
-                let copy = bytes[at..to].to_vec();
-                bytes.splice(at..at, copy);
-            }
-            4 => bytes.splice(at..at, std::iter::repeat_with(|| random.u8(..)).take(4)).for_each(drop),
-            _ => {
-                let other = &inputs[random.usize(..inputs.len())].1;
-                bytes.truncate(at);
-                bytes.extend_from_slice(&other[random.usize(..=other.len())..]);
-            }
-        }
-    }
-    bytes.truncate(LENGTH_MAX);
-    bytes
-}
-
 #[test]
 fn page() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/page");
-    let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
-    let read = |path: &Path| std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    let mut inputs: Vec<(String, Vec<u8>)> = entries
-        .map(|entry| entry.expect("a readable folder").path())
-        .map(|path| (path.file_name().unwrap_or_default().to_string_lossy().into_owned(), read(&path)))
-        .collect();
-    inputs.sort();
-    assert!(inputs.len() > 5, "{} is nearly empty", folder.display());
-    let attempt = |what: &str, bytes: &[u8]| {
-        if catch_unwind(AssertUnwindSafe(|| target::page(bytes))).is_err() {
-            panic!("{what}: {}", bytes.escape_ascii());
-        }
-    };
-    inputs.iter().for_each(|(name, bytes)| attempt(name, bytes));
-    let mut random = fastrand::Rng::with_seed(20_261_125);
-    for number in 0..MUTATIONS {
-        attempt(&format!("mutation {number}"), &mutate(&mut random, &inputs));
-    }
+    over_corpus("page", LENGTH_MAX, target::page);
 }
