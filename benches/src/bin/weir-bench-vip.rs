@@ -591,7 +591,7 @@ fn soak(length: Duration, verdicts: &mut Verdicts) -> Result<()> {
          of the {probed} connections that were measured {bad} failed or took longer than {LATE:?}",
         (served + probed) as u64 / since.elapsed().as_secs().max(1)
     );
-    for line in nodes.iter().flat_map(Program::lines).filter(|line| line.contains(" became ")) {
+    for line in nodes.iter().flat_map(Program::lines).filter(|line| line.contains(" became ") || line.contains("sign of life")) {
         println!("             {line}");
     }
     std::fs::remove_dir_all(&folder)?;

@@ -205,6 +205,9 @@ pub(super) fn watch(
             let vitality = round.look(Instant::now());
             if told != Some(vitality) {
                 told = Some(vitality);
+                if let Vitality::Hung { worker } = vitality {
+                    round.explain(worker);
+                }
                 tell(vitality);
             }
             if !round.listen(&heard) {
@@ -258,6 +261,7 @@ impl Round {
             true => TICK,
             false => self.ask_at.saturating_duration_since(Instant::now()),
         };
+        let due = Instant::now() + wait;
         match heard.recv_timeout(wait) {
             Ok(Note::Ended(worker)) => self.patients[worker].dead = true,
             Ok(Note::Deaf(worker)) => self.patients[worker].deaf = true,
@@ -269,9 +273,20 @@ impl Round {
                 }
             }
             Ok(Note::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Timeout) => {
+                let now = Instant::now();
+                self.patience.looked_late(now.saturating_duration_since(due), now);
+            }
         }
         true
+    }
+
+    /// Says what is known of a worker that hangs.
+    fn explain(&self, worker: usize) {
+        let (patient, limit_us) = (&self.patients[worker], self.patience.limit().as_micros());
+        let (ran, waited) = patient.suspect.stuck();
+        let open_ms = patient.open.map_or(0, |(_, since)| since.elapsed().as_millis());
+        tracing::warn!(worker, ran_us = ran.as_micros(), waited_us = waited.as_micros(), limit_us, open_ms, "a worker gives no sign of life");
     }
 
     fn judge(&mut self, now: Instant) -> Vitality {

@@ -23,6 +23,13 @@ const MOST: Duration = Duration::from_millis(500);
 /// How long what was learnt holds; then half of it.
 const MEMORY: Duration = Duration::from_secs(600);
 
+/// How many times longer than whoever looks was kept from looking a worker may be stuck: who looks goes before all workers, so that what keeps
+/// him (the host of this machine, the kernel's own work) keeps them longer.
+const LATENESS_FACTOR: u32 = 4;
+
+/// How long a look that came late counts; then half of it.
+const LATENESS_MEMORY: Duration = Duration::from_secs(10);
+
 /// A page that comes from a disk may take its time, and still come.
 const DISK_SHARE: u32 = 16;
 
@@ -40,17 +47,30 @@ pub(super) enum Still {
 /// How long a worker may be stuck.
 #[derive(Debug)]
 pub(super) struct Patience {
+    /// As workers that went on have taught it.
     limit: Duration,
     learnt_at: Instant,
+    /// How late a look came lately, at most.
+    late: Duration,
+    late_at: Instant,
 }
 
 impl Patience {
     pub(super) fn new(now: Instant) -> Patience {
-        Patience { limit: LEAST, learnt_at: now }
+        Patience { limit: LEAST, learnt_at: now, late: Duration::ZERO, late_at: now }
     }
 
     pub(super) fn limit(&self) -> Duration {
-        self.limit
+        self.limit.max(self.late * LATENESS_FACTOR).min(MOST)
+    }
+
+    /// A look came so much later than it should.
+    pub(super) fn looked_late(&mut self, late: Duration, now: Instant) {
+        if late >= self.late {
+            (self.late, self.late_at) = (late, now);
+        } else if now >= self.late_at + LATENESS_MEMORY {
+            (self.late, self.late_at) = (self.late / 2, now);
+        }
     }
 
     /// A worker was stuck for so long and went on: so nobody is taken for hung again before half as long again. Twice the time would let one
@@ -73,12 +93,14 @@ pub(super) struct Suspect {
     used: Duration,
     looked_at: Instant,
     stuck: Duration,
+    /// The part of it in which it did not run.
+    waited: Duration,
 }
 
 impl Suspect {
     pub(super) fn new(now: Instant) -> Suspect {
         // Waits for work: the first look finds out.
-        Suspect { mark: 1, used: Duration::ZERO, looked_at: now, stuck: Duration::ZERO }
+        Suspect { mark: 1, used: Duration::ZERO, looked_at: now, stuck: Duration::ZERO, waited: Duration::ZERO }
     }
 
     /// A look at its last sign. `used` is the CPU time of its thread, and `still` says why it does not run, asked for if it had work
@@ -99,23 +121,30 @@ impl Suspect {
             if !self.stuck.is_zero() {
                 patience.learn(self.stuck, now);
             }
-            (self.mark, self.stuck) = (mark, Duration::ZERO);
+            (self.mark, self.stuck, self.waited) = (mark, Duration::ZERO, Duration::ZERO);
         }
         // A thread that is gone: its end is told another way.
         let Some(used) = used else { return Duration::ZERO };
         let ran = used.saturating_sub(std::mem::replace(&mut self.used, used)).min(elapsed);
         if same {
-            self.stuck += match ran {
-                ran if ran >= elapsed / 8 => ran,
-                _ if is_parked(mark) => Duration::ZERO,
+            let (ran, waited) = match ran {
+                ran if ran >= elapsed / 8 => (ran, Duration::ZERO),
+                _ if is_parked(mark) => (Duration::ZERO, Duration::ZERO),
                 _ => match still() {
-                    Still::Starved => Duration::ZERO,
-                    Still::Blocked => elapsed,
-                    Still::Disk => elapsed / DISK_SHARE,
+                    Still::Starved => (Duration::ZERO, Duration::ZERO),
+                    Still::Blocked => (Duration::ZERO, elapsed),
+                    Still::Disk => (Duration::ZERO, elapsed / DISK_SHARE),
                 },
             };
+            self.stuck += ran + waited;
+            self.waited += waited;
         }
         self.stuck
+    }
+
+    /// How long it has been stuck while it ran, and while it did not.
+    pub(super) fn stuck(&self) -> (Duration, Duration) {
+        (self.stuck - self.waited, self.waited)
     }
 }
 
@@ -204,5 +233,32 @@ mod tests {
             scene.look(6 + 2 * round, TICK, TICK / 4, Still::Starved);
         }
         assert_eq!(scene.patience.limit(), LEAST);
+    }
+
+    #[test]
+    fn on_a_machine_that_keeps_whoever_looks_waiting_a_worker_may_be_stuck_for_longer() {
+        let mut scene = Scene::new();
+        let ms = Duration::from_millis;
+        for (late, limit) in [(ms(0), LEAST), (LEAST / 5, LEAST), (ms(2), ms(8)), (ms(1), ms(8)), (ms(400), MOST)] {
+            scene.patience.looked_late(late, scene.now);
+            assert_eq!(scene.patience.limit(), limit, "{late:?}");
+        }
+        assert_eq!(scene.ticks_to_hung(2, TICK, Still::Starved), 501);
+        for _ in 0..20 {
+            scene.now += LATENESS_MEMORY;
+            scene.patience.looked_late(ms(0), scene.now);
+        }
+        assert_eq!(scene.patience.limit(), LEAST, "and that is forgotten");
+    }
+
+    #[test]
+    fn how_it_was_stuck_is_known() {
+        let mut scene = Scene::new();
+        for (ran, still) in [(Duration::ZERO, Still::Blocked), (TICK, Still::Starved), (Duration::ZERO, Still::Blocked), (TICK, Still::Starved)] {
+            scene.look(2, TICK, ran, still);
+        }
+        assert_eq!(scene.suspect.stuck(), (2 * TICK, TICK), "the first look only finds out what it does");
+        scene.look(4, TICK, TICK, Still::Starved);
+        assert_eq!(scene.suspect.stuck(), (Duration::ZERO, Duration::ZERO));
     }
 }
