@@ -11,6 +11,14 @@ use crate::xml::Element;
 /// What QEMU's guest agent opens.
 const AGENT_CHANNEL: &str = "org.qemu.guest_agent.0";
 
+/// Namespace of what libvirt lets one say about its driver of QEMU.
+const QEMU_NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
+
+/// What makes libvirt ask a new QEMU for each of some four hundred features of its processor, one after the other; without it, libvirt asks for
+/// all of them at once, as it did before, and knows the same afterwards. QEMU reads what it is asked byte by byte: the questions are two thirds
+/// of a start.
+const SURVEY: &str = "cpu-unavailable-features";
+
 /// Everything that makes a clone's domain.
 #[derive(Clone, Debug)]
 pub struct Plan<'a> {
@@ -186,6 +194,18 @@ impl Plan<'_> {
     }
 }
 
+/// The same domain, to be started without libvirt's survey of its processor. `None`: its owner has decided otherwise.
+pub fn without_survey(domain: &Element) -> Option<Element> {
+    let says = |name: &str, value: &str| domain.attribute(name) == Some(value);
+    let owned = domain.at(&["qemu:capabilities"]).is_some() || domain.at(&["cpu"]).and_then(|cpu| cpu.attribute("check")) == Some("full");
+    let renamed = domain.attributes.iter().any(|(name, value)| value == QEMU_NAMESPACE && name != "xmlns:qemu");
+    if owned || renamed || !(says("type", "kvm") || says("type", "qemu")) {
+        return None;
+    }
+    let survey = Element::new("qemu:del").with("capability", SURVEY);
+    Some(domain.clone().with("xmlns:qemu", QEMU_NAMESPACE).child(Element::new("qemu:capabilities").child(survey)))
+}
+
 fn plug(interface: &mut Element, attachment: &Attachment) {
     let (kind, name) = match attachment {
         Attachment::Network(name) => ("network", name),
@@ -348,6 +368,28 @@ mod tests {
         assert_eq!((facts.display, facts.agent_channel), (false, true));
         assert!(!domain.to_string().contains("graphics"), "{domain}");
         assert_eq!(read.at(&["devices", "serial", "log"]).and_then(|log| log.attribute("file")), Some("/pool/weir-web-1.console.log"));
+    }
+
+    #[test]
+    fn the_survey_of_the_processor_is_left_out_unless_somebody_wants_it() {
+        let quick = |text: &str| without_survey(&Element::parse(text).expect("well formed")).map(|domain| domain.to_string());
+        let taken = format!("<qemu:capabilities><qemu:del capability=\"{SURVEY}\"/></qemu:capabilities></domain>");
+        for ours in [
+            "<domain type='kvm'><cpu mode='host-model' check='partial'/></domain>",
+            &format!("<domain type='qemu' xmlns:qemu='{QEMU_NAMESPACE}'><qemu:commandline/></domain>"),
+        ] {
+            let text = quick(ours).expect("it is");
+            assert!(text.ends_with(&taken), "{text}");
+            assert_eq!(text.matches(QEMU_NAMESPACE).count(), 1, "{text}");
+            assert_eq!(quick(&text), None, "once");
+        }
+        for theirs in [
+            "<domain type='kvm'><cpu check='full'/></domain>",
+            "<domain type='test'/>",
+            &format!("<domain type='kvm' xmlns:q='{QEMU_NAMESPACE}'><q:capabilities/></domain>"),
+        ] {
+            assert_eq!(quick(theirs), None, "{theirs}");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use weir_config::{AddressSource, CloneMode, HostName, StaticAddresses, Template,
 
 use crate::base::{self, Source};
 use crate::capacity::{Want, place};
-use crate::domain::{Plan, disk_volume, plain_volume};
+use crate::domain::{Plan, disk_volume, plain_volume, without_survey};
 use crate::error::{CallError, HypervisorError};
 use crate::event::RoomEvent;
 use crate::fleet::{Reservation, Shared};
@@ -366,7 +366,14 @@ impl Job<'_> {
         };
         let seed = self.seed(metadata)?;
         progress.step(format!("defining {name} on {}", host.name));
-        host.call(Request::Define { xml: plan.domain().to_string() }).await?;
+        let domain = plan.domain();
+        let define = |domain: &Element| host.call(Request::Define { xml: domain.to_string() });
+        let quick = without_survey(&domain);
+        match define(quick.as_ref().unwrap_or(&domain)).await {
+            // A libvirt that knows nothing of it starts machines as it likes; what else it objects to, it says again.
+            Err(HypervisorError::Host { source, .. }) if quick.is_some() && source.kind() == Some(FaultKind::Other) => define(&domain).await?,
+            defined => defined?,
+        };
         progress.step(format!("making the disk of {name}"));
         let seed_xml = plain_volume(&name.seed(), seed.len() as u64, "0600").to_string();
         // Side by side; what one leaves when the other fails is undone with all the rest.
