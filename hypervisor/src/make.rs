@@ -30,6 +30,7 @@ use crate::protocol::{Answer, FaultKind, PowerAct, Request};
 use crate::spec::{CloneSpec, Progress, RoomView, WaitFor, WarmUse};
 use crate::verbs::power;
 use crate::view::{MachineState, MachineView, unix_s};
+use crate::xml::Element;
 use crate::{detect, ready, remove, warm};
 
 /// What an overlay needs at the start: its tables, and what a boot writes.
