@@ -7,19 +7,27 @@ use super::fields::{alike, push_field};
 /// Removes, sets and adds fields. The head ends in its empty line and has nothing behind it. A field that an endpoint may take for one that is
 /// removed or set, as `X_Team` for `X-Team`, goes as well.
 pub fn edit(head: &mut Vec<u8>, edits: &HeaderEdits) {
-    let goes = |name: &[u8]| {
+    // A name has no colon in it: where one stands behind as many bytes as it has, these are the name.
+    let goes = |line: &[u8]| {
         let set = edits.set.iter().map(|(name, _)| name);
-        edits.remove.iter().chain(set).any(|known| name.len() == known.len() && alike(name, known))
+        edits.remove.iter().chain(set).any(|known| line.get(known.len()) == Some(&b':') && alike(&line[..known.len()], known))
     };
-    let (mut from, mut to) = (0, 0);
+    let first = memchr::memchr(b'\n', head).map_or(head.len(), |at| at + 1);
+    // What stays is moved in one piece, up to the next line that goes.
+    let (mut kept, mut from, mut to) = (first, first, first);
     while let Some(length) = memchr::memchr(b'\n', &head[from..]).map(|at| at + 1) {
-        let line = &head[from..from + length];
-        let is_kept = from == 0 || memchr::memchr(b':', line).is_none_or(|colon| !goes(&line[..colon]));
-        if is_kept {
-            head.copy_within(from..from + length, to);
-            to += length;
+        if goes(&head[from..from + length]) {
+            head.copy_within(kept..from, to);
+            to += from - kept;
+            kept = from + length;
         }
         from += length;
+    }
+    if kept == first {
+        to = from;
+    } else {
+        head.copy_within(kept..from, to);
+        to += from - kept;
     }
     head.truncate(to.saturating_sub(2));
     for (name, value) in edits.set.iter().chain(&edits.add) {

@@ -418,9 +418,11 @@ pub fn cookies<'a>(head: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u
 }
 
 fn values<'a>(head: &'a [u8], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-    head.split(|byte| *byte == b'\n').skip(1).filter_map(move |line| {
-        let colon = memchr::memchr(b':', line)?;
-        line[..colon].eq_ignore_ascii_case(name.as_bytes()).then(|| line[colon + 1..].trim_ascii())
+    // A name has no colon in it: where one stands behind as many bytes as it has, these are the name.
+    memchr::memchr_iter(b'\n', head).filter_map(move |end| {
+        let (found, rest) = head[end + 1..].split_at_checked(name.len())?;
+        let value = rest.strip_prefix(b":").filter(|_| found.eq_ignore_ascii_case(name.as_bytes()))?;
+        Some(value[..memchr::memchr(b'\n', value).unwrap_or(value.len())].trim_ascii())
     })
 }
 
