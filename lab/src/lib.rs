@@ -25,6 +25,7 @@ mod guest;
 mod handle;
 mod host;
 mod image;
+mod kernel;
 mod load;
 mod network;
 mod process;
