@@ -86,6 +86,13 @@ pub(crate) fn panic() {
     });
 }
 
+/// Everything stands still, without a word and without work for the processor: nothing is answered and no button is heard.
+pub(crate) fn halt() {
+    later(|| {
+        let _ = process::Command::new("/bin/busybox").args(["halt", "-f"]).status();
+    });
+}
+
 /// Undoes what can be undone.
 pub(crate) fn clear() {
     HANGS.store(false, Ordering::Relaxed);

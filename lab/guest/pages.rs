@@ -6,7 +6,7 @@
 //! /identity                    JSON: names, ids, boots, clock
 //! /load?cpu=SECONDS&memory=MIB burns both, then answers
 //! /mark?value=N                writes a file to the disk, /identity tells it
-//! /fault/hang  /fault/exit  /fault/panic  /fault/status?code=N  /fault/memory[?mib=N]  /fault/disk[?mib=N]  /fault/clear
+//! /fault/hang  /fault/exit  /fault/panic  /fault/halt  /fault/status?code=N  /fault/memory[?mib=N]  /fault/disk[?mib=N]  /fault/clear
 //! ```
 
 use std::fs;
@@ -51,6 +51,7 @@ fn answer_fault(fault: &str, request: &Request) -> Answer {
         "hang" => faults::hang(),
         "exit" => faults::exit(),
         "panic" => faults::panic(),
+        "halt" => faults::halt(),
         "status" => faults::fail(request.number("code")),
         // Without a number all of it: nothing gives that back but a new start.
         "memory" if request.number("mib") <= 0.0 => faults::memory_full(),
