@@ -75,6 +75,8 @@ pub struct EndpointStatus {
     pub evidence: String,
     /// Seconds since the verdict last changed.
     pub health_age_s: u64,
+    /// Milliseconds since a probe last agreed with the verdict; `None`: none has yet.
+    pub confirmed_ms: Option<u64>,
     /// Seconds for which it is still ejected.
     pub ejected_s: Option<u64>,
     /// Whether it may be picked now.

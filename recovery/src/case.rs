@@ -89,6 +89,62 @@ pub struct Case {
     pub story: Vec<Tried>,
 }
 
+/// How far the recovery of a thing is, as it stands where every node sees it: whoever leads next goes on from there. What was tried before is not in
+/// it: that is the story of the node that tried it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mark {
+    /// Begin of the recovery's name.
+    recovery: String,
+    /// The attempt that is made, or is the next one.
+    pub(crate) at: usize,
+    /// How often that one was made.
+    pub(crate) tries: u32,
+    /// It is being made, or was and is looked at.
+    pub(crate) acting: bool,
+    /// When that was so.
+    pub(crate) written: UnixMs,
+}
+
+/// Of a recovery's name in a mark: a label is not longer than 64 characters.
+const MARK_NAME_MAX: usize = 24;
+
+impl Mark {
+    /// Of a case, as it is now.
+    pub fn of(case: &Case, now: UnixMs) -> Mark {
+        let acting = case.is_worked_on();
+        let written = if acting { case.story.last().map_or(now, |tried| tried.began) } else { now };
+        Mark { recovery: Mark::name(&case.recovery), at: case.at, tries: case.tries, acting, written }
+    }
+
+    /// Reads one; `None`: it is none.
+    pub fn parse(text: &str) -> Option<Mark> {
+        let [recovery, at, tries, acting, written]: [&str; 5] = text.split(':').collect::<Vec<_>>().try_into().ok()?;
+        let acting = match acting {
+            "acts" => true,
+            "waits" => false,
+            _ => return None,
+        };
+        Some(Mark { recovery: recovery.into(), at: at.parse().ok()?, tries: tries.parse().ok()?, acting, written: written.parse().ok()? })
+    }
+
+    /// Whether it is of this recovery.
+    pub(crate) fn is_of(&self, recovery: &str) -> bool {
+        self.recovery == Mark::name(recovery)
+    }
+
+    /// What a label may hold of a name.
+    fn name(recovery: &str) -> String {
+        recovery.chars().map(|c| if c.is_ascii_alphanumeric() || "_.-".contains(c) { c } else { '-' }).take(MARK_NAME_MAX).collect()
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Mark { recovery, at, tries, acting, written } = self;
+        write!(f, "{recovery}:{at}:{tries}:{}:{written}", if *acting { "acts" } else { "waits" })
+    }
+}
+
 /// Where a case stands.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "stage", rename_all = "snake_case")]
@@ -305,5 +361,27 @@ impl Case {
     /// How long ago the last act began.
     pub(crate) fn since_act(&self, now: UnixMs) -> u64 {
         self.story.last().map_or(0, |tried| now.saturating_sub(tried.began))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_read_as_it_was_written() {
+        let mut case =
+            Case::new(Thing::Machine("web-1".into()), "a name that is very long, and odd".into(), About::default(), String::new(), 7);
+        let mark = Mark::of(&case, 9);
+        assert_eq!(mark.to_string(), "a-name-that-is-very-long:0:0:waits:9");
+        case.begin(String::new(), Deed { name: String::new(), to: String::new(), command: String::new() }, 1_795_694_400_000);
+        case.stage = Stage::Acting { until: 0 };
+        let mark = Mark::of(&case, 1_795_694_409_000);
+        assert_eq!(Mark::parse(&mark.to_string()), Some(mark.clone()));
+        assert!(mark.is_of(&case.recovery) && !mark.is_of("a name") && mark.written == 1_795_694_400_000 && mark.acting);
+        assert!(mark.to_string().len() <= 64);
+        for text in ["", "r:1:2:acts", "r:x:2:acts:3", "r:1:2:sleeps:3", "r:1:2:acts:3:4"] {
+            assert_eq!(Mark::parse(text), None, "{text}");
+        }
     }
 }

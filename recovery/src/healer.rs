@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use weir_config::{Recovery, RecoveryAction, RecoveryAttempt, RecoveryName};
 
-use crate::case::{About, Case, Deed, Hold, Outcome, Stage, Thing, Tried, UnixMs};
+use crate::case::{About, Case, Deed, Hold, Mark, Outcome, Stage, Thing, Tried, UnixMs};
 
 /// Things that may be ill at once. More are not looked at; by then every brake is on.
 const CASES_MAX: usize = 10_000;
@@ -38,13 +38,15 @@ pub struct Sight {
     pub about: About,
     /// How it is.
     pub health: Health,
+    /// How far its recovery was when that was last written on it, by whichever node led then.
+    pub mark: Option<Mark>,
 }
 
 /// How a thing is.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Health {
-    /// As it should be.
-    Well,
+    /// As it should be, as was last seen at this moment.
+    Well(UnixMs),
     /// Not; why, in words.
     Ill(String),
     /// Nobody can say: nothing is begun, and nothing counts as healed.
@@ -351,12 +353,16 @@ impl Healer {
     }
 
     fn look(&mut self, recovery: &Recovery, sight: Sight, now: UnixMs) {
-        let Sight { thing, about, health } = sight;
+        let Sight { thing, about, health, mark } = sight;
+        let mark = mark.filter(|mark| mark.is_of(&recovery.name.0) && is_recent(mark, recovery, now));
         match self.cases.get_mut(&thing) {
             None => {
                 let Health::Ill(why) = health else { return };
                 if self.cases.len() < CASES_MAX {
-                    let case = Case::new(thing.clone(), recovery.name.to_string(), about, why, now);
+                    let mut case = Case::new(thing.clone(), recovery.name.to_string(), about, why, now);
+                    if let Some(mark) = mark {
+                        self.take_up(&mut case, recovery, &mark, now);
+                    }
                     self.outputs.push(Output::Save(Box::new(case.clone())));
                     self.cases.insert(thing, case);
                 }
@@ -373,6 +379,11 @@ impl Healer {
             }
         }
         self.with_case(&thing, |healer, case, recovery| {
+            if let Some(mark) = mark
+                && is_from_another(&mark, case)
+            {
+                healer.take_up(case, recovery, &mark, now);
+            }
             match &case.stage {
                 Stage::Acting { until } if now >= until.saturating_add(ACT_GRACE_MS) => {
                     healer.outputs.extend(case.key().map(|key| Output::Abort(key.to_owned())));
@@ -386,9 +397,30 @@ impl Healer {
                     healer.ill(case, recovery, now);
                     true
                 }
-                Health::Well => healer.well(case, recovery, now),
+                Health::Well(seen) => healer.well(case, recovery, seen, now),
             }
         });
+    }
+
+    /// Goes on where another node was. What it had begun is looked at first, and begun again if the fault is still there: nobody knows whether it was
+    /// done.
+    fn take_up(&mut self, case: &mut Case, recovery: &Recovery, mark: &Mark, now: UnixMs) {
+        case.at = mark.at.min(recovery.attempts.len());
+        case.tries = mark.tries;
+        let Some(attempt) = recovery.attempts.get(case.at).filter(|_| mark.acting && !recovery.dry_run) else {
+            self.go_on(case, recovery, now);
+            return;
+        };
+        // This one is counted as it is told of.
+        case.tries = case.tries.saturating_sub(1);
+        case.begin(
+            words(&attempt.action, &case.thing, &case.about),
+            deed(&attempt.action, &case.thing, &case.about),
+            mark.written.min(now),
+        );
+        case.interrupted = true;
+        let until = now.saturating_add(ms(attempt.wait));
+        case.stage = Stage::Checking { acted_at: now, until, check_at: now, checking: false };
     }
 
     fn ill(&mut self, case: &mut Case, recovery: &Recovery, now: UnixMs) {
@@ -407,7 +439,7 @@ impl Healer {
     }
 
     /// Whether the case goes on.
-    fn well(&mut self, case: &mut Case, recovery: &Recovery, now: UnixMs) -> bool {
+    fn well(&mut self, case: &mut Case, recovery: &Recovery, seen: UnixMs, now: UnixMs) -> bool {
         match case.stage {
             Stage::Acting { .. } => {}
             Stage::Waiting { .. } if case.story.is_empty() => return self.ends(case, "it is well again by itself"),
@@ -421,7 +453,7 @@ impl Healer {
             Stage::Healed { since } if now.saturating_sub(since) >= ms(recovery.stable) => return self.ends(case, "it has stayed well"),
             Stage::Healed { .. } => {}
             // What was seen before the act was done says nothing.
-            Stage::Checking { acted_at, .. } if now <= acted_at => {}
+            Stage::Checking { acted_at, .. } if seen <= acted_at => self.still_unseen(case, recovery, now),
             Stage::Checking { acted_at, until, check_at, checking } => {
                 let attempt = recovery.attempts.get(case.at);
                 let Some(attempt) = attempt.filter(|attempt| attempt.check.is_some()) else {
@@ -439,6 +471,16 @@ impl Healer {
             }
         }
         true
+    }
+
+    /// Nobody has looked since the act was done.
+    fn still_unseen(&mut self, case: &mut Case, recovery: &Recovery, now: UnixMs) {
+        if let Stage::Checking { until, .. } = case.stage
+            && now >= until
+        {
+            let outcome = Outcome::StillIll { after_ms: case.since_act(now), why: case.why.clone() };
+            self.next(case, recovery, outcome, now);
+        }
     }
 
     fn gone(&mut self, recovery: &Recovery, thing: &Thing, now: UnixMs) {
@@ -645,6 +687,18 @@ impl Healer {
         }
         self.cases.insert(thing.clone(), case);
     }
+}
+
+/// Whether what was tried then still counts: until a success would have lasted.
+fn is_recent(mark: &Mark, recovery: &Recovery, now: UnixMs) -> bool {
+    let attempt = recovery.attempts.get(mark.at).map_or(0, |attempt| ms(attempt.limit).saturating_add(ms(attempt.wait)));
+    now.saturating_sub(mark.written) <= ms(recovery.stable).saturating_add(attempt)
+}
+
+/// Whether another node has gone further since this one last did something.
+fn is_from_another(mark: &Mark, case: &Case) -> bool {
+    let last = case.story.last().map_or(case.began, |tried| tried.began);
+    !matches!(case.stage, Stage::Acting { .. }) && mark.written > last && (mark.at, mark.tries) != (case.at, case.tries)
 }
 
 fn name(case: &Case) -> RecoveryName {

@@ -20,6 +20,10 @@ struct Bench {
     now: UnixMs,
     /// Things and what is wrong with them.
     things: BTreeMap<String, Option<&'static str>>,
+    /// When it was last looked whether they are well; `None`: always just now.
+    seen: Option<UnixMs>,
+    /// What is written on them.
+    marks: BTreeMap<String, Mark>,
     saved: Saved,
     orders: Vec<Order>,
     checks: Vec<Order>,
@@ -33,6 +37,8 @@ impl Bench {
             file,
             now: START,
             things: things.iter().map(|name| ((*name).to_owned(), None)).collect(),
+            seen: None,
+            marks: BTreeMap::new(),
             saved: Saved::default(),
             orders: Vec::new(),
             checks: Vec::new(),
@@ -81,10 +87,12 @@ impl Bench {
             thing: Thing::Machine(name.clone()),
             about: About { machine: Some(name.clone()), ..About::default() },
             health: match wrong {
-                None => Health::Well,
+                None => Health::Well(self.seen.unwrap_or(self.now)),
                 Some("?") => Health::Unknown,
                 Some(why) => Health::Ill((*why).to_owned()),
             },
+            // As it is read.
+            mark: self.marks.get(name).and_then(|mark| Mark::parse(&mark.to_string())),
         });
         let input = Input::Seen { recovery: "r".into(), sights: sights.collect(), complete: true };
         self.healer.handle(input, self.now);
@@ -347,4 +355,87 @@ fn a_recovery_that_leaves_the_file_lets_go() {
     bench.healer.apply(Recoveries::new());
     assert_eq!(bench.drain(), ["abort 1", "0 a its recovery is no longer in the file"]);
     assert_eq!((bench.see().len(), bench.saved.cases.len()), (0, 0));
+}
+
+/// Another node leads, which knows nothing but what is written on the thing.
+#[test]
+fn a_new_leader_goes_on_where_the_one_before_was() {
+    let succeeded_by = |first: &Bench| {
+        let mut second = Bench::new(TWO, &["a"]);
+        second.now = first.now;
+        second.set("a", first.things["a"]);
+        second.marks = first.healer.cases().map(|case| (case.thing.name().to_owned(), Mark::of(case, first.now))).collect();
+        second
+    };
+    let mut first = Bench::new(TWO, &["a"]);
+    first.set("a", Some("dead"));
+    assert_eq!(first.until(2), ["1 a begins one"]);
+    // It dies over the first attempt: that one is looked at, and begun again, for nobody knows whether it was made.
+    let mut second = succeeded_by(&first);
+    assert_eq!(second.until(13), ["13 a begins one again"]);
+    assert_eq!(second.orders[0].attempt.action.word(), "script");
+    // Or it has healed.
+    let mut lucky = succeeded_by(&first);
+    lucky.until(4);
+    lucky.set("a", None);
+    assert_eq!(lucky.until(5), ["5 a one: healed after 4 s"]);
+
+    // The first attempt was made, the second begun once of two times.
+    first.acted(Ok(()));
+    assert_eq!(first.until(13), ["12 a one: still ill after 11 s: dead", "12 a begins two"]);
+    first.acted(Err("no"));
+    assert_eq!(first.until(14), ["14 a begins two"]);
+    let mut third = succeeded_by(&first);
+    assert_eq!(third.until(25), ["25 a begins two again"]);
+    assert_eq!(third.acted(Err("no")), ["25 a two: failed: no", "25 a given up"], "it was made twice");
+    // Given up is given up; what was so long ago is not.
+    let mut fourth = succeeded_by(&third);
+    assert_eq!(fourth.until(27), ["26 a given up"]);
+    let mut late = succeeded_by(&third);
+    late.now += 3600 * S;
+    let began = (late.now - START) / S;
+    assert_eq!(late.until(began + 2), [format!("{} a begins one", began + 1)]);
+}
+
+/// This node led before, and another one meanwhile.
+#[test]
+fn what_this_node_knows_from_before_is_older_than_what_another_has_written() {
+    let mut bench = Bench::new(TWO, &["a"]);
+    bench.set("a", Some("dead"));
+    bench.until(2);
+    bench.acted(Ok(()));
+    bench.until(3);
+    let case = bench.healer.cases().next().unwrap().clone();
+    bench.marks.insert("a".into(), Mark::of(&Case { at: 1, tries: 1, stage: Stage::Healed { since: bench.now }, ..case }, bench.now + S));
+    bench.restart();
+    assert_eq!(bench.until(5), ["4 a begins two"]);
+    assert_eq!(bench.healer.cases().next().unwrap().tries, 2);
+    // What it writes itself does not lead it astray.
+    let own = bench.healer.cases().next().unwrap().clone();
+    bench.marks.insert("a".into(), Mark::of(&own, bench.now));
+    assert_eq!(bench.acted(Err("no")), ["5 a two: failed: no", "5 a given up"]);
+    assert_eq!(bench.until(7), [""; 0]);
+}
+
+/// A verdict from before the act says nothing of what it has done.
+#[test]
+fn a_verdict_that_is_older_than_the_act_heals_nothing() {
+    let mut bench = Bench::new(TWO, &["a"]);
+    bench.set("a", Some("dead"));
+    bench.until(2);
+    bench.set("a", None);
+    bench.until(4);
+    bench.seen = Some(bench.now - S);
+    bench.acted(Ok(()));
+    assert_eq!(bench.until(8), [""; 0]);
+    bench.seen = None;
+    assert_eq!(bench.until(9), ["9 a one: healed after 8 s"]);
+    // Where nobody looks at all the next one is tried.
+    let mut blind = Bench::new(TWO, &["a"]);
+    blind.set("a", Some("dead"));
+    blind.until(2);
+    blind.acted(Ok(()));
+    blind.set("a", None);
+    blind.seen = Some(START);
+    assert_eq!(blind.until(12), ["12 a one: still ill after 11 s: dead"]);
 }

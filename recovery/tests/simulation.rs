@@ -231,11 +231,16 @@ impl World {
                 let health = match (body.silent, body.heals_at) {
                     (true, _) => Health::Unknown,
                     (false, Some(_)) => Health::Ill(format!("ill at {}", self.now)),
-                    (false, None) => Health::Well,
+                    (false, None) => Health::Well(self.now),
                 };
                 body.seen_ill = matches!(health, Health::Ill(_));
                 let Thing::Machine(machine) = thing else { unreachable!("all are machines") };
-                sights.push(Sight { thing: thing.clone(), about: About { machine: Some(machine.clone()), ..About::default() }, health });
+                sights.push(Sight {
+                    thing: thing.clone(),
+                    about: About { machine: Some(machine.clone()), ..About::default() },
+                    health,
+                    mark: None,
+                });
             }
             let ill = sights.iter().filter(|sight| matches!(sight.health, Health::Ill(_))).count();
             let limit = self.file[&RecoveryName::from(name)].ill_max_percent as usize;

@@ -208,6 +208,7 @@ pub(crate) mod tests {
             health: "healthy",
             evidence: String::new(),
             health_age_s: 60,
+            confirmed_ms: None,
             ejected_s: None,
             available: true,
             weight: 2,

@@ -6,12 +6,14 @@
 //!                                              └── how it went └─────► incidents: what was tried, and that people need not wait any more
 //! ```
 //!
-//! - `sight`: what is ill. `acts`: one act, from its beginning to its end. `tell`: what people hear of it. `view`: what the API shows.
+//! - `sight`: what is ill. `acts`: one act, from its beginning to its end. `marks`: what stands on the machines. `tell`: what people hear of it.
+//!   `view`: what the API shows.
 //!
-//! Only the node that leads heals. What it has begun stands in `recovery.db` of its state folder before it is done; another leader begins from
-//! what it sees.
+//! Only the node that leads heals. What it has begun stands in `recovery.db` of its state folder before it is done, and how far it is on the machine
+//! (`marks`), where another leader finds it.
 
 mod acts;
+mod marks;
 mod sight;
 mod tell;
 mod view;
@@ -205,6 +207,7 @@ impl Work {
         }
         let outputs = self.keep(outputs).await;
         for output in outputs {
+            marks::follow(&self.node, &output);
             match output {
                 Output::Save(_) | Output::Forget(_) | Output::Stopped(..) => {}
                 Output::Act(order) => self.act(*order),
@@ -248,6 +251,7 @@ impl Work {
         let (node, key) = (self.node.clone(), order.key.clone());
         let job = tokio::spawn(async move {
             let (limit, thing, key) = (order.attempt.limit, order.case.thing.clone(), order.key.clone());
+            marks::write(&node, &order.case).await;
             let result = timeout(limit, acts::carry_out(&node, &order)).await;
             let result = result.unwrap_or_else(|_| Err(format!("it took longer than {} s", limit.as_secs_f64())));
             node.recoverer().learn(Input::Acted { thing, key, result });

@@ -9,6 +9,7 @@ use weir_lb::status::{EndpointStatus, Status};
 use weir_recovery::case::{About, Thing};
 use weir_recovery::healer::{Health, Sight};
 
+use super::{marks, now};
 use crate::node::Node;
 use crate::notify::keys;
 
@@ -83,11 +84,11 @@ fn of_endpoint(world: &World<'_>, pool: &str, endpoint: &EndpointStatus) -> Opti
         None if !world.complete && world.config.pools.get(&pool.into()).is_some_and(|pool| pool.scaling.is_some()) => {
             // It may be a machine of a host that has not answered: nobody knows what it is called.
             let thing = Thing::Endpoint(pool.to_owned(), endpoint.address.clone());
-            Some(Sight { thing, about, health: Health::Unknown })
+            Some(Sight { thing, about, health: Health::Unknown, mark: None })
         }
         None => {
             let thing = Thing::Endpoint(pool.to_owned(), endpoint.address.clone());
-            Some(Sight { thing, about, health: verdict(endpoint) })
+            Some(Sight { thing, about, health: verdict(endpoint), mark: None })
         }
     }
 }
@@ -119,14 +120,16 @@ fn machine_sight(world: &World<'_>, machine: &MachineView, endpoint: Option<&End
         // On its way to serve for the first time.
         _ if state.as_ref().is_some_and(MemberState::is_coming) => Health::Unknown,
         (_, Some(endpoint)) => verdict(endpoint),
-        (_, None) => Health::Well,
+        (_, None) => Health::Well(now()),
     };
-    Some(Sight { thing: Thing::Machine(machine.name.clone()), about, health })
+    Some(Sight { thing: Thing::Machine(machine.name.clone()), about, health, mark: marks::read(machine) })
 }
 
 fn verdict(endpoint: &EndpointStatus) -> Health {
     match endpoint.health {
-        "healthy" | "unchecked" => Health::Well,
+        "unchecked" => Health::Well(now()),
+        // Since the last probe that said so it may have changed.
+        "healthy" => Health::Well(endpoint.confirmed_ms.map_or(0, |age| now().saturating_sub(age))),
         "unhealthy" => Health::Ill(endpoint.evidence.clone()),
         _ => Health::Unknown,
     }
@@ -158,7 +161,8 @@ fn of_alarm(world: &World<'_>, name: &AlarmName) -> Option<Sight> {
         AlarmState::Alarm if view.engaged => Health::Ill(view.history.last().map(|change| change.reason.clone()).unwrap_or_default()),
         // Muted, suppressed, or without data.
         AlarmState::Alarm | AlarmState::InsufficientData => Health::Unknown,
-        AlarmState::Ok => Health::Well,
+        AlarmState::Ok => Health::Well(now()),
     };
-    Some(Sight { thing, about, health })
+    let mark = about.machine.as_ref().and_then(|name| world.machines.iter().find(|view| view.name == *name)).and_then(marks::read);
+    Some(Sight { thing, about, health, mark })
 }

@@ -310,6 +310,9 @@ impl PoolEntry {
             health: health.word(),
             evidence,
             health_age_s: now.saturating_duration_since(since).as_secs(),
+            confirmed_ms: verdict
+                .and_then(|verdict| verdict.confirmed())
+                .map(|at| u64::try_from(now.saturating_duration_since(at).as_millis()).unwrap_or(u64::MAX)),
             // Rounded up: an ejection that is still on is never shown as 0.
             ejected_s: ejections.until(member.slot()).map(|until| until.saturating_duration_since(now).as_millis().div_ceil(1000) as u64),
             available: member.available,

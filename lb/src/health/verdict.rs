@@ -67,6 +67,8 @@ pub struct Flip {
 pub struct Verdict {
     health: Health,
     since: Instant,
+    /// When an outcome last agreed with it.
+    confirmed: Option<Instant>,
     /// Outcomes in a row that contradict the verdict.
     against: u32,
     /// The last outcome was that nobody is there.
@@ -79,12 +81,20 @@ pub struct Verdict {
 impl Verdict {
     /// Nothing is known: the first outcome decides at once.
     pub fn unknown(now: Instant) -> Verdict {
-        Verdict { health: Health::Unknown, since: now, against: 0, gone: false, shown: None, reason: "not probed yet".into() }
+        Verdict {
+            health: Health::Unknown,
+            since: now,
+            confirmed: None,
+            against: 0,
+            gone: false,
+            shown: None,
+            reason: "not probed yet".into(),
+        }
     }
 
     /// Starts from what was known before, with the reason shown until the first outcome. Rise and fall apply from here.
     pub fn kept(healthy: bool, reason: &str, now: Instant) -> Verdict {
-        Verdict { health: observed(healthy), since: now, against: 0, gone: false, shown: None, reason: reason.into() }
+        Verdict { health: observed(healthy), since: now, confirmed: None, against: 0, gone: false, shown: None, reason: reason.into() }
     }
 
     /// Forgets the outcomes counted so far, keeps the verdict: the next outcomes are those of another check.
@@ -112,6 +122,7 @@ impl Verdict {
         }
         let new = observed(up);
         if self.health == new {
+            self.confirmed = Some(now);
             self.against = 0;
             self.shown = None;
             return None;
@@ -119,6 +130,7 @@ impl Verdict {
         if self.health == Health::Unknown {
             self.health = new;
             self.since = now;
+            self.confirmed = Some(now);
             return Some(Flip { healthy: up, evidence: format!("first probe: {reason}") });
         }
         self.against += 1;
@@ -130,6 +142,7 @@ impl Verdict {
         self.against = 0;
         self.health = new;
         self.since = now;
+        self.confirmed = Some(now);
         Some(Flip { healthy: up, evidence: self.evidence() })
     }
 
@@ -146,6 +159,11 @@ impl Verdict {
     /// When it last changed.
     pub fn since(&self) -> Instant {
         self.since
+    }
+
+    /// When an outcome last agreed with it; `None`: it is from before, and none has come yet.
+    pub fn confirmed(&self) -> Option<Instant> {
+        self.confirmed
     }
 
     /// Whether some, but not yet enough, outcomes contradict it.
@@ -207,6 +225,26 @@ mod tests {
         check(Some(false), 2, 3, "+-++", "dddH");
         // What could not be probed neither counts nor interrupts.
         check(Some(true), 2, 3, "-?-?-", "hhhhD");
+    }
+
+    #[test]
+    fn a_verdict_knows_when_it_was_last_confirmed() {
+        let start = Instant::now();
+        let at = |seconds| start + std::time::Duration::from_secs(seconds);
+        let failed = || Outcome::Failed("refused".into());
+        let mut verdict = Verdict::kept(true, "kept", start);
+        assert_eq!(verdict.confirmed(), None);
+        let outcomes = [
+            (failed(), None),
+            (Outcome::Ok, Some(2)),
+            (failed(), Some(2)),
+            (Outcome::NotDone(String::new()), Some(2)),
+            (failed(), Some(5)),
+        ];
+        for (second, (outcome, expected)) in (1..).zip(outcomes) {
+            verdict.handle_outcome(&outcome, 1, 2, at(second));
+            assert_eq!(verdict.confirmed(), expected.map(at), "at {second}");
+        }
     }
 
     #[test]
