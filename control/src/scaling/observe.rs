@@ -20,6 +20,9 @@ pub(crate) const ADDRESS: &str = "weir-address";
 /// Then it is made anew.
 const HALF_MADE: Duration = Duration::from_secs(15);
 
+/// How long a machine is paused before it counts as one whose thaw was interrupted: each that is started passes through this state.
+const PAUSED: Duration = Duration::from_secs(3);
+
 /// A note of a refresh is of several words, and a label is one: how far it is, to which base, and from which.
 const REFRESH: [&str; 3] = ["weir-refresh", "weir-refresh-to", "weir-refresh-from"];
 
@@ -49,6 +52,8 @@ pub(super) struct Sight<'a> {
 pub(super) struct Seen {
     /// Since when a machine is off or unhealthy.
     ill: BTreeMap<String, UnixMs>,
+    /// Since when a machine is paused.
+    paused: BTreeMap<String, UnixMs>,
     /// Machines that have served once.
     served: BTreeMap<String, ()>,
     /// Their addresses.
@@ -114,6 +119,7 @@ pub(super) fn observe(
         members.extend(vanished(&name, pool, seen, now));
     }
     members.sort_by(|a, b| a.name.cmp(&b.name));
+    seen.paused.retain(|name, _| members.iter().any(|member| member.name == *name));
     seen.ill.retain(|name, _| members.iter().any(|member| member.name == *name));
     seen.served.retain(|name, ()| members.iter().any(|member| member.name == *name));
     let warm = |host: &str| {
@@ -220,8 +226,16 @@ fn state(
     since: UnixMs,
     now: UnixMs,
 ) -> MemberState {
+    let has_served = seen.served.contains_key(&machine.name);
+    if machine.state != MachineState::Paused {
+        seen.paused.remove(&machine.name);
+    }
+    let paused_since = |seen: &mut Seen| *seen.paused.entry(machine.name.clone()).or_insert(now);
+    let is_passing = machine.state == MachineState::Paused && now.since(paused_since(seen)) < PAUSED;
     let mut ill = || MemberState::Unhealthy { since: (*seen.ill.entry(machine.name.clone()).or_insert(now)).min(now) };
     match machine.state {
+        MachineState::Paused if is_passing && has_served => return ill(),
+        MachineState::Paused if is_passing => return MemberState::Launching,
         MachineState::Paused => return MemberState::Interrupted,
         MachineState::Off | MachineState::Crashed | MachineState::ShuttingDown => return ill(),
         _ if !has_address => return MemberState::Interrupted,
@@ -234,11 +248,7 @@ fn state(
             if age >= policy.scaling.warm_up { MemberState::Serving } else { MemberState::Warming }
         }
         // A machine that has never served may still be booting, for as long as its template allows.
-        _ if !seen.served.contains_key(&machine.name)
-            && now.since(since) < template.map_or(Duration::ZERO, |template| template.boot_timeout) =>
-        {
-            MemberState::Warming
-        }
+        _ if !has_served && now.since(since) < template.map_or(Duration::ZERO, |template| template.boot_timeout) => MemberState::Warming,
         "unhealthy" => {
             let since = now.minus(Duration::from_secs(endpoint.health_age_s));
             MemberState::Unhealthy { since }
