@@ -58,6 +58,9 @@ pub struct RefreshState {
     pub rolled_back: Option<String>,
     /// It is over.
     pub ended: Option<UnixMs>,
+    /// Machines that are protected and stay on the base that they have.
+    #[serde(default)]
+    pub kept: Vec<String>,
 }
 
 impl RefreshState {
@@ -91,6 +94,7 @@ impl RefreshState {
             replaced: 0,
             rolled_back: is_back.then(|| "another node led then, and took it back".to_owned()),
             ended: is_over.then_some(began),
+            kept: Vec::new(),
         })
     }
 }

@@ -6,7 +6,8 @@
 //!                      └──► rollback: what is new is replaced by the base before ──────────────────────────────────┘
 //! ```
 //!
-//! Where the pool is at its maximum, or `min_healthy` allows it, the old ones go first.
+//! Where the pool is at its maximum, or `min_healthy` allows it, the old ones go first. What is protected against scale-in is left out: it stays on
+//! its base, and the refresh ends without it and says so.
 
 use super::memory::{Memory, RefreshState};
 use super::observation::{Member, MemberState, Observation};
@@ -35,15 +36,22 @@ pub fn begin(observation: &Observation, memory: &mut Memory, now: UnixMs) -> Res
         return Err("a refresh is under way already".into());
     }
     let mut others: std::collections::BTreeMap<&str, u32> = std::collections::BTreeMap::new();
-    for member in observation.members.iter().filter(|member| !member.state.is_going() && member.base != to) {
+    let old: Vec<&Member> = observation.members.iter().filter(|member| !member.state.is_going() && member.base != to).collect();
+    for member in &old {
         *others.entry(&member.base).or_default() += 1;
     }
     let from = others.into_iter().max_by_key(|(_, count)| *count).map(|(base, _)| base.to_owned());
     if from.is_none() {
         return Err(format!("every machine is on {to} already"));
     }
-    memory.refresh =
-        Some(RefreshState { to, from, began: now, not_before: now, checkpoints: 0, replaced: 0, rolled_back: None, ended: None });
+    if old.iter().all(|member| member.protected) {
+        return Err(format!(
+            "every machine that may be replaced is on {to} already; {}; weir scaling protect --off ends that",
+            left_out(&names(&old))
+        ));
+    }
+    let (checkpoints, replaced, rolled_back, ended, kept) = (0, 0, None, None, Vec::new());
+    memory.refresh = Some(RefreshState { to, from, began: now, not_before: now, checkpoints, replaced, rolled_back, ended, kept });
     Ok(())
 }
 
@@ -68,14 +76,17 @@ pub fn demand(policy: &Policy, observation: &Observation, memory: &mut Memory, d
     let Some(wanted) = wanted else { return Demand::default() };
     let base = refresh.rolled_back.is_some().then(|| wanted.clone());
     let is_new = |member: &&&Member| member.base == wanted;
-    let old: Vec<&Member> = staying.iter().filter(|member| member.base != wanted).copied().collect();
+    let (kept, old): (Vec<&Member>, Vec<&Member>) =
+        staying.iter().copied().filter(|member| member.base != wanted).partition(|member| member.protected);
+    refresh.kept = names(&kept);
     let new_serving = count(staying.iter().filter(is_new).filter(|member| member.state == MemberState::Serving).count());
-    if old.is_empty() && new_serving >= desired.min(count(staying.len())) {
+    let but_for = if kept.is_empty() { String::new() } else { format!("; {}", left_out(&refresh.kept)) };
+    if old.is_empty() && new_serving + count(kept.len()) >= desired.min(count(staying.len())) {
         refresh.ended = Some(now);
-        return Demand { note: Some(format!("the refresh to {wanted} is done")), ..Demand::default() };
+        return Demand { note: Some(format!("the refresh to {wanted} is done{but_for}")), ..Demand::default() };
     }
     let total = count(staying.len()).max(1);
-    let note = Some(format!("refresh to {wanted}: {new_serving} of {total} are done"));
+    let note = Some(format!("refresh to {wanted}: {new_serving} of {total} are done{but_for}"));
     if new_serving > refresh.replaced && refresh.rolled_back.is_none() {
         batch_ended(policy, refresh, new_serving, desired, now);
     }
@@ -94,7 +105,7 @@ pub fn demand(policy: &Policy, observation: &Observation, memory: &mut Memory, d
     let room = policy.scaling.max.saturating_sub(desired);
     // At the maximum nothing can be added first: one has to go, as long as the pool's own floor holds.
     let may_go = if may_go == 0 && room == 0 && !coming { left.min(serving.saturating_sub(policy.min_healthy)) } else { may_go };
-    let retire = old.iter().filter(|member| !member.protected).take(may_go as usize).map(|member| member.name.clone()).collect();
+    let retire = old.iter().take(may_go as usize).map(|member| member.name.clone()).collect();
     // With the last of the old ones as many new ones are there already.
     let needed = desired.saturating_sub(count(staying.len() - old.len()));
     Demand { surge: left.min(room).min(needed), retire, base, note }
@@ -134,6 +145,15 @@ fn check_health(policy: &Policy, refresh: &mut RefreshState, staying: &[&Member]
     };
     refresh.rolled_back = Some(why);
     refresh.not_before = now;
+}
+
+fn names(members: &[&Member]) -> Vec<String> {
+    members.iter().map(|member| member.name.clone()).collect()
+}
+
+/// What a refresh does not replace, in words.
+pub fn left_out(names: &[String]) -> String {
+    format!("left out because protected: {}", names.join(", "))
 }
 
 fn count(number: usize) -> u32 {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use weir_autoscaler::UnixMs;
 use weir_autoscaler::scaling::plan::{Clock, HookKind, Plan, Step, plan};
 use weir_autoscaler::scaling::schedule::{Bounds, bounds};
-use weir_autoscaler::scaling::{MemberState, Memory, Observation, Policy, RefreshState, Signals};
+use weir_autoscaler::scaling::{MemberState, Memory, Observation, Policy, RefreshState, Signals, refresh};
 use weir_config::ScalingMode;
 
 use super::Order;
@@ -217,7 +217,8 @@ impl Scaled {
             let text = match (&refresh.rolled_back, refresh.ended) {
                 (None, None) => format!("a refresh to {} begins", refresh.to),
                 (Some(why), None) => format!("the refresh to {} goes back: {why}", refresh.to),
-                (None, Some(_)) => format!("the refresh to {} is done", refresh.to),
+                (None, Some(_)) if refresh.kept.is_empty() => format!("the refresh to {} is done", refresh.to),
+                (None, Some(_)) => format!("the refresh to {} is done; {}", refresh.to, refresh::left_out(&refresh.kept)),
                 (Some(why), Some(_)) => format!("the refresh to {} was taken back: {why}", refresh.to),
             };
             events.push(ScalingEvent::ScalingNotice { pool, text });
