@@ -406,7 +406,7 @@ impl Node {
     /// Makes the virtual IPs of the file be, for the first time. To be called where tasks can be started.
     pub(crate) fn start_vips(&self) {
         if let Err(reason) = self.inner.vips.apply(self, &self.config()) {
-            self.record(event::VipEvent::VipsUnavailable { reason });
+            self.inner.vips.failed(self, reason);
         }
     }
 

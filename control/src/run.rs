@@ -185,8 +185,9 @@ fn start(config_path: &Path, launch: Launch, before: Option<&UnixStream>) -> Res
         runtime.block_on(node.persist());
     }
     node.keep_version(&text, &config_sha256);
-    node.start_vips();
+    // First, for it hears of what happens from now on.
     node.start_notifier();
+    node.start_vips();
     let summary = node.summary();
     systemd::ready(&summary);
     info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), "{summary}");

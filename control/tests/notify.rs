@@ -150,6 +150,24 @@ fn an_endpoint_that_fails_is_a_ticket_until_it_is_back() {
     drop(running);
 }
 
+/// What was wrong with the node itself is over when a process begins with which it is not, though no event says so.
+#[test]
+fn what_was_wrong_with_the_node_itself_ends_with_a_good_start() {
+    let site = Site::new();
+    let _endpoint = TcpListener::bind(("127.0.0.1", site.endpoint)).unwrap();
+    let history = site.folder.path().join("history.db");
+    // No file can be opened there.
+    std::fs::create_dir(&history).unwrap();
+    let running = site.start();
+    let tickets = site.wait_for_tickets(&["opened"]);
+    assert_eq!(tickets[0]["labels"]["alarm"], "history-failed");
+    drop(running);
+    std::fs::remove_dir(&history).unwrap();
+    let _running = site.start();
+    let tickets = site.wait_for_tickets(&["opened", "resolved"]);
+    assert_eq!(tickets[0]["ticket"], tickets[1]["ticket"]);
+}
+
 #[test]
 fn a_test_shows_the_conversation() {
     let site = Site::new();

@@ -21,6 +21,10 @@ const CERTIFICATES: &str = "certificate/";
 const SHOWN: &str = "shown-certificate/";
 /// How the keys of changes of virtual IPs begin.
 pub(super) const VIPS: &str = "vip/";
+/// There are no virtual IPs though the file has some.
+pub(super) const VIPS_OFF: &str = "vips";
+/// The history is in memory alone.
+pub(super) const HISTORY: &str = "history";
 /// How the keys of hosts begin.
 pub(super) const HOSTS: &str = "host/";
 
@@ -44,6 +48,16 @@ fn endpoint(pool: &str, endpoint: &str, evidence: &str) -> Raise {
     raise(keys::endpoint(pool, endpoint), "endpoint-down", Severity::Warning, &labels, &[("evidence", evidence.to_owned())])
 }
 
+/// There are no virtual IPs.
+pub(super) fn vips_unavailable(reason: String) -> Raise {
+    raise(VIPS_OFF.into(), "vips-unavailable", Severity::Critical, &[], &[("reason", reason)])
+}
+
+/// What happens is kept in memory alone.
+pub(super) fn history_failed(reason: String) -> Raise {
+    raise(HISTORY.into(), "history-failed", Severity::Warning, &[], &[("reason", reason)])
+}
+
 fn certificate_key(listener: &str, file: &str) -> String {
     format!("{CERTIFICATES}{listener}/{file}")
 }
@@ -64,16 +78,12 @@ pub(super) fn of_event(kind: &EventKind) -> Option<Input> {
             let values = [("from", (*from).to_owned()), ("to", (*to).to_owned()), ("reason", reason.clone())];
             Some(Input::Raise(raise(vip_key(vip, family), "vip-moved", Severity::Warning, &[("vip", vip), ("family", family)], &values)))
         }
-        EventKind::Vip(VipEvent::VipsUnavailable { reason }) => {
-            Some(Input::Raise(raise("vips".into(), "vips-unavailable", Severity::Critical, &[], &[("reason", reason.clone())])))
-        }
+        EventKind::Vip(VipEvent::VipsUnavailable { reason }) => Some(Input::Raise(vips_unavailable(reason.clone()))),
         EventKind::Scaling(ScalingEvent::AlarmChanged { alarm, severity, to, reason, quiet, series, .. }) => {
             of_alarm(alarm, severity, to, reason, *quiet).map(|input| with_series(input, series.as_deref()))
         }
-        EventKind::History(HistoryEvent::Failed { reason }) => {
-            Some(Input::Raise(raise("history".into(), "history-failed", Severity::Warning, &[], &[("reason", reason.clone())])))
-        }
-        EventKind::History(HistoryEvent::Recovered { .. }) => Some(Input::Clear("history".into())),
+        EventKind::History(HistoryEvent::Failed { reason }) => Some(Input::Raise(history_failed(reason.clone()))),
+        EventKind::History(HistoryEvent::Recovered { .. }) => Some(Input::Clear(HISTORY.into())),
         EventKind::Vip(VipEvent::VipNotice { .. })
         | EventKind::Notify(_)
         | EventKind::Recovery(_)

@@ -20,10 +20,9 @@ const VIP_CALM: Duration = Duration::from_secs(300);
 /// Events of one look.
 const EVENTS_MAX: usize = 1000;
 
-/// Runs until the service ends.
-pub(super) async fn feed(node: Node, handle: Handle) {
+/// Runs until the service ends. `after`: the last event that is not told.
+pub(super) async fn feed(node: Node, handle: Handle, mut after: u64) {
     let begun = Instant::now();
-    let mut after = node.last_event();
     let mut look_at = begun;
     let mut vips: BTreeMap<String, Instant> = BTreeMap::new();
     // The file was good enough to begin with.
@@ -65,8 +64,14 @@ async fn look(node: &Node, handle: &Handle, settled: bool) {
         }
         handle.learn(alarms::of_file(&items)).await;
     }
-    let hosts = alarms::of_hosts(&hosts);
-    for (prefix, raises) in [(keys::DATA_PLANE, alarms::of_status(&status)), (alarms::HOSTS, hosts)] {
+    let history = node.historian().stats().and_then(|stats| stats.fault);
+    let kinds = [
+        (keys::DATA_PLANE, alarms::of_status(&status)),
+        (alarms::HOSTS, alarms::of_hosts(&hosts)),
+        (alarms::VIPS_OFF, node.vips().fault().map(alarms::vips_unavailable).into_iter().collect()),
+        (alarms::HISTORY, history.map(alarms::history_failed).into_iter().collect()),
+    ];
+    for (prefix, raises) in kinds {
         let inputs = if settled { alarms::exactly(prefix, raises) } else { raises.into_iter().map(Input::Raise).collect() };
         for input in inputs {
             learn(node, handle, input).await;

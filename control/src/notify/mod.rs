@@ -45,7 +45,7 @@ impl Notifier {
         match &*room {
             Room::Off if config.notification.channels.is_empty() => {}
             Room::Off => {
-                let told = node.clone();
+                let (told, before) = (node.clone(), node.last_event());
                 let options = Options {
                     state_dir: Some(config.node.state_dir.clone()),
                     notification,
@@ -54,7 +54,7 @@ impl Notifier {
                 };
                 match service::start(options) {
                     Ok(handle) => {
-                        tokio::spawn(feed::feed(node.clone(), handle.clone()));
+                        tokio::spawn(feed::feed(node.clone(), handle.clone(), before));
                         *room = Room::On(handle);
                     }
                     Err(error) => node.record(NotifyEvent::NotifyStoreFailed { reason: format!("nobody can be told: {error}") }),

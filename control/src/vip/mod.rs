@@ -67,6 +67,8 @@ struct Inner {
     room: Arc<Mutex<Room>>,
     standings: Arc<Standings>,
     pulse: Mutex<Option<Watch>>,
+    /// Why those of the file could not be made to be at the start.
+    fault: Mutex<Option<String>>,
     stopping: AtomicBool,
 }
 
@@ -111,7 +113,9 @@ impl Vips {
             room.tell(name, Input::Healthy(report.healthy.map(|count| u16::try_from(count).unwrap_or(u16::MAX))));
         });
         let standings = Arc::new(standings);
-        Vips { inner: Arc::new(Inner { room, standings, pulse: Mutex::default(), stopping: AtomicBool::new(false) }) }
+        Vips {
+            inner: Arc::new(Inner { room, standings, pulse: Mutex::default(), fault: Mutex::default(), stopping: AtomicBool::new(false) }),
+        }
     }
 
     /// Whether the file's virtual IPs could be made to be.
@@ -128,6 +132,7 @@ impl Vips {
     /// A key file cannot be used; nothing has changed.
     pub(crate) fn apply(&self, node: &Node, config: &Config) -> Result<(), String> {
         let specs = spec::specs(config)?;
+        *lock(&self.inner.fault) = None;
         let mut room = lock(&self.inner.room);
         match &*room {
             Room::Off if specs.is_empty() => return Ok(()),
@@ -170,6 +175,20 @@ impl Vips {
         }
     }
 
+    /// They could not be made to be at the start; until a file is in effect with which they can.
+    pub(crate) fn failed(&self, node: &Node, reason: String) {
+        *lock(&self.inner.fault) = Some(reason.clone());
+        node.record(VipEvent::VipsUnavailable { reason });
+    }
+
+    /// Why that is so.
+    pub(crate) fn fault(&self) -> Option<String> {
+        match &*lock(&self.inner.room) {
+            Room::Unavailable(why) => Some(why.clone()),
+            _ => lock(&self.inner.fault).clone(),
+        }
+    }
+
     /// Lets another node be master of a virtual IP.
     ///
     /// # Errors
@@ -198,11 +217,13 @@ impl Vips {
 
     /// Starts the room on a thread that may wait: at an upgrade the process before has the addresses until its work is done.
     fn start(&self, node: &Node) {
-        let (vips, node) = (self.clone(), node.clone());
+        let (vips, its_node) = (self.clone(), node.clone());
         let runtime = Runtime::current();
-        let started = std::thread::Builder::new().name("weir-vips".into()).spawn(move || vips.run(&node, &runtime));
+        let started = std::thread::Builder::new().name("weir-vips".into()).spawn(move || vips.run(&its_node, &runtime));
         if let Err(error) = started {
-            *lock(&self.inner.room) = Room::Unavailable(format!("a thread could not be started: {error}"));
+            let reason = format!("a thread could not be started: {error}");
+            *lock(&self.inner.room) = Room::Unavailable(reason.clone());
+            self.failed(node, reason);
         }
     }
 
@@ -218,8 +239,8 @@ impl Vips {
             Ok(handle) => handle,
             Err(error) => {
                 let reason = crate::node::chain(&error);
-                node.record(VipEvent::VipsUnavailable { reason: reason.clone() });
-                *lock(&self.inner.room) = Room::Unavailable(reason);
+                *lock(&self.inner.room) = Room::Unavailable(reason.clone());
+                self.failed(node, reason);
                 return;
             }
         };
@@ -242,7 +263,7 @@ impl Vips {
         *lock(&self.inner.pulse) = pulse;
         // The file may have changed while we waited.
         if let Err(reason) = self.apply(node, &node.config()) {
-            node.record(VipEvent::VipsUnavailable { reason });
+            self.failed(node, reason);
         }
         runtime.spawn(watch::watch(self.inner.standings.clone(), node.clone()));
         let notifier = Notifier::start(runtime);
