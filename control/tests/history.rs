@@ -303,6 +303,49 @@ fn what_was_measured_is_shown_tried_and_replayed() {
     assert!(nothing.status.code() == Some(1) && text(&nothing.stderr).contains("nothing is kept of pool web"), "{nothing:?}");
 }
 
+/// A table of a load that was, without a node; in words, as JSON and as a picture.
+#[test]
+fn a_table_of_a_load_is_replayed_without_a_node() {
+    let site = Site::new(
+        "[pool.web.health]\ntype = \"tcp\"\n[pool.web.scaling]\ntemplate = \"web\"\nmin = 1\nmax = 8\nwarm_up = \"10s\"\n\
+         [[pool.web.scaling.target]]\nmetric = \"requests-per-endpoint\"\nvalue = 100\n[template.web]\nmaster = \"m\"\nport = 80\n\
+         [host.a]\nuri = \"qemu:///system\"\n",
+    );
+    let (csv, svg) = (site.folder.path().join("load.csv"), site.folder.path().join("load.svg"));
+    // An hour at 90 for one machine, then at 450, then at 90 again.
+    let row = |minute: u64| {
+        let each = if (60..120).contains(&minute) { 450 } else { 90 };
+        format!("{},1,{each}\n", 1_767_571_200 + minute * 60)
+    };
+    let table = format!("# by hand\ntime,machines,requests-per-endpoint\n{}", (0..180).map(row).collect::<String>());
+    std::fs::write(&csv, &table).expect("written");
+    let line = format!("scaling replay --pool web --policy {} --csv {}", site.config().display(), csv.display());
+    let report = site.json(&format!("{line} --svg {}", svg.display()));
+    assert_eq!((&report["most"], &report["least"]), (&5.into(), &1.into()), "{report}");
+    assert!(std::fs::read_to_string(&svg).expect("drawn").starts_with("<svg"));
+    // What takes longer to boot leaves more time above the threshold.
+    let above = |more: &str| site.json(&format!("{line} {more}"))["violation_minutes"].as_f64();
+    assert!(above("--boot 20m") > above("--boot 5s"), "{report}");
+    let shown = text(&site.weir(&line).stdout);
+    assert!(shown.contains("MACHINE-HOURS") && shown.contains("####"), "{shown}");
+
+    let refused = |file: &str, words: &str| {
+        std::fs::write(&csv, file).expect("written");
+        let output = site.weir(&line);
+        assert!(output.status.code() == Some(1) && text(&output.stderr).contains(words), "{output:?}");
+    };
+    refused("machines,requests\n1,2\n", "line 1 names no column `time`");
+    refused(&format!("{table}7,1,90\n"), "line 183: it is not later than the line before");
+    refused(&table.replace(",450", ",many"), "line 63: \"many\" is not a number");
+    std::fs::remove_file(&csv).expect("it is ours");
+    let missing = site.weir(&line);
+    assert!(missing.status.code() == Some(1) && text(&missing.stderr).contains("cannot read"), "{missing:?}");
+    let both = site.weir(&format!("{line} --from 4h"));
+    assert_eq!(both.status.code(), Some(2), "either what the node has kept, or a table: {both:?}");
+    let other = site.weir(&line.replace("--pool web", "--pool shop"));
+    assert!(other.status.code() == Some(1) && text(&other.stderr).contains("has no [pool.shop.scaling]"), "{other:?}");
+}
+
 /// A process that is not our child.
 struct Kill(i32);
 
