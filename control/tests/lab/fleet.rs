@@ -112,6 +112,7 @@ impl Site {
 pub(crate) struct Node {
     pub(crate) api: SocketAddr,
     child: Child,
+    file: PathBuf,
     log: PathBuf,
     token: PathBuf,
 }
@@ -141,9 +142,20 @@ impl Node {
             .stderr(output)
             .spawn()
             .expect("weir starts");
-        let node = Node { api, child, log, token };
-        until("the API", Duration::from_secs(30), || node.get("/v1/status").map(drop));
+        let mut node = Node { api, child, file, log, token };
+        until("the API", Duration::from_secs(30), || {
+            assert!(node.child.try_wait().is_ok_and(|ended| ended.is_none()), "it refuses to start");
+            node.get("/v1/status").map(drop)
+        });
         node
+    }
+
+    /// Adds to the file, which the node sees by itself.
+    pub(crate) fn append(&self, text: &str) {
+        let whole = fs::read_to_string(&self.file).expect("it is ours") + text;
+        let draft = self.file.with_extension("draft");
+        fs::write(&draft, whole).expect("a folder");
+        fs::rename(&draft, &self.file).expect("a folder");
     }
 
     pub(crate) fn get(&self, path: &str) -> Result<Value, String> {

@@ -83,6 +83,7 @@ fn steps(node: &Node, from: usize, step: &str) -> Vec<f64> {
 }
 
 #[test]
+#[ignore = "minutes: scripts/test --lab runs it"]
 fn a_new_base_rolls_through_and_one_that_is_ill_goes_back() {
     let site = Site::new(&[]);
     let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 18082));
