@@ -11,6 +11,8 @@
 pub mod answer;
 pub mod ask;
 pub mod flood;
+pub mod frame;
+pub mod hpack;
 pub mod request;
 pub mod told;
 pub mod unframe;
