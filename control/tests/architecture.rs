@@ -82,6 +82,7 @@ const PURE: &[&str] = &[
     "history/src/point.rs",
     "history/src/roll.rs",
     "lb/src/http1/mod.rs",
+    "lb/src/h2/mod.rs",
     "notify/src/channel/smpp/pdu.rs",
     "notify/src/channel/sms/length.rs",
     "notify/src/channel/snmp/ber.rs",

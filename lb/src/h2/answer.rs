@@ -2,30 +2,21 @@
 //!
 //! Its bytes are ours: the data plane read the endpoint's strictly and wrote these. A head comes in one piece.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, Response, StatusCode};
+use memchr::memchr;
 
+use super::hpack::encode::{push_field, push_status};
 use super::unframe::{Unframe, Unframed};
+use crate::http1::decimal;
 
-/// Fields of one head; more are refused when an endpoint's answer is read.
-const HEADERS_MAX: usize = 1024;
-
-/// What comes next.
-#[derive(Debug)]
-pub enum Part {
-    /// Nothing yet: a piece of framing.
-    Framing,
+/// What a head begins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Begun {
     /// A response before the response.
-    Interim(Response<()>),
-    /// The response.
-    Head {
-        /// Status and fields.
-        response: Response<()>,
-        /// It has no body.
-        ended: bool,
-    },
-    /// The body is over, with these trailers.
-    End(HeaderMap),
+    Interim,
+    /// The response; its body follows.
+    Body,
+    /// The response, which has no body.
+    Whole,
 }
 
 /// An answer on its way.
@@ -70,74 +61,114 @@ impl Answer {
         self.body.as_mut().is_some_and(|body| body.passed(count))
     }
 
-    /// Takes framing from the beginning of a piece, which is not empty: how much of it, and what it says.
+    /// Takes framing of the body from the beginning of a piece, which is not empty: how much of it.
+    ///
+    /// # Errors
+    /// The bytes are not of a body.
+    pub fn framing(&mut self, piece: &[u8]) -> Result<usize, Unframed> {
+        self.body.as_mut().ok_or(Unframed)?.framing(piece)
+    }
+
+    /// Appends the trailers of a body that is done. Whether there are any.
+    ///
+    /// # Errors
+    /// They are no fields.
+    pub fn write_trailers(&self, block: &mut Vec<u8>) -> Result<bool, Unframed> {
+        let mut any = false;
+        for line in self.body.iter().flat_map(Unframe::trailers) {
+            let (name, value) = line?;
+            push_field(name, value, block);
+            any = true;
+        }
+        Ok(any)
+    }
+
+    /// Takes a head from the beginning of a piece and appends its field block: how much of the piece, and what follows.
     ///
     /// # Errors
     /// The bytes are not of an answer.
-    pub fn framing(&mut self, piece: &[u8]) -> Result<(usize, Part), Unframed> {
-        let Some(body) = &mut self.body else { return self.head(piece) };
-        let (taken, trailers) = body.framing(piece)?;
-        Ok((taken, trailers.map_or(Part::Framing, Part::End)))
-    }
-
-    fn head(&mut self, piece: &[u8]) -> Result<(usize, Part), Unframed> {
-        let mut storage = [const { std::mem::MaybeUninit::uninit() }; HEADERS_MAX];
-        let mut head = httparse::Response::new(&mut []);
-        let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut head, piece, &mut storage);
-        let Ok(httparse::Status::Complete(len)) = parsed else { return Err(Unframed) };
-        let status = head.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(Unframed)?;
-        let mut response = Response::new(());
-        *response.status_mut() = status;
-        let fields = response.headers_mut();
-        fields.reserve(head.headers.len());
+    pub fn head(&mut self, piece: &[u8], block: &mut Vec<u8>) -> Result<(usize, Begun), Unframed> {
+        let digits = piece.strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3)).ok_or(Unframed)?;
+        let status = decimal(digits).filter(|status| *status >= 100).ok_or(Unframed)? as u16;
+        // RFC 8441 section 5: agreed by 200; what proves the handshake in HTTP/1.1 means nothing here.
+        let agreed = status == 101 && self.tunnel;
+        push_status(if agreed { 200 } else { status }, block);
         let (mut length, mut chunked) = (None, false);
-        for header in &*head.headers {
-            let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| Unframed)?;
-            // Of the connection, which is another one now (RFC 9113 section 8.2.2).
-            if name == CONNECTION || name == UPGRADE {
-                continue;
+        let mut at = memchr(b'\n', piece).ok_or(Unframed)? + 1;
+        loop {
+            let rest = &piece[at..];
+            let line_len = memchr(b'\n', rest).ok_or(Unframed)?;
+            at += line_len + 1;
+            let line = rest[..line_len].strip_suffix(b"\r").ok_or(Unframed)?;
+            if line.is_empty() {
+                break;
             }
-            if name == TRANSFER_ENCODING {
-                chunked = true;
-                continue;
+            let colon = memchr(b':', line).ok_or(Unframed)?;
+            let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+            let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+            match name.len() {
+                // Of the connection, which is another one now (RFC 9113 section 8.2.2).
+                7 if is("upgrade") => continue,
+                10 if is("connection") || is("keep-alive") => continue,
+                14 if is("content-length") => length = decimal(value),
+                16 if is("proxy-connection") => continue,
+                17 if is("transfer-encoding") => {
+                    chunked = true;
+                    continue;
+                }
+                20 if agreed && is("sec-websocket-accept") => continue,
+                _ => {}
             }
-            if name == CONTENT_LENGTH {
-                length = std::str::from_utf8(header.value).ok().and_then(|digits| digits.parse::<u64>().ok());
-            }
-            fields.append(name, HeaderValue::from_bytes(header.value).map_err(|_| Unframed)?);
+            push_field(name, value, block);
         }
-        if status == StatusCode::SWITCHING_PROTOCOLS && self.tunnel {
-            // RFC 8441 section 5: agreed by 200; what proves the handshake in HTTP/1.1 means nothing here.
-            response.headers_mut().remove("sec-websocket-accept");
-            *response.status_mut() = StatusCode::OK;
+        if agreed {
             self.body = Some(Unframe::raw());
-            return Ok((len, Part::Head { response, ended: false }));
+            return Ok((at, Begun::Body));
         }
-        if status.is_informational() {
-            return Ok((len, Part::Interim(response)));
+        if status < 200 {
+            return Ok((at, Begun::Interim));
         }
-        let bodiless = self.headless || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+        let bodiless = self.headless || matches!(status, 204 | 304);
         let body = match (bodiless, chunked, length) {
             (true, ..) => Unframe::length(0),
             (false, true, _) => Unframe::chunks(),
             (false, false, length) => Unframe::length(length.unwrap_or(0)),
         };
-        let ended = body.is_done();
+        let begun = if body.is_done() { Begun::Whole } else { Begun::Body };
         self.body = Some(body);
-        Ok((len, Part::Head { response, ended }))
+        Ok((at, begun))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::h2::hpack::decode::Decoder;
+
+    /// The fields of a block: the status, and the names of the others.
+    fn fields(block: &[u8]) -> String {
+        let mut names = Vec::new();
+        let taken = Decoder::default().decode(block, |field| {
+            let is_status = field.name() == b":status";
+            names.push(String::from_utf8_lossy(if is_status { field.value() } else { field.name() }).into_owned());
+        });
+        taken.expect("a block");
+        names.join(",")
+    }
 
     /// What a client of HTTP/2 gets of these bytes, when they come in pieces of this size after the head.
     fn told(answer: &mut Answer, bytes: &[u8], size: usize) -> Result<String, Unframed> {
         let mut text = String::new();
         let mut rest = bytes;
         while !rest.is_empty() {
-            let piece = if answer.is_begun() { &rest[..rest.len().min(size)] } else { rest };
+            if !answer.is_begun() {
+                let mut block = Vec::new();
+                let (taken, begun) = answer.head(rest, &mut block)?;
+                rest = &rest[taken..];
+                text += &format!("{}|{}", fields(&block), if begun == Begun::Whole { "end|" } else { "" });
+                continue;
+            }
+            let piece = &rest[..rest.len().min(size)];
             let data = answer.data(piece.len());
             if data > 0 {
                 text += &String::from_utf8_lossy(&piece[..data]);
@@ -145,18 +176,13 @@ mod tests {
                     text += "|end";
                 }
                 rest = &rest[data..];
-                continue;
-            }
-            let (taken, part) = answer.framing(piece)?;
-            rest = &rest[taken..];
-            match part {
-                Part::Framing => {}
-                Part::Interim(response) => text += &format!("{}|", response.status().as_u16()),
-                Part::Head { response, ended } => {
-                    let names: Vec<_> = response.headers().keys().map(HeaderName::as_str).collect();
-                    text += &format!("{} {}{}|", response.status().as_u16(), names.join(","), if ended { "|end" } else { "" });
+            } else {
+                rest = &rest[answer.framing(piece)?..];
+                if answer.is_done() {
+                    let mut block = Vec::new();
+                    answer.write_trailers(&mut block)?;
+                    text += &format!("|end {}", fields(&block));
                 }
-                Part::End(trailers) => text += &format!("|end {}", trailers.keys().map(HeaderName::as_str).collect::<Vec<_>>().join(",")),
             }
             if answer.is_done() {
                 break;
@@ -169,23 +195,25 @@ mod tests {
     #[test]
     fn answers_are_taken_apart_whatever_the_pieces() {
         let table = [
-            ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", "200 content-length|hello|end"),
-            ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", "200 content-length|end|"),
-            ("HTTP/1.1 204 No Content\r\nx: y\r\n\r\n", "204 x|end|"),
-            ("HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n", "304 content-length|end|"),
-            ("HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", "103|204 |end|"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello", "200,content-length|hello|end"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", "200,content-length|end|"),
+            ("HTTP/1.1 204 No Content\r\nX:   y \r\n\r\n", "204,x|end|"),
+            ("HTTP/1.1 304 Not Modified\r\ncontent-length: 5\r\n\r\n", "304,content-length|end|"),
+            ("HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\nHTTP/1.1 204 \r\n\r\n", "103,link|204|end|"),
             (
                 "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n",
-                "200 |hello!|end ",
+                "200|hello!|end ",
             ),
             (
-                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n!\r\n0\r\ngrpc-status: 0\r\ngrpc-message: x\r\n\r\n",
-                "200 |!|end grpc-status,grpc-message",
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n!\r\n0\r\nGrpc-Status: 0\r\ngrpc-message: x\r\n\r\n",
+                "200|!|end grpc-status,grpc-message",
             ),
         ];
         for (bytes, expected) in table {
             for size in [1, 2, 3, 7, 1000] {
-                assert_eq!(told(&mut Answer::new(false, false), bytes.as_bytes(), size).as_deref(), Ok(expected), "{bytes:?} by {size}");
+                let mut answer = Answer::new(false, false);
+                assert_eq!(told(&mut answer, bytes.as_bytes(), size).as_deref(), Ok(expected), "{bytes:?} by {size}");
+                assert!(answer.is_done());
             }
         }
     }
@@ -193,14 +221,14 @@ mod tests {
     #[test]
     fn an_answer_to_head_has_no_body() {
         let bytes = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n";
-        assert_eq!(told(&mut Answer::new(true, false), bytes, 1).as_deref(), Ok("200 content-length|end|"));
+        assert_eq!(told(&mut Answer::new(true, false), bytes, 1).as_deref(), Ok("200,content-length|end|"));
     }
 
     #[test]
     fn a_taken_up_protocol_is_a_200_whose_body_never_ends() {
         let bytes = b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\nsec-websocket-accept: x\r\n\r\nraw 5\r\n";
         let mut answer = Answer::new(false, true);
-        assert_eq!(told(&mut answer, bytes, 3).as_deref(), Ok("200 |raw 5\r\n"));
+        assert_eq!(told(&mut answer, bytes, 3).as_deref(), Ok("200|raw 5\r\n"));
         assert!(!answer.is_done());
     }
 
@@ -210,6 +238,8 @@ mod tests {
         for rest in ["x\r\n", "1\r\nab", "11111111111111111\r\n", "0\r\nno colon\r\n\r\n"] {
             assert_eq!(told(&mut Answer::new(false, false), (chunked.to_owned() + rest).as_bytes(), 1000), Err(Unframed), "{rest:?}");
         }
-        assert_eq!(told(&mut Answer::new(false, false), b"SSH-2.0\r\n\r\n", 1000), Err(Unframed));
+        for head in ["SSH-2.0\r\n\r\n", "HTTP/1.1 20\r\n\r\n", "HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "HTTP/1.1 200 OK\r\na: b\r\n"] {
+            assert_eq!(told(&mut Answer::new(false, false), head.as_bytes(), 1000), Err(Unframed), "{head:?}");
+        }
     }
 }

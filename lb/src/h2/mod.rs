@@ -5,14 +5,18 @@
 //! from a client of HTTP/1.1 cannot be built from HTTP/2, and every limit, route and timeout holds for both. Towards endpoints it is the
 //! same the other way round.
 //!
-//! - From clients: [`request`] and [`answer`]; [`flood`] has bounds on their frames.
-//! - To endpoints: [`ask`] and [`told`]. [`unframe`]: a body out of its framing, for both.
+//! - From clients: [`machine`] is a connection, with [`frame`] and [`hpack`] for its bytes; [`request`] and [`answer`] for what they mean, and
+//!   [`flood`] for how many there may be.
+//! - To endpoints, where a library moves the frames: [`ask`] and [`told`]. [`unframe`]: a body out of its framing, for both.
+
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub mod answer;
 pub mod ask;
 pub mod flood;
 pub mod frame;
 pub mod hpack;
+pub mod machine;
 pub mod request;
 pub mod told;
 pub mod unframe;

@@ -1,10 +1,7 @@
-//! A request of HTTP/2 as one of HTTP/1.1 (RFC 9113 section 8.3.1).
+//! A request of HTTP/2 as one of HTTP/1.1 (RFC 9113 section 8.3.1), written field by field while its block is read.
 
-use http::header::{CONTENT_LENGTH, COOKIE, HOST, SEC_WEBSOCKET_KEY};
-use http::request::Parts;
-use http::{HeaderMap, Method};
-
-use crate::http1::HeadError;
+use super::hpack::table::{Field, Kind};
+use crate::http1::decimal;
 
 /// How the request's body is framed once it is written as HTTP/1.1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,88 +14,192 @@ pub enum Carried {
     Tunnel,
 }
 
-/// Appends the head. `ended`: nothing follows it. `protocol`: what an extended CONNECT asks for (RFC 8441 section 4). `nonce`: 16 random
-/// bytes, for `Sec-WebSocket-Key`.
-///
-/// What a field's bytes may be, and which may be there together, is left to the reader of the head; only what has no form in HTTP/1.1 is
-/// refused here.
-///
-/// # Errors
-/// The request has no form in HTTP/1.1, or names two authorities.
-pub fn write_head(
-    parts: &Parts,
-    scheme: &str,
-    ended: bool,
-    protocol: Option<&str>,
-    nonce: [u8; 16],
-    out: &mut Vec<u8>,
-) -> Result<Carried, HeadError> {
-    let tunnel = match (parts.method == Method::CONNECT, protocol) {
-        (false, None) => false,
-        (true, Some("websocket")) => true,
-        _ => return Err(HeadError::Connect),
-    };
-    // A request over one kind of connection that claims the other would be believed by an endpoint that reads `X-Forwarded-Proto`.
-    if parts.uri.scheme_str().is_some_and(|named| !named.eq_ignore_ascii_case(scheme)) {
-        return Err(HeadError::Target);
-    }
-    out.extend_from_slice(if tunnel { b"GET" } else { parts.method.as_str().as_bytes() });
-    out.push(b' ');
-    out.extend_from_slice(parts.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
-    out.extend_from_slice(b" HTTP/1.1\r\n");
+/// The request breaks RFC 9113 section 8, or has no form in HTTP/1.1.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the request is malformed")]
+pub struct Malformed;
 
-    let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
-    let mut hosts = parts.headers.get_all(HOST).iter().map(http::HeaderValue::as_bytes);
-    let host = match (authority, hosts.next()) {
-        (_, Some(_)) if hosts.next().is_some() => return Err(HeadError::Host),
-        (Some(named), Some(host)) if !named.eq_ignore_ascii_case(host) => return Err(HeadError::Host),
-        (named, host) => named.or(host),
-    };
-    if let Some(host) = host {
-        push_field(out, b"host", host);
-    }
-    push_fields(&parts.headers, out);
-    if tunnel {
-        out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: ");
-        push_base64(&nonce, out);
-        out.extend_from_slice(b"\r\n\r\n");
-        return Ok(Carried::Tunnel);
-    }
-    let chunks = !ended && !parts.headers.contains_key(CONTENT_LENGTH);
-    if chunks {
-        out.extend_from_slice(b"transfer-encoding: chunked\r\n");
-    }
-    out.extend_from_slice(b"\r\n");
-    Ok(if chunks { Carried::Chunks } else { Carried::Plain })
+/// What is known of a request once its head is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Written {
+    /// How the body follows.
+    pub carried: Carried,
+    /// It asks for a head alone.
+    pub head_only: bool,
+    /// What `Content-Length` says.
+    pub length: Option<u64>,
 }
 
-/// Appends the last chunk with the trailers.
-pub fn write_last_chunk(trailers: Option<&HeaderMap>, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"0\r\n");
-    for (name, value) in trailers.into_iter().flatten() {
-        push_field(out, name.as_str().as_bytes(), value.as_bytes());
-    }
-    out.extend_from_slice(b"\r\n");
+/// Writes heads, one after the other.
+///
+/// What a field's bytes may be was found out when it was read. Which fields may be there together is left to the reader of the head; only
+/// what has no form in HTTP/1.1 is refused here.
+#[derive(Debug, Default)]
+pub struct HeadWriter {
+    seen: Seen,
+    /// What the pseudo-fields say.
+    pseudo: Vec<u8>,
+    cookies: Vec<u8>,
 }
 
-fn push_fields(headers: &HeaderMap, out: &mut Vec<u8>) {
-    let mut cookies = headers.get_all(COOKIE).iter();
-    if let Some(first) = cookies.next() {
-        // Split for the sake of compression; one field again (RFC 9113 section 8.2.3).
-        out.extend_from_slice(b"cookie: ");
-        out.extend_from_slice(first.as_bytes());
-        for more in cookies {
-            out.extend_from_slice(b"; ");
-            out.extend_from_slice(more.as_bytes());
+/// A part of what the pseudo-fields say.
+type Span = (usize, usize);
+
+#[derive(Clone, Copy, Default, Debug)]
+struct Seen {
+    secure: bool,
+    bytes_max: usize,
+    method: Option<Span>,
+    scheme: Option<Span>,
+    authority: Option<Span>,
+    path: Option<Span>,
+    protocol: Option<Span>,
+    /// The request line is written: no pseudo-field may follow.
+    begun: bool,
+    tunnel: bool,
+    head_only: bool,
+    host: bool,
+    length: Option<u64>,
+    malformed: bool,
+}
+
+impl HeadWriter {
+    /// Begins a head. `secure`: the connection is under TLS. Of fields that make it longer than `bytes_max` no more than the first is written,
+    /// which lets its reader see that it is too long.
+    pub fn begin(&mut self, secure: bool, bytes_max: usize) {
+        self.seen = Seen { secure, bytes_max, ..Seen::default() };
+        self.pseudo.clear();
+        self.cookies.clear();
+    }
+
+    /// Takes the next field.
+    pub fn field(&mut self, field: Field<'_>, out: &mut Vec<u8>) {
+        let seen = &mut self.seen;
+        let place = match field.kind {
+            Kind::Method => &mut seen.method,
+            Kind::Scheme => &mut seen.scheme,
+            Kind::Authority => &mut seen.authority,
+            Kind::Path => &mut seen.path,
+            Kind::Protocol => &mut seen.protocol,
+            Kind::Malformed => {
+                seen.malformed = true;
+                return;
+            }
+            _ => return self.ordinary(field, out),
+        };
+        let value = field.value();
+        seen.malformed |= seen.begun || place.is_some();
+        *place = Some((self.pseudo.len(), self.pseudo.len() + value.len()));
+        if self.pseudo.len() <= seen.bytes_max {
+            self.pseudo.extend_from_slice(value);
+        } else {
+            seen.malformed = true;
         }
+    }
+
+    fn ordinary(&mut self, field: Field<'_>, out: &mut Vec<u8>) {
+        self.first_lines(out);
+        if self.seen.malformed || out.len() + self.cookies.len() > self.seen.bytes_max {
+            return;
+        }
+        let seen = &mut self.seen;
+        match field.kind {
+            Kind::Host => {
+                let same = seen.authority.is_none_or(|(from, to)| self.pseudo[from..to].eq_ignore_ascii_case(field.value()));
+                // It is written once, from the authority if there is one.
+                seen.malformed |= seen.host || !same;
+                seen.host = true;
+                if seen.authority.is_none() {
+                    out.extend_from_slice(field.line);
+                }
+            }
+            // Split for the sake of compression; one field again (RFC 9113 section 8.2.3).
+            Kind::Cookie => {
+                if !self.cookies.is_empty() {
+                    self.cookies.extend_from_slice(b"; ");
+                }
+                self.cookies.extend_from_slice(field.value());
+            }
+            Kind::ContentLength => {
+                seen.malformed |= seen.length.is_some();
+                seen.length = decimal(field.value());
+                seen.malformed |= seen.length.is_none();
+                out.extend_from_slice(field.line);
+            }
+            // A key means nothing in HTTP/2 (RFC 8441 section 5); the one that the endpoint gets is ours.
+            Kind::WebsocketKey => {}
+            _ => out.extend_from_slice(field.line),
+        }
+    }
+
+    /// The request line and the host, once no pseudo-field can follow.
+    fn first_lines(&mut self, out: &mut Vec<u8>) {
+        let seen = &mut self.seen;
+        if std::mem::replace(&mut seen.begun, true) {
+            return;
+        }
+        let (Some(method), Some(scheme), Some(path)) = (seen.method, seen.scheme, seen.path) else {
+            seen.malformed = true;
+            return;
+        };
+        let text = |(from, to): Span| &self.pseudo[from..to];
+        let method = text(method);
+        // A request over one kind of connection that claims the other would be believed by an endpoint that reads `X-Forwarded-Proto`.
+        let named = if seen.secure { &b"https"[..] } else { b"http" };
+        seen.malformed |= !text(scheme).eq_ignore_ascii_case(named) || seen.authority.is_some_and(|(from, to)| from == to);
+        match (method == b"CONNECT", seen.protocol) {
+            (false, None) => {}
+            (true, Some(protocol)) if text(protocol) == b"websocket" => seen.tunnel = true,
+            _ => seen.malformed = true,
+        }
+        seen.head_only = method == b"HEAD";
+        out.extend_from_slice(if seen.tunnel { b"GET" } else { method });
+        out.push(b' ');
+        out.extend_from_slice(text(path));
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        if let Some(authority) = seen.authority {
+            push_field(out, b"host", text(authority));
+        }
+    }
+
+    /// Writes what is left of the head. `ended`: nothing follows it. Behind the head of a [`Carried::Tunnel`] comes what [`write_key`] writes.
+    ///
+    /// # Errors
+    /// The request is malformed; what was written of it means nothing.
+    pub fn finish(&mut self, ended: bool, out: &mut Vec<u8>) -> Result<Written, Malformed> {
+        self.first_lines(out);
+        let Seen { tunnel, head_only, length, malformed, .. } = self.seen;
+        let wrong_length = length.is_some_and(|length| tunnel || (ended && length > 0));
+        if malformed || wrong_length {
+            return Err(Malformed);
+        }
+        if !self.cookies.is_empty() {
+            push_field(out, b"cookie", &self.cookies);
+        }
+        let chunks = !ended && length.is_none();
+        let carried = if tunnel {
+            out.extend_from_slice(b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: ");
+            return Ok(Written { carried: Carried::Tunnel, head_only, length });
+        } else if chunks {
+            out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+            Carried::Chunks
+        } else {
+            Carried::Plain
+        };
         out.extend_from_slice(b"\r\n");
+        Ok(Written { carried, head_only, length })
     }
-    for (name, value) in headers {
-        // A key means nothing in HTTP/2 (RFC 8441 section 5); the one that the endpoint gets is ours.
-        if name != HOST && name != COOKIE && name != SEC_WEBSOCKET_KEY {
-            push_field(out, name.as_str().as_bytes(), value.as_bytes());
-        }
+
+    /// Gives back what only a head that is being written needs.
+    pub fn rest(&mut self) {
+        *self = HeadWriter::default();
     }
+}
+
+/// Ends the head of a [`Carried::Tunnel`]. `nonce`: random bytes, for `Sec-WebSocket-Key`.
+pub fn write_key(nonce: [u8; 16], out: &mut Vec<u8>) {
+    push_base64(&nonce, out);
+    out.extend_from_slice(b"\r\n\r\n");
 }
 
 pub(super) fn push_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -121,70 +222,93 @@ pub(super) fn push_base64(bytes: &[u8], out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use http::Request;
-
     use super::*;
-    use crate::http1::chunked::write_chunk;
 
-    fn head(builder: http::request::Builder, ended: bool, protocol: Option<&str>) -> Result<(String, Carried), HeadError> {
-        let parts = builder.body(()).expect("a request").into_parts().0;
-        let mut out = Vec::new();
-        let carried = write_head(&parts, "https", ended, protocol, *b"the sample nonce", &mut out)?;
-        Ok((String::from_utf8(out).expect("ASCII"), carried))
+    fn head_of(secure: bool, ended: bool, fields: &[(&str, &str)]) -> Result<(String, Written), Malformed> {
+        let (mut writer, mut out) = (HeadWriter::default(), Vec::new());
+        writer.begin(secure, 1000);
+        for (name, value) in fields {
+            let line = format!("{name}: {value}\r\n");
+            let kind = Kind::of(name.as_bytes(), value.as_bytes());
+            writer.field(Field { kind, line: line.as_bytes(), name_len: name.len() }, &mut out);
+        }
+        let written = writer.finish(ended, &mut out)?;
+        if written.carried == Carried::Tunnel {
+            write_key(*b"the sample nonce", &mut out);
+        }
+        Ok((String::from_utf8(out).expect("ASCII"), written))
+    }
+
+    const HTTPS: (&str, &str) = (":scheme", "https");
+    const HOST: (&str, &str) = (":authority", "example.com");
+    const PATH: (&str, &str) = (":path", "/a?b=c");
+    const GET: (&str, &str) = (":method", "GET");
+    const POST: (&str, &str) = (":method", "POST");
+    const CONNECT: (&str, &str) = (":method", "CONNECT");
+
+    fn head(ended: bool, method: (&str, &str), more: &[(&str, &str)]) -> Result<(String, Written), Malformed> {
+        head_of(true, ended, &[&[method, HTTPS, HOST, PATH], more].concat())
     }
 
     #[test]
     fn requests_have_one_form_in_http1() {
-        let get = Request::get("https://example.com/a?b=c").header("cookie", "a=1").header("x", "y").header("cookie", "b=2");
-        let (text, carried) = head(get, true, None).expect("a head");
-        assert_eq!(text, "GET /a?b=c HTTP/1.1\r\nhost: example.com\r\ncookie: a=1; b=2\r\nx: y\r\n\r\n");
-        assert_eq!(carried, Carried::Plain);
-        let post = Request::post("https://example.com/").header("content-length", "5");
-        assert_eq!(head(post, false, None).expect("a head").1, Carried::Plain);
-        let (text, carried) = head(Request::post("https://example.com/"), false, None).expect("a head");
-        assert_eq!(
-            (text.as_str(), carried),
-            ("POST / HTTP/1.1\r\nhost: example.com\r\ntransfer-encoding: chunked\r\n\r\n", Carried::Chunks)
-        );
-        let same = Request::get("https://example.com/").header("host", "EXAMPLE.com");
-        assert!(head(same, true, None).expect("a head").0.contains("host: example.com\r\n"));
+        let (text, written) = head(true, GET, &[("cookie", "a=1"), ("x", "y"), ("cookie", "b=2")]).expect("a head");
+        assert_eq!(text, "GET /a?b=c HTTP/1.1\r\nhost: example.com\r\nx: y\r\ncookie: a=1; b=2\r\n\r\n");
+        assert_eq!(written, Written { carried: Carried::Plain, head_only: false, length: None });
+        let written = head(false, POST, &[("content-length", "5")]).expect("a head").1;
+        assert_eq!((written.carried, written.length), (Carried::Plain, Some(5)));
+        let (text, written) = head(false, POST, &[]).expect("a head");
+        assert_eq!(text, "POST /a?b=c HTTP/1.1\r\nhost: example.com\r\ntransfer-encoding: chunked\r\n\r\n");
+        assert_eq!(written.carried, Carried::Chunks);
+        assert!(head(true, (":method", "HEAD"), &[("host", "EXAMPLE.com")]).expect("a head").1.head_only);
+        let (text, _) = head_of(false, true, &[GET, (":scheme", "http"), PATH, ("x", "y"), ("host", "a.test")]).expect("a head");
+        assert_eq!(text, "GET /a?b=c HTTP/1.1\r\nx: y\r\nhost: a.test\r\n\r\n");
     }
 
     #[test]
     fn a_websocket_is_asked_for_as_an_upgrade() {
-        let connect =
-            || Request::connect("https://example.com/chat").header("sec-websocket-version", "13").header("sec-websocket-key", "theirs");
-        let (text, carried) = head(connect(), false, Some("websocket")).expect("a head");
-        assert_eq!(carried, Carried::Tunnel);
+        let websocket = (":protocol", "websocket");
+        let (text, written) =
+            head(false, CONNECT, &[websocket, ("sec-websocket-version", "13"), ("sec-websocket-key", "theirs")]).expect("a head");
+        assert_eq!(written.carried, Carried::Tunnel);
         // RFC 6455 section 1.3 has this key for these bytes.
         assert_eq!(
             text,
-            "GET /chat HTTP/1.1\r\nhost: example.com\r\nsec-websocket-version: 13\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+            "GET /a?b=c HTTP/1.1\r\nhost: example.com\r\nsec-websocket-version: 13\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
              sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
-        assert_eq!(head(connect(), false, None), Err(HeadError::Connect));
-        assert_eq!(head(connect(), false, Some("connect-udp")), Err(HeadError::Connect));
-        assert_eq!(head(Request::get("https://example.com/"), true, Some("websocket")), Err(HeadError::Connect));
+        assert_eq!(head(false, CONNECT, &[]), Err(Malformed));
+        assert_eq!(head(false, CONNECT, &[(":protocol", "connect-udp")]), Err(Malformed));
+        assert_eq!(head(false, CONNECT, &[websocket, ("content-length", "1")]), Err(Malformed));
+        assert_eq!(head(true, GET, &[websocket]), Err(Malformed));
     }
 
     #[test]
     fn what_has_no_form_is_refused() {
-        let other = Request::get("https://example.com/").header("host", "other.com");
-        assert_eq!(head(other, true, None), Err(HeadError::Host));
-        let twice = Request::get("https://example.com/").header("host", "example.com").header("host", "example.com");
-        assert_eq!(head(twice, true, None), Err(HeadError::Host));
-        assert_eq!(head(Request::get("http://example.com/"), true, None), Err(HeadError::Target));
+        for more in [
+            &[("host", "other.com")][..],
+            &[("host", "example.com"), ("host", "example.com")],
+            &[("x", "y"), (":path", "/")],
+            &[(":path", "/")],
+            &[("X", "y")],
+            &[("connection", "close")],
+            &[("content-length", "5")],
+            &[("content-length", "0"), ("content-length", "0")],
+            &[("content-length", "+0")],
+        ] {
+            assert_eq!(head(true, GET, more), Err(Malformed), "{more:?}");
+        }
+        for fields in [&[GET, HTTPS, HOST][..], &[GET, HOST, PATH], &[HTTPS, HOST, PATH], &[GET, HTTPS, (":authority", ""), PATH]] {
+            assert_eq!(head_of(true, true, fields), Err(Malformed), "{fields:?}");
+        }
+        assert_eq!(head_of(false, true, &[GET, HTTPS, HOST, PATH]), Err(Malformed), "another scheme");
     }
 
     #[test]
-    fn bodies_become_chunks() {
-        let mut out = Vec::new();
-        write_chunk(b"", &mut out);
-        write_chunk(&[b'x'; 17], &mut out);
-        let mut trailers = HeaderMap::new();
-        trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
-        write_last_chunk(Some(&trailers), &mut out);
-        write_last_chunk(None, &mut out);
-        assert_eq!(out, b"11\r\nxxxxxxxxxxxxxxxxx\r\n0\r\ngrpc-status: 0\r\n\r\n0\r\n\r\n");
+    fn what_is_too_long_is_cut_off_where_its_reader_sees_it() {
+        let long = "y".repeat(300);
+        let many = [("cookie", &*long), ("x", &*long)].repeat(10);
+        let (text, _) = head(true, GET, &many).expect("a head");
+        assert!(text.len() > 1000 && text.len() < 1500, "{}", text.len());
     }
 }

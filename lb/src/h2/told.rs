@@ -4,7 +4,7 @@ use http::header::{CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT};
 use http::response::Parts;
 use http::{HeaderMap, Response, StatusCode};
 
-use super::request::{push_field, write_last_chunk};
+use super::request::push_field;
 use crate::http1::chunked::write_chunk;
 
 /// How the body is framed once it is written as HTTP/1.1.
@@ -31,6 +31,15 @@ impl Framed {
             write_last_chunk(trailers, out);
         }
     }
+}
+
+/// Appends the last chunk with the trailers.
+fn write_last_chunk(trailers: Option<&HeaderMap>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0\r\n");
+    for (name, value) in trailers.into_iter().flatten() {
+        push_field(out, name.as_str().as_bytes(), value.as_bytes());
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// The value of `Sec-WebSocket-Accept`.

@@ -79,11 +79,11 @@ impl Unframe {
         self.state == State::Done
     }
 
-    /// Takes framing from the beginning of a piece, which is not empty: how much of it, and the trailers if it ends the body.
+    /// Takes framing from the beginning of a piece, which is not empty: how much of it. If the body is done by that, its trailers are known.
     ///
     /// # Errors
     /// The bytes are not of a body.
-    pub fn framing(&mut self, piece: &[u8]) -> Result<(usize, Option<HeaderMap>), Unframed> {
+    pub fn framing(&mut self, piece: &[u8]) -> Result<usize, Unframed> {
         if self.state == State::Trailers {
             return self.trailer_bytes(piece);
         }
@@ -106,31 +106,46 @@ impl Unframe {
                 break;
             }
         }
-        Ok((taken, None))
+        Ok(taken)
     }
 
-    fn trailer_bytes(&mut self, piece: &[u8]) -> Result<(usize, Option<HeaderMap>), Unframed> {
+    /// The lines of the trailers, without CRLF.
+    ///
+    /// # Errors
+    /// One of them has no colon.
+    pub fn trailers(&self) -> impl Iterator<Item = Result<(&[u8], &[u8]), Unframed>> {
+        let lines = self.trailers.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
+        lines.map(|line| {
+            let colon = memchr::memchr(b':', line).ok_or(Unframed)?;
+            Ok((&line[..colon], line[colon + 1..].trim_ascii()))
+        })
+    }
+
+    /// The same, for who needs names and values of their own.
+    ///
+    /// # Errors
+    /// One of them is no field.
+    pub fn trailer_map(&self) -> Result<HeaderMap, Unframed> {
+        let mut map = HeaderMap::new();
+        for line in self.trailers() {
+            let (name, value) = line?;
+            let name = HeaderName::from_bytes(name).map_err(|_| Unframed)?;
+            map.append(name, HeaderValue::from_bytes(value).map_err(|_| Unframed)?);
+        }
+        Ok(map)
+    }
+
+    fn trailer_bytes(&mut self, piece: &[u8]) -> Result<usize, Unframed> {
         for (index, byte) in piece.iter().enumerate() {
             self.trailers.push(*byte);
             if self.trailers == b"\r\n" || self.trailers.ends_with(b"\r\n\r\n") {
                 self.state = State::Done;
-                return Ok((index + 1, Some(fields(&self.trailers)?)));
+                return Ok(index + 1);
             }
         }
         if self.trailers.len() > TRAILERS_MAX {
             return Err(Unframed);
         }
-        Ok((piece.len(), None))
+        Ok(piece.len())
     }
-}
-
-/// Lines of trailers up to the empty one.
-fn fields(lines: &[u8]) -> Result<HeaderMap, Unframed> {
-    let mut map = HeaderMap::new();
-    for line in lines.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()) {
-        let colon = memchr::memchr(b':', line).ok_or(Unframed)?;
-        let name = HeaderName::from_bytes(&line[..colon]).map_err(|_| Unframed)?;
-        map.append(name, HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).map_err(|_| Unframed)?);
-    }
-    Ok(map)
 }

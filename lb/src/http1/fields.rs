@@ -74,7 +74,7 @@ impl Lengths {
 }
 
 /// Digits only, no sign, no space, and a number that fits a signed integer too: the next reader may use one.
-pub(super) fn decimal(text: &[u8]) -> Option<u64> {
+pub(crate) fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() || text.len() > 19 {
         return None;
     }

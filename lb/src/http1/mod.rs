@@ -22,4 +22,5 @@ pub mod request;
 pub mod response;
 
 pub use body::{Advance, Body};
+pub(crate) use fields::decimal;
 pub use lines::{Bounds, HeadError, Scanner};

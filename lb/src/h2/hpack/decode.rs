@@ -150,7 +150,8 @@ mod tests {
     /// RFC 7541 appendix C.5 and C.6: entries go for new ones.
     #[test]
     fn responses() {
-        let date = |second: u8| format!("cache-control: private\ndate: Mon, 21 Oct 2013 20:13:{second} GMT\nlocation: https://www.example.com\n");
+        let date =
+            |second: u8| format!("cache-control: private\ndate: Mon, 21 Oct 2013 20:13:{second} GMT\nlocation: https://www.example.com\n");
         let first = format!(":status: 302\n{}", date(21));
         let second = format!(":status: 307\n{}", date(21));
         let third = ":status: 200\ncache-control: private\ndate: Mon, 21 Oct 2013 20:13:22 GMT\nlocation: https://www.example.com\n\

@@ -126,14 +126,13 @@ impl Call {
             let rest = &piece[taken..];
             let data = framing.data(rest.len());
             if data == 0 {
-                let (count, trailers) = framing.framing(rest).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-                taken += count;
-                match trailers {
-                    Some(trailers) if trailers.is_empty() => body.send_data(Bytes::new(), true),
-                    Some(trailers) => body.send_trailers(trailers),
-                    None => Ok(()),
+                let unframed = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+                taken += framing.framing(rest).map_err(unframed)?;
+                if framing.is_done() {
+                    let trailers = framing.trailer_map().map_err(unframed)?;
+                    let ended = if trailers.is_empty() { body.send_data(Bytes::new(), true) } else { body.send_trailers(trailers) };
+                    ended.map_err(|error| self.broken(&error))?;
                 }
-                .map_err(|error| self.broken(&error))?;
                 continue;
             }
             if body.capacity() < data {

@@ -275,7 +275,7 @@ impl Drop for Counted {
     }
 }
 
-type Connection = client::Connection<Wire<Line, Peer>, Bytes>;
+type Connection = client::Connection<Wire<Line>, Bytes>;
 
 /// Connects, and waits until the endpoint has said that it speaks HTTP/2, which is what it says first (RFC 9113 section 3.4).
 async fn establish(worker: &Rc<Worker>, target: &Target) -> Result<(Connection, Rc<Link>, Rc<Peer>), Cause> {
@@ -283,7 +283,7 @@ async fn establish(worker: &Rc<Worker>, target: &Target) -> Result<(Connection, 
     let to = Destination { pool: &target.pool, state: &target.state, address: target.address, preamble: None };
     let line = upstream::reach(worker, to).await?;
     let secure = matches!(line, Line::Tls(_));
-    let (wire, peer) = Wire::<Line, Peer>::new(line, None, Rc::clone(&worker.timers));
+    let (wire, peer) = Wire::new(line, Rc::clone(&worker.timers));
     let mut builder = client::Builder::new();
     builder
         .enable_push(false)

@@ -1,6 +1,6 @@
-//! A connection as the frames' library reads and writes it, with an eye on what passes.
+//! A connection to an endpoint as the frames' library reads and writes it, with an eye on what passes.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -8,65 +8,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::h2::flood::{Flood, Watch};
-use crate::shell::buffer::Buf;
 use crate::shell::stream::Stream;
 use crate::shell::timer::Timers;
-
-/// Looks at what passes.
-pub(super) trait Eye: std::fmt::Debug + Default + 'static {
-    /// These bytes came.
-    ///
-    /// # Errors
-    /// No more of them are wanted.
-    fn see(&self, bytes: &[u8], timers: &Timers) -> io::Result<()>;
-
-    /// The peer took something, or there is nothing it could take.
-    fn moved(&self) {}
-
-    /// The peer takes nothing now.
-    fn stuck(&self, _: &Timers) {}
-}
-
-/// What the task of a client's connection asks about its wire.
-#[derive(Debug, Default)]
-pub(super) struct State {
-    /// Why it was cut.
-    pub(super) flood: Cell<Option<Flood>>,
-    watch: RefCell<Watch>,
-    /// Since when the client takes nothing, plus one; 0: it does, or nothing is there to take.
-    stalled_ms: Cell<u64>,
-}
-
-impl State {
-    /// What the client sent most of that it should not.
-    pub(super) fn suspect(&self) -> Flood {
-        self.watch.borrow().suspect()
-    }
-
-    pub(super) fn stalled_since_ms(&self) -> Option<u64> {
-        self.stalled_ms.get().checked_sub(1)
-    }
-}
-
-impl Eye for State {
-    fn see(&self, bytes: &[u8], timers: &Timers) -> io::Result<()> {
-        self.watch.borrow_mut().look(bytes, timers.recent_ms()).map_err(|flood| {
-            self.flood.set(Some(flood));
-            io::Error::new(io::ErrorKind::InvalidData, flood.word())
-        })
-    }
-
-    fn moved(&self) {
-        self.stalled_ms.set(0);
-    }
-
-    fn stuck(&self, timers: &Timers) {
-        if self.stalled_ms.get() == 0 {
-            self.stalled_ms.set(timers.now_us() / 1000 + 1);
-        }
-    }
-}
 
 /// What the task of a connection to an endpoint asks about its wire.
 #[derive(Debug, Default)]
@@ -93,9 +36,11 @@ impl Peer {
     pub(super) fn heard_ms(&self) -> u64 {
         self.heard_ms.get()
     }
-}
 
-impl Eye for Peer {
+    /// These bytes came.
+    ///
+    /// # Errors
+    /// It speaks something else.
     fn see(&self, bytes: &[u8], timers: &Timers) -> io::Result<()> {
         self.heard_ms.set(timers.recent_ms());
         let (have, mut head) = (self.have.get(), self.head.get());
@@ -115,66 +60,50 @@ impl Eye for Peer {
     }
 }
 
-pub(super) struct Wire<S, E> {
+pub(super) struct Wire<S> {
     stream: S,
-    /// Read before it was known what is spoken here.
-    first: Option<Buf>,
-    eye: Rc<E>,
+    peer: Rc<Peer>,
     timers: Rc<Timers>,
 }
 
-impl<S: Stream, E: Eye> Wire<S, E> {
-    pub(super) fn new(stream: S, first: Option<Buf>, timers: Rc<Timers>) -> (Wire<S, E>, Rc<E>) {
-        let eye = Rc::new(E::default());
-        (Wire { stream, first, eye: Rc::clone(&eye), timers }, eye)
+impl<S: Stream> Wire<S> {
+    pub(super) fn new(stream: S, timers: Rc<Timers>) -> (Wire<S>, Rc<Peer>) {
+        let peer = Rc::<Peer>::default();
+        (Wire { stream, peer: Rc::clone(&peer), timers }, peer)
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, first: &[u8], second: &[u8]) -> Poll<io::Result<usize>> {
         loop {
             match self.stream.send(first, second) {
-                Ok(count) => {
-                    self.eye.moved();
-                    return Poll::Ready(Ok(count));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Ok(count) => return Poll::Ready(Ok(count)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(self.stream.poll_write_ready(cx))?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
-            self.eye.stuck(&self.timers);
-            ready!(self.stream.poll_write_ready(cx))?;
         }
     }
 }
 
-impl<S: Stream, E: Eye> AsyncRead for Wire<S, E> {
+impl<S: Stream> AsyncRead for Wire<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, room: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let wire = self.get_mut();
         let before = room.filled().len();
-        if let Some(buf) = &mut wire.first {
-            let count = buf.len().min(room.remaining());
-            room.put_slice(&buf.filled()[..count]);
-            buf.consume(count);
-            if buf.is_empty() {
-                wire.first = None;
-            }
-        } else {
-            loop {
-                match wire.stream.receive(room.initialize_unfilled()) {
-                    Ok(count) => {
-                        room.advance(count);
-                        break;
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(wire.stream.poll_read_ready(cx))?,
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    Err(error) => return Poll::Ready(Err(error)),
+        loop {
+            match wire.stream.receive(room.initialize_unfilled()) {
+                Ok(count) => {
+                    room.advance(count);
+                    break;
                 }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready!(wire.stream.poll_read_ready(cx))?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Poll::Ready(Err(error)),
             }
         }
-        Poll::Ready(wire.eye.see(&room.filled()[before..], &wire.timers))
+        Poll::Ready(wire.peer.see(&room.filled()[before..], &wire.timers))
     }
 }
 
-impl<S: Stream, E: Eye> AsyncWrite for Wire<S, E> {
+impl<S: Stream> AsyncWrite for Wire<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.get_mut().poll_send(cx, bytes, &[])
     }
