@@ -4,6 +4,8 @@
 //! The oracle is a second, plain reading of the same rules that shares no code with the product: a message that passes is read again by it,
 //! and both must agree on where the message ends.
 
+pub mod h2;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, LazyLock};
 

@@ -64,6 +64,10 @@ const WORDS: &[&[u8]] = &[
     b"PROXY UNKNOWN\r\n",
     b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
     b"\x03\0\x04",
+    b"\0\0\x04\x03\0\0\0\0\x01\0\0\0\x08",
+    b"\0\0\x04\x08\0\0\0\0\x01\0\0\0\x08",
+    b"\0\0\x01\0\x01\0\0\0\x01x",
+    b"\x82\x86\x84\x41\x01a",
     b"[pool.web]\n",
     b"[[listener.web.route]]\n",
 ];
@@ -169,6 +173,11 @@ fn client_hello() {
 #[test]
 fn cookie() {
     run("cookie", targets::cookie, MUTATIONS / 4);
+}
+
+#[test]
+fn h2_client() {
+    run("h2_client", targets::h2::h2_client, MUTATIONS);
 }
 
 #[test]
