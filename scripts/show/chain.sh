@@ -142,7 +142,7 @@ warm_up         = "1s"
 cooldown_out    = "0s"
 cooldown_in     = "2s"
 stabilise_in    = "5s"
-unhealthy_grace = "10s"
+unhealthy_grace = "5s"
 
 [[pool.web.scaling.target]]
 metric = "requests-per-endpoint"

@@ -61,5 +61,7 @@ impl Terminal {
 impl Drop for Terminal {
     fn drop(&mut self) {
         self.tmux(&["kill-server"]);
+        // The multiplexer leaves it.
+        let _ = std::fs::remove_file(&self.socket);
     }
 }
