@@ -227,16 +227,12 @@ fn state(
     now: UnixMs,
 ) -> MemberState {
     let has_served = seen.served.contains_key(&machine.name);
-    if machine.state != MachineState::Paused {
-        seen.paused.remove(&machine.name);
+    if machine.state == MachineState::Paused {
+        return paused(&machine.name, seen, now);
     }
-    let paused_since = |seen: &mut Seen| *seen.paused.entry(machine.name.clone()).or_insert(now);
-    let is_passing = machine.state == MachineState::Paused && now.since(paused_since(seen)) < PAUSED;
+    seen.paused.remove(&machine.name);
     let mut ill = || MemberState::Unhealthy { since: (*seen.ill.entry(machine.name.clone()).or_insert(now)).min(now) };
     match machine.state {
-        MachineState::Paused if is_passing && has_served => return ill(),
-        MachineState::Paused if is_passing => return MemberState::Launching,
-        MachineState::Paused => return MemberState::Interrupted,
         MachineState::Off | MachineState::Crashed | MachineState::ShuttingDown => return ill(),
         _ if !has_address => return MemberState::Interrupted,
         _ => {}
@@ -254,6 +250,17 @@ fn state(
             MemberState::Unhealthy { since }
         }
         _ => ill(),
+    }
+}
+
+/// Each machine that is started is paused for a moment. One that stays so was on its way to serve when somebody died over it.
+fn paused(name: &str, seen: &mut Seen, now: UnixMs) -> MemberState {
+    if now.since(*seen.paused.entry(name.to_owned()).or_insert(now)) >= PAUSED {
+        MemberState::Interrupted
+    } else if seen.served.contains_key(name) {
+        MemberState::Unhealthy { since: (*seen.ill.entry(name.to_owned()).or_insert(now)).min(now) }
+    } else {
+        MemberState::Launching
     }
 }
 
@@ -325,5 +332,18 @@ mod tests {
         }
         assert!(refresh_labels(None).iter().all(|(_, value)| value.is_none()));
         assert_eq!(refresh_note(&BTreeMap::new()), None);
+    }
+
+    #[test]
+    fn a_machine_that_is_being_started_is_not_one_whose_thaw_was_interrupted() {
+        let at = |seconds: u64| UnixMs(seconds * 1000);
+        let mut seen = Seen::default();
+        assert_eq!(paused("new", &mut seen, at(10)), MemberState::Launching);
+        assert_eq!(paused("new", &mut seen, at(12)), MemberState::Launching);
+        assert_eq!(paused("new", &mut seen, at(13)), MemberState::Interrupted);
+        seen.served.insert("old".into(), ());
+        assert_eq!(paused("old", &mut seen, at(20)), MemberState::Unhealthy { since: at(20) });
+        assert_eq!(paused("old", &mut seen, at(22)), MemberState::Unhealthy { since: at(20) });
+        assert_eq!(paused("old", &mut seen, at(23)), MemberState::Interrupted);
     }
 }
