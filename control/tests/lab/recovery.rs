@@ -189,3 +189,55 @@ fn each_illness_is_healed_by_the_first_attempt_that_can() {
     assert_eq!(failures, Vec::<String>::new(), "of {done} requests: the traffic avoids what is ill");
     assert!(done > 100, "{done} requests prove nothing");
 }
+
+/// The guest stands still, which the first attempt cannot heal. The node that made it dies before it is known to have been in vain.
+#[test]
+#[ignore = "minutes: scripts/test --lab runs it"]
+fn a_new_leader_goes_on_with_a_recovery() {
+    let site = Site::new(&["lb-a", "lb-b"]);
+    let vip = site.lab.addresses().free(5);
+    let start = |name: &str, priority: u32| {
+        let body = format!(
+            "[cluster]\nleader_vip = \"public\"\n[vip.public]\ninterface = \"eth0\"\nrouter_id = 78\naddresses = [\"{vip}/22\"]\npriority = {priority}\npreempt = false\n\
+             [listener.web]\nbind = \"{vip}:8080\"\npool = \"web\"\n\
+             [pool.web]\n[pool.web.health]\ntype = \"http\"\npath = \"/healthz\"\ninterval = \"1s\"\ntimeout = \"1s\"\nrise = 1\nfall = 3\n\
+             [pool.web.scaling]\ntemplate = \"web\"\nmin = 2\nmax = 3\nwarm_up = \"0s\"\n\
+             [recovery.web]\npool = \"web\"\n[[recovery.web.attempt]]\naction = \"reboot\"\nwait = \"15s\"\n\
+             [[recovery.web.attempt]]\naction = \"reset\"\nwait = \"90s\"\n{}",
+            site.machines()
+        );
+        Node::start(&site, name, site.lab.node(name).address(), &body, |program| site.lab.node(name).command(program))
+    };
+    let (mut first, second) = (start("lb-a", 200), start("lb-b", 100));
+    let mut serving = BTreeSet::new();
+    let mut views = Value::Null;
+    until("two machines, and both nodes see that", BOOTS, || {
+        let scaling = first.scaling()?;
+        serving = settled(&scaling, 2)?;
+        views = second.get("/v1/machines")?;
+        let other = second.scaling()?;
+        if scaling["leads"] == true { settled(&other, 2).map(drop) } else { Err(other.to_string()) }
+    });
+    let machine = serving.first().expect("two serve").clone();
+    let of_it = |views: &Value| views.as_array().into_iter().flatten().find(|view| view["name"] == *machine).cloned().expect("it is there");
+    page(of_it(&views)["address"].as_str().and_then(|text| text.parse().ok()).expect("it has an address"), "/fault/halt");
+    until("the first attempt, as the other node sees it", BOOTS, || {
+        let view = of_it(&second.get("/v1/machines")?);
+        let mark = view["metadata"]["labels"]["weir-recovery"].as_str().unwrap_or_default();
+        if mark.starts_with("web:0:1:acts:") { Ok(()) } else { Err(view.to_string()) }
+    });
+    first.kill();
+    let of_recovery = |kind: &str| -> Vec<Value> {
+        second.events().into_iter().filter(|event| event["event"] == kind && event["thing"] == format!("machine {machine}")).collect()
+    };
+    until("the other node has healed it", BOOTS, || {
+        let tried = of_recovery("recovery_tried");
+        if tried.iter().any(|event| event["outcome"] == "healed") { Ok(()) } else { Err(format!("{tried:?}")) }
+    });
+    let begun: Vec<(String, bool)> = of_recovery("recovery_begun")
+        .iter()
+        .map(|event| (event["action"].as_str().unwrap_or_default().to_owned(), event["resumed"] == true))
+        .collect();
+    assert_eq!(begun, [(format!("reboot of {machine}"), true), (format!("reset of {machine}"), false)], "the same once more, then the next");
+    drop(first);
+}
