@@ -86,7 +86,7 @@ impl Trust {
         };
         let bundle = self.ca_file.clone().or_else(|| SYSTEM_AUTHORITIES.iter().map(PathBuf::from).find(|path| path.exists()));
         let bundle = bundle
-            .ok_or_else(|| ClientError::Tls("this machine has no list of certificate authorities: name one with --api-ca-file".into()))?;
+            .ok_or_else(|| ClientError::Tls("this machine has no list of certificate authorities: install ca-certificates, or name a file".into()))?;
         let shown = self.certificate_file.as_ref().map(|file| {
             let key_file = self.key_file.as_ref().unwrap_or(file);
             let key = PrivateKey::from_pem(&read(key_file)?).map_err(|error| told(key_file, error.to_string()))?;
@@ -99,6 +99,17 @@ impl Trust {
             .client_cert(shown.transpose()?)
             .build())
     }
+}
+
+/// What a request to a URL needs to know of TLS: nothing, unless it is one of https. It is checked against `ca_file`, or whom the system trusts.
+///
+/// # Errors
+/// In one line for people.
+pub(crate) fn tls_for(url: &str, ca_file: Option<PathBuf>) -> Result<TlsConfig, String> {
+    if !url.starts_with("https:") {
+        return Ok(TlsConfig::default());
+    }
+    Trust { ca_file, ..Trust::default() }.read().map_err(|error| error.to_string())
 }
 
 /// Where systems keep the authorities that they trust: Debian and like, Red Hat and like, SUSE, Alpine.

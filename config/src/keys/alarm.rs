@@ -88,11 +88,18 @@ static MUTE: Keys = Keys {
     ],
 };
 
+/// Beside a URL that may be one of https.
+pub(super) const CA_FILE: Key = Key::text(
+    "ca_file",
+    "\"/etc/weir/ca.pem\"",
+    "The authorities that the server's certificate is checked against, an absolute path; absent: the system's. Only with https.",
+);
+
 pub(super) static METRIC: Keys = Keys {
     place: "[metric.NAME]",
     about: "One number from elsewhere, for alarms and scaling.",
     keys: &[
-        Key::text("prometheus", "\"http://10.0.0.5:9090\"", "A Prometheus, as http://HOST:PORT. Either this or command."),
+        Key::text("prometheus", "\"http://10.0.0.5:9090\"", "A Prometheus, as http://HOST:PORT, or with https. Either this or command."),
         Key::text(
             "query",
             "\"sum(rate(jobs_total[1m]))\"",
@@ -103,6 +110,7 @@ pub(super) static METRIC: Keys = Keys {
             "\"/etc/weir/prometheus.token\"",
             "A file with a bearer token for it, an absolute path. Only with prometheus.",
         ),
+        CA_FILE,
         Key {
             example: "[\"/usr/local/bin/queue-depth\"]",
             ..Key::new("command", Kind::Texts, "Program and arguments, no shell; it prints the number.")

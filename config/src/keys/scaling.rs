@@ -1,5 +1,6 @@
 //! The keys of `[pool.NAME.scaling]`.
 
+use crate::keys::alarm::CA_FILE;
 use crate::model::ScaleChange;
 use crate::spec::{Key, Keys, Kind, word};
 
@@ -155,9 +156,10 @@ const HOOK: &[Key] = &[
     },
     Key::text(
         "url",
-        "\"http://10.0.0.5:9000/launched\"",
-        "Where the same is sent to as JSON, as http://HOST:PORT/PATH; 200 to 299 is success.",
+        "\"https://10.0.0.5:9000/launched\"",
+        "Where the same is sent to as JSON, as https://HOST:PORT/PATH or with http; 200 to 299 is success.",
     ),
+    CA_FILE,
     Key::time("timeout", "\"60s\"", "How long it may take; then it has failed.").default("60s"),
     Key::choice(
         "on_failure",

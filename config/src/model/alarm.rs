@@ -190,8 +190,10 @@ pub struct ExternalMetric {
 pub enum MetricSource {
     /// A query of the API of Prometheus, whose first sample counts.
     Prometheus {
-        /// `prometheus`: `http://HOST:PORT`
+        /// `prometheus`: `http://HOST:PORT`, or with https.
         url: String,
+        /// `ca_file`: who may have signed its certificate; `None`: whom the system trusts.
+        ca_file: Option<PathBuf>,
         /// `query`
         query: String,
         /// `token_file`: with a bearer token.

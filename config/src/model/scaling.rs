@@ -1,6 +1,7 @@
 //! `[pool.NAME.scaling]`: how many machines a pool has.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{AlarmName, TemplateName};
@@ -200,7 +201,12 @@ pub enum HookAction {
     /// Runs a program.
     Command(Vec<String>),
     /// Sends a POST and waits for an answer from 200 to 299.
-    Webhook(String),
+    Webhook {
+        /// `url`: `http://HOST:PORT/PATH`, or with https.
+        url: String,
+        /// `ca_file`: who may have signed its certificate; `None`: whom the system trusts.
+        ca_file: Option<PathBuf>,
+    },
 }
 
 impl ScalingMode {

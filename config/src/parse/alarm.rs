@@ -1,6 +1,7 @@
 //! `[alarm.NAME]` and `[metric.NAME]`
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::calendar::Calendar;
@@ -330,7 +331,7 @@ fn source(table: &Table<'_>, name: &str) -> Option<MetricSource> {
             None
         }
         (false, true) => {
-            table.refuse(&["query", "token_file"], "without `prometheus`");
+            table.refuse(&["query", "token_file", "ca_file"], "without `prometheus`");
             command(&table.field("command")?).map(MetricSource::Command)
         }
         (true, false) => {
@@ -342,15 +343,25 @@ fn source(table: &Table<'_>, name: &str) -> Option<MetricSource> {
                 table.report(problem.help("add `query = \"sum(rate(jobs_total[1m]))\"`").needs_whole_file());
             }
             let token_file = if table.has("token_file") { absolute_path(table, "token_file") } else { None };
-            Some(MetricSource::Prometheus { url: url?, query: query?, token_file })
+            let url = url?;
+            Some(MetricSource::Prometheus { ca_file: ca_file(table, &url), url, query: query?, token_file })
         }
     }
 }
 
-/// A URL of plain HTTP without user or password. What is sent there is no secret, and TLS ends elsewhere.
+/// Whom to believe at a URL.
+pub(super) fn ca_file(table: &Table<'_>, url: &str) -> Option<PathBuf> {
+    if url.starts_with("http://") {
+        table.refuse(&["ca_file"], "with http://");
+        return None;
+    }
+    table.has("ca_file").then(|| absolute_path(table, "ca_file")).flatten()
+}
+
+/// A URL without user or password.
 pub(super) fn http_url(text: &str) -> Result<String, String> {
-    let wrong = || format!("{text:?} is not a URL that can be asked; write http://HOST:PORT/PATH");
-    let rest = text.strip_prefix("http://").ok_or_else(wrong)?;
+    let wrong = || format!("{text:?} is not a URL that can be asked; write http://HOST:PORT/PATH or https://HOST:PORT/PATH");
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")).ok_or_else(wrong)?;
     let authority = rest.split('/').next().unwrap_or_default();
     if authority.contains('@') {
         return Err("a password must not stand in the URL; use a token file".into());

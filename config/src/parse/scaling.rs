@@ -8,7 +8,7 @@ use crate::model::{
     AlarmName, Hook, HookAction, MetricName, Predict, Refresh, ScaleChange, Scaling, ScalingMode, Schedule, StepAdjustment, StepPolicy,
     TargetPolicy, TemplateName, TerminationOrder,
 };
-use crate::parse::alarm::{calendar, command, http_url, metric};
+use crate::parse::alarm::{ca_file, calendar, command, http_url, metric};
 use crate::reader::{Field, Placed, Table};
 
 /// Checkpoints of one refresh.
@@ -222,10 +222,13 @@ fn hook(table: &Table<'_>) -> Option<Hook> {
             None
         }
         (true, false) => table.field("command").and_then(|field| command(&field)).map(HookAction::Command),
-        (false, true) => table.field("url").and_then(|field| field.checked(http_url(field.text()?))).map(HookAction::Webhook),
+        (false, true) => table
+            .field("url")
+            .and_then(|field| field.checked(http_url(field.text()?)))
+            .map(|url| HookAction::Webhook { ca_file: ca_file(table, &url), url }),
         (false, false) => {
             let problem = Problem::new(table.span(), table.path(), "it is not said what the hook does");
-            table.report(problem.help("add `command = [\"/path/to/program\"]` or `url = \"http://HOST:PORT/PATH\"`").needs_whole_file());
+            table.report(problem.help("add `command = [\"/path/to/program\"]` or `url = \"https://HOST:PORT/PATH\"`").needs_whole_file());
             None
         }
     };

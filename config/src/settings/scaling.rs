@@ -48,8 +48,9 @@ pub(crate) fn of_metric(metric: &ExternalMetric) -> Vec<Setting> {
     let mut settings = vec![("interval", format_duration(*interval)), ("timeout", format_duration(*timeout))];
     match source {
         MetricSource::Command(command) => settings.push(("command", format!("{command:?}"))),
-        MetricSource::Prometheus { url, query, token_file } => {
+        MetricSource::Prometheus { url, ca_file, query, token_file } => {
             settings.push(("prometheus", url.clone()));
+            settings.push(("ca_file", ca_file.as_ref().map_or(NONE.into(), |path| path.display().to_string())));
             settings.push(("query", query.clone()));
             settings.push(("token_file", token_file.as_ref().map_or(NONE.into(), |path| path.display().to_string())));
         }
@@ -153,7 +154,8 @@ fn of_hook(hook: &Hook) -> String {
     let Hook { action, timeout, continues } = hook;
     let action = match action {
         HookAction::Command(command) => format!("{command:?}"),
-        HookAction::Webhook(url) => url.clone(),
+        HookAction::Webhook { url, ca_file: None } => url.clone(),
+        HookAction::Webhook { url, ca_file: Some(path) } => format!("{url}, believed by {}", path.display()),
     };
     format!("{action} within {}, then {}", format_duration(*timeout), if *continues { "continue" } else { "abandon" })
 }

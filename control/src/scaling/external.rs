@@ -1,6 +1,7 @@
 //! `[metric.NAME]`: one number from elsewhere, asked for again and again.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 use weir_config::{Config, ExternalMetric, MetricName, MetricSource};
 
-use crate::client::segment;
+use crate::client::{segment, tls_for};
 use crate::command;
 use crate::node::Node;
 
@@ -70,18 +71,19 @@ async fn ask_again_and_again(metric: Arc<ExternalMetric>, node: Node) {
 async fn ask(metric: &ExternalMetric) -> Result<f64, String> {
     match &metric.source {
         MetricSource::Command(command) => number(&command::output(command, metric.timeout).await?),
-        MetricSource::Prometheus { url, query, token_file } => {
+        MetricSource::Prometheus { url, ca_file, query, token_file } => {
             let token = token_file.as_deref().map(crate::api::read_token).transpose().map_err(|error| error.to_string())?;
             let url = format!("{}/api/v1/query?query={}", url.trim_end_matches('/'), segment(query));
-            let timeout = metric.timeout;
-            let asked = tokio::task::spawn_blocking(move || fetch(&url, token.as_deref(), timeout));
+            let (timeout, ca_file) = (metric.timeout, ca_file.clone());
+            let asked = tokio::task::spawn_blocking(move || fetch(&url, ca_file, token.as_deref(), timeout));
             first_sample(&asked.await.map_err(|error| error.to_string())??)
         }
     }
 }
 
-fn fetch(url: &str, token: Option<&str>, timeout: Duration) -> Result<Vec<u8>, String> {
-    let agent = ureq::Agent::config_builder().proxy(None).max_redirects(0).timeout_global(Some(timeout)).build().new_agent();
+fn fetch(url: &str, ca_file: Option<PathBuf>, token: Option<&str>, timeout: Duration) -> Result<Vec<u8>, String> {
+    let tls = tls_for(url, ca_file)?;
+    let agent = ureq::Agent::config_builder().proxy(None).max_redirects(0).tls_config(tls).timeout_global(Some(timeout)).build().new_agent();
     let mut request = agent.get(url);
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
@@ -167,7 +169,7 @@ mod tests {
             write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).expect("answered");
             String::from_utf8(head).expect("text")
         });
-        let source = MetricSource::Prometheus { url, query: "sum(rate(x[1m]))".into(), token_file: Some(token) };
+        let source = MetricSource::Prometheus { url, ca_file: None, query: "sum(rate(x[1m]))".into(), token_file: Some(token) };
         assert_eq!(ask(&metric(source)).await, Ok(4.0));
         let head = server.join().expect("no panic").to_lowercase();
         assert!(head.starts_with("get /api/v1/query?query=sum%28rate%28x%5b1m%5d%29%29 "), "{head}");
