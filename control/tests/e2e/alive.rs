@@ -262,6 +262,61 @@ fn limits_are_not_forgotten_by_a_reload() {
     assert_eq!(wire::get(other, "/who").expect("an answer").status, 200);
 }
 
+/// An address at which each connection is one under TLS to `listen`, whatever its certificate.
+fn under_tls(listen: SocketAddr, alpn: &'static str) -> SocketAddr {
+    let door = std::net::TcpListener::bind((listen.ip(), 0)).expect("an address");
+    let address = door.local_addr().expect("it is bound");
+    std::thread::spawn(move || {
+        for stream in door.incoming() {
+            let stream = stream.expect("a connection");
+            let ends = [stream.try_clone().expect("a descriptor"), stream].map(|end| Stdio::from(std::os::fd::OwnedFd::from(end)));
+            let [from, to] = ends;
+            let target = listen.to_string();
+            Command::new("openssl")
+                .args(["s_client", "-quiet", "-alpn", alpn, "-servername", "web.test", "-connect", &target])
+                .stdin(from)
+                .stdout(to)
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("openssl is installed by scripts/test");
+        }
+    });
+    address
+}
+
+/// Those that were begun with a certificate go on when it is another.
+#[test]
+fn what_lives_long_outlives_its_certificate() {
+    let _turn = heavy();
+    let site = Site::new();
+    crate::tls::certificate(&site, "web", "DNS:web.test");
+    let (origin, calls) = (Origin::behaving(&site, "a", standard()), site.address());
+    let _calls = grpc::serve(calls);
+    let [web, rpc] = std::array::from_fn(|_| site.address());
+    let file = site.path("web.pem");
+    let listener = |name: &str, listen: SocketAddr| {
+        format!("[listener.{name}]\nbind = \"{listen}\"\npool = \"{name}\"\n[[listener.{name}.tls.certificate]]\nfile = {file:?}\n")
+    };
+    let pools = [pool("web", &[origin.address], ""), pool("rpc", &[calls], "upstream_protocol = \"h2\"\n")].concat();
+    let weir = Weir::start(&site, &(listener("web", web) + &listener("rpc", rpc) + &pools));
+    wait_until("the server of calls", LONG, || TcpStream::connect(calls).is_ok());
+    let mut living = Living::default();
+    living.start("a WebSocket under TLS", websocket(under_tls(web, "http/1.1")));
+    living.start("a WebSocket in a stream under TLS", websocket_in_a_stream(under_tls(web, "h2")));
+    living.start("a call both ways under TLS", call_both_ways(under_tls(rpc, "h2")));
+    living.go_on("the beginning");
+    let loaded = || {
+        let all = weir.api_get("/v1/events?limit=1000");
+        all["events"].as_array().into_iter().flatten().filter(|event| event["event"] == "certificates_loaded").count()
+    };
+    for round in 1..=3 {
+        crate::tls::certificate(&site, "web", "DNS:web.test");
+        wait_until("the certificate to be in use", SOON, || loaded() >= round);
+        living.go_on("another certificate");
+    }
+    living.finish();
+}
+
 #[test]
 fn certificates_change_under_load_and_no_request_notices() {
     let _turn = heavy();
