@@ -85,8 +85,9 @@ impl Trust {
             if all.is_empty() { Err(told(path, "there is no certificate in it".into())) } else { Ok(all) }
         };
         let bundle = self.ca_file.clone().or_else(|| SYSTEM_AUTHORITIES.iter().map(PathBuf::from).find(|path| path.exists()));
-        let bundle = bundle
-            .ok_or_else(|| ClientError::Tls("this machine has no list of certificate authorities: install ca-certificates, or name a file".into()))?;
+        let bundle = bundle.ok_or_else(|| {
+            ClientError::Tls("this machine has no list of certificate authorities: install ca-certificates, or name a file".into())
+        })?;
         let shown = self.certificate_file.as_ref().map(|file| {
             let key_file = self.key_file.as_ref().unwrap_or(file);
             let key = PrivateKey::from_pem(&read(key_file)?).map_err(|error| told(key_file, error.to_string()))?;

@@ -372,7 +372,9 @@ impl Job<'_> {
         let quick = without_survey(&domain);
         match define(quick.as_ref().unwrap_or(&domain)).await {
             // A libvirt that knows nothing of it starts machines as it likes; what else it objects to, it says again.
-            Err(HypervisorError::Host { source, .. }) if quick.is_some() && source.kind() == Some(FaultKind::Other) => define(&domain).await?,
+            Err(HypervisorError::Host { source, .. }) if quick.is_some() && source.kind() == Some(FaultKind::Other) => {
+                define(&domain).await?
+            }
             defined => defined?,
         };
         progress.step(format!("making the disk of {name}"));

@@ -83,7 +83,8 @@ async fn ask(metric: &ExternalMetric) -> Result<f64, String> {
 
 fn fetch(url: &str, ca_file: Option<PathBuf>, token: Option<&str>, timeout: Duration) -> Result<Vec<u8>, String> {
     let tls = tls_for(url, ca_file)?;
-    let agent = ureq::Agent::config_builder().proxy(None).max_redirects(0).tls_config(tls).timeout_global(Some(timeout)).build().new_agent();
+    let agent =
+        ureq::Agent::config_builder().proxy(None).max_redirects(0).tls_config(tls).timeout_global(Some(timeout)).build().new_agent();
     let mut request = agent.get(url);
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));

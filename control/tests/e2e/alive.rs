@@ -75,9 +75,14 @@ fn websocket(listen: SocketAddr) -> impl FnMut(u64) + Send + 'static {
 }
 
 /// The same in a stream of HTTP/2 (RFC 8441).
-fn websocket_in_a_stream(listen: SocketAddr) -> impl FnMut(u64) + Send + 'static {
+fn websocket_in_a_stream(listen: SocketAddr, scheme: &str) -> impl FnMut(u64) + Send + 'static {
     let mut client = Frames::connect(listen);
-    client.send(HEADERS, 4, 1, &fields("CONNECT", "/upgrade", &[(":protocol", "websocket"), ("sec-websocket-version", "13")]));
+    let mut block = fields("CONNECT", "/upgrade", &[(":protocol", "websocket"), ("sec-websocket-version", "13")]);
+    if scheme == "https" {
+        // HPACK: the other scheme of the static table.
+        block[0] = 0x87;
+    }
+    client.send(HEADERS, 4, 1, &block);
     client.until("an answer", |frame| frame.kind == HEADERS);
     move |turn| {
         client.send(DATA, 0, 1, &turn.to_be_bytes());
@@ -117,10 +122,10 @@ fn requests_over_http2(listen: SocketAddr) -> impl FnMut(u64) + Send + 'static {
 }
 
 /// One call of gRPC that streams both ways.
-fn call_both_ways(listen: SocketAddr) -> impl FnMut(u64) + Send + 'static {
+fn call_both_ways(listen: SocketAddr, scheme: &'static str) -> impl FnMut(u64) + Send + 'static {
     let (say, said) = mpsc::unbounded_channel();
     let (heard, hear) = std::sync::mpsc::channel();
-    std::thread::spawn(move || grpc::both_ways(listen, said, &heard));
+    std::thread::spawn(move || grpc::both_ways(listen, scheme, said, &heard));
     move |turn| {
         say.send(turn.to_string().into_bytes()).expect("the call goes on");
         let echo = hear.recv_timeout(SOON).expect("an echo");
@@ -208,9 +213,9 @@ fn what_lives_long_outlives_every_change() {
     wait_until("the server of calls", LONG, || TcpStream::connect(calls).is_ok());
     let mut living = Living::default();
     living.start("a WebSocket", websocket(web));
-    living.start("a WebSocket in a stream", websocket_in_a_stream(web));
+    living.start("a WebSocket in a stream", websocket_in_a_stream(web, "http"));
     living.start("requests over HTTP/2", requests_over_http2(web));
-    living.start("a call both ways", call_both_ways(rpc));
+    living.start("a call both ways", call_both_ways(rpc, "http"));
     living.start("a session", session(sticky));
     living.start("datagrams", datagrams(dns));
     living.go_on("the beginning");
@@ -302,8 +307,8 @@ fn what_lives_long_outlives_its_certificate() {
     wait_until("the server of calls", LONG, || TcpStream::connect(calls).is_ok());
     let mut living = Living::default();
     living.start("a WebSocket under TLS", websocket(under_tls(web, "http/1.1")));
-    living.start("a WebSocket in a stream under TLS", websocket_in_a_stream(under_tls(web, "h2")));
-    living.start("a call both ways under TLS", call_both_ways(under_tls(rpc, "h2")));
+    living.start("a WebSocket in a stream under TLS", websocket_in_a_stream(under_tls(web, "h2"), "https"));
+    living.start("a call both ways under TLS", call_both_ways(under_tls(rpc, "h2"), "https"));
     living.go_on("the beginning");
     let loaded = || {
         let all = weir.api_get("/v1/events?limit=1000");

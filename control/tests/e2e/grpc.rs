@@ -182,9 +182,16 @@ pub(crate) fn serve(address: SocketAddr) -> impl Sized {
 }
 
 /// One call that streams both ways: what is said goes out, what comes back is heard, until nobody says anything more.
-pub(crate) fn both_ways(address: SocketAddr, said: mpsc::UnboundedReceiver<Vec<u8>>, heard: &std::sync::mpsc::Sender<Vec<u8>>) {
+pub(crate) fn both_ways(
+    address: SocketAddr,
+    scheme: &str,
+    said: mpsc::UnboundedReceiver<Vec<u8>>,
+    heard: &std::sync::mpsc::Sender<Vec<u8>>,
+) {
     runtime().block_on(async {
-        let channel = Endpoint::from_shared(format!("http://{address}")).expect("a URI").connect().await.expect("a connection");
+        let origin = format!("{scheme}://{address}").parse().expect("a URI");
+        let channel = Endpoint::from_shared(format!("http://{address}")).expect("a URI").origin(origin);
+        let channel = channel.connect().await.expect("a connection");
         let mut client = Client::new(channel);
         client.ready().await.expect("it is ready");
         let messages = UnboundedReceiverStream::new(said);

@@ -140,7 +140,10 @@ fn a_websocket_runs_in_a_stream() {
     client.send(DATA, 1, 1, &[]);
     let bye = client.until("the last word", |frame| frame.kind == DATA && !frame.payload.is_empty());
     assert_eq!(bye.payload, b"bye");
-    client.until("the end of the stream", |frame| frame.kind == DATA && frame.flags & 1 == 1);
+    // With the last word, if the endpoint said both at once.
+    if bye.flags & 1 == 0 {
+        client.until("the end of the stream", |frame| frame.kind == DATA && frame.flags & 1 == 1);
+    }
     // Another stream of the same connection is none the worse; a CONNECT of another kind is refused.
     client.send(HEADERS, 5, 3, &fields("GET", "/who", &[]));
     client.until("a second answer", |frame| frame.kind == DATA && frame.stream == 3 && frame.payload == b"a");

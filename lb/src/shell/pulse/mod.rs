@@ -286,7 +286,14 @@ impl Round {
         let (patient, limit_us) = (&self.patients[worker], self.patience.limit().as_micros());
         let (ran, waited) = patient.suspect.stuck();
         let open_ms = patient.open.map_or(0, |(_, since)| since.elapsed().as_millis());
-        tracing::warn!(worker, ran_us = ran.as_micros(), waited_us = waited.as_micros(), limit_us, open_ms, "a worker gives no sign of life");
+        tracing::warn!(
+            worker,
+            ran_us = ran.as_micros(),
+            waited_us = waited.as_micros(),
+            limit_us,
+            open_ms,
+            "a worker gives no sign of life"
+        );
     }
 
     fn judge(&mut self, now: Instant) -> Vitality {

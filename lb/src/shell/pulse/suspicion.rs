@@ -254,7 +254,9 @@ mod tests {
     #[test]
     fn how_it_was_stuck_is_known() {
         let mut scene = Scene::new();
-        for (ran, still) in [(Duration::ZERO, Still::Blocked), (TICK, Still::Starved), (Duration::ZERO, Still::Blocked), (TICK, Still::Starved)] {
+        for (ran, still) in
+            [(Duration::ZERO, Still::Blocked), (TICK, Still::Starved), (Duration::ZERO, Still::Blocked), (TICK, Still::Starved)]
+        {
             scene.look(2, TICK, ran, still);
         }
         assert_eq!(scene.suspect.stuck(), (2 * TICK, TICK), "the first look only finds out what it does");
