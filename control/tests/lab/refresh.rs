@@ -117,7 +117,12 @@ fn a_new_base_rolls_through_and_one_that_is_ill_goes_back() {
         second = scaling["refresh"]["to"].as_str().unwrap_or_default().to_owned();
         let is_over = scaling["refresh"]["ended"].is_number() && scaling["refresh"]["rolled_back"].is_null();
         let all = settled(&scaling, 2)?;
-        if is_over && all.is_disjoint(&serving) { Ok(serving = all) } else { Err(scaling.to_string()) }
+        if is_over && all.is_disjoint(&serving) {
+            serving = all;
+            Ok(())
+        } else {
+            Err(scaling.to_string())
+        }
     });
     eprintln!("refreshed in {:?}", began.elapsed());
     assert_eq!((watched.least, watched.most), (2, 3), "min_healthy = 100 and one at a time");
@@ -148,7 +153,12 @@ fn a_new_base_rolls_through_and_one_that_is_ill_goes_back() {
         let scaling = node.scaling()?;
         let is_back = scaling["refresh"]["ended"].is_number() && scaling["refresh"]["rolled_back"].is_string();
         let all = settled(&scaling, 2)?;
-        if is_back { Ok(serving = all) } else { Err(scaling.to_string()) }
+        if is_back {
+            serving = all;
+            Ok(())
+        } else {
+            Err(scaling.to_string())
+        }
     });
     eprintln!("refused and taken back in {:?}", began.elapsed());
     let scaling = node.scaling().expect("it answers");
