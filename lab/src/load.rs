@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 const CLIENTS: u64 = 8;
 /// Requests that are remembered until somebody takes them; older ones go.
 const KEPT_MAX: usize = 100_000;
-/// A new connection is given up after so long, and after so long an answer is.
+/// A new connection is given up after so long, and after so long an answer is; with patience sooner.
 const CONNECT: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(20);
 /// With patience a new connection is tried again soon: while an address moves, nobody answers, and the kernel itself would ask only every second.
@@ -141,8 +141,11 @@ impl Shared {
         let mut tries = 0;
         let outcome = loop {
             tries += 1;
-            let connect = if self.patience.is_zero() { CONNECT } else { CONNECT_AGAIN };
-            match request(self.target, connection, connect) {
+            // A node that dies may take the news of that along: whoever was promised an answer by it hears nothing more, and has to ask again while
+            // there is patience left.
+            let (connect, answer) =
+                if self.patience.is_zero() { (CONNECT, ANSWER) } else { (CONNECT_AGAIN, (self.patience / 2).min(ANSWER)) };
+            match request(self.target, connection, connect, answer) {
                 Ok(body) => break Ok(body),
                 Err(Wrong::Answer(why)) => break Err(why),
                 Err(Wrong::Passing(why)) => {
@@ -168,11 +171,11 @@ enum Wrong {
     Answer(String),
 }
 
-fn request(target: SocketAddr, connection: &mut Option<TcpStream>, connect: Duration) -> Result<String, Wrong> {
+fn request(target: SocketAddr, connection: &mut Option<TcpStream>, connect: Duration, answer: Duration) -> Result<String, Wrong> {
     let words = |error: std::io::Error| Wrong::Passing(error.to_string());
     if connection.is_none() {
         let stream = TcpStream::connect_timeout(&target, connect).map_err(words)?;
-        stream.set_read_timeout(Some(ANSWER)).map_err(words)?;
+        stream.set_read_timeout(Some(answer)).map_err(words)?;
         stream.set_nodelay(true).map_err(words)?;
         *connection = Some(stream);
     }
