@@ -13,7 +13,7 @@
 //! slots is told which were opened and which have something new, and asks for it.
 //!
 //! Bounded are: streams at once, and slots; a field block in bytes and in frames; what a client may send of bodies, by windows that grow as it
-//! is read; what waits for the socket, by [`OUT_MAX`] and each stream's share of it.
+//! is read; what waits for the socket, by `OUT_MAX` and each stream's share of it.
 
 mod frames;
 mod send;
