@@ -3,10 +3,12 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use virt::domain::{Domain, DomainState, MigrateParameters};
 use virt::error::Error;
+use virt::storage_pool::StoragePool;
 use virt::storage_vol::StorageVol;
 use virt::stream::Stream;
 use weir_hypervisor::protocol::{
@@ -25,6 +27,9 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// Seconds that a guest's agent may take for an answer. Without a bound a guest that hangs would hang the call, and a call that hangs costs the
 /// connection to the host.
 const AGENT_ANSWER_S: i32 = 5;
+
+/// How long a seed or the like may take to be written.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
 
 /// The storage pools over the kernel's files.
 const PRESSURE_POOL: &str = "weir-pressure";
@@ -50,7 +55,7 @@ pub(crate) fn carry_out(connection: &Connection, request: Request, payload: &[u8
         Request::Pressure => pressure(connection)?,
         Request::Volumes { storage } => {
             let pool = connection.storage(&storage)?;
-            let _ = pool.refresh(0);
+            look_into(&pool);
             Answer::Names(pool.list_volumes().map_err(fault)?)
         }
         Request::Volume { storage, volume } => Answer::Volume(match gone_is_none(connection.volume(&storage, &volume))? {
@@ -186,6 +191,15 @@ fn describe(connection: &Connection, uuids: &[String]) -> Result<Answer, Fault> 
 fn description(domain: &Domain) -> Result<Description, Fault> {
     let xml = domain.xml_desc(virt_sys::VIR_DOMAIN_XML_INACTIVE).map_err(fault)?;
     Ok(Description { name: domain.name().map_err(fault)?, uuid: domain.uuid_string().map_err(fault)?, xml })
+}
+
+/// Lets libvirt look into the folder, and not only into what it remembers. It does not while a volume is being written, which for all but a base
+/// is over in a moment; after that its memory must do.
+fn look_into(pool: &StoragePool) {
+    let deadline = Instant::now() + WRITTEN_WITHIN;
+    while pool.refresh(0).is_err() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn storage_info(connection: &Connection, storage: &str) -> Result<Answer, Fault> {
