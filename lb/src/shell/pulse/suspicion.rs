@@ -25,7 +25,10 @@ const MEMORY: Duration = Duration::from_secs(600);
 
 /// How many times longer than whoever looks was kept from looking a worker may be stuck: who looks goes before all workers, so that what keeps
 /// him (the host of this machine, the kernel's own work) keeps them longer.
-const LATENESS_FACTOR: u32 = 4;
+const LATENESS_FACTOR: u32 = 2;
+
+/// The most that this makes of it. A machine that stood still as a whole says little about what comes next.
+const LATENESS_MOST: Duration = Duration::from_millis(10);
 
 /// How long a look that came late counts; then half of it.
 const LATENESS_MEMORY: Duration = Duration::from_secs(10);
@@ -61,7 +64,7 @@ impl Patience {
     }
 
     pub(super) fn limit(&self) -> Duration {
-        self.limit.max(self.late * LATENESS_FACTOR).min(MOST)
+        self.limit.max((self.late * LATENESS_FACTOR).min(LATENESS_MOST))
     }
 
     /// A look came so much later than it should.
@@ -239,11 +242,11 @@ mod tests {
     fn on_a_machine_that_keeps_whoever_looks_waiting_a_worker_may_be_stuck_for_longer() {
         let mut scene = Scene::new();
         let ms = Duration::from_millis;
-        for (late, limit) in [(ms(0), LEAST), (LEAST / 5, LEAST), (ms(2), ms(8)), (ms(1), ms(8)), (ms(400), MOST)] {
+        for (late, limit) in [(ms(0), LEAST), (LEAST / 2, LEAST), (ms(4), ms(8)), (ms(1), ms(8)), (ms(400), LATENESS_MOST)] {
             scene.patience.looked_late(late, scene.now);
             assert_eq!(scene.patience.limit(), limit, "{late:?}");
         }
-        assert_eq!(scene.ticks_to_hung(2, TICK, Still::Starved), 501);
+        assert_eq!(scene.ticks_to_hung(2, TICK, Still::Starved), 11);
         for _ in 0..20 {
             scene.now += LATENESS_MEMORY;
             scene.patience.looked_late(ms(0), scene.now);
