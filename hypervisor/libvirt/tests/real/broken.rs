@@ -11,7 +11,7 @@ fn a_base_that_somebody_removed_is_brought_again() {
     let daemon = Daemon::start();
     run(async {
         let fleet = fleet(&real(&daemon, ""));
-        until("the host", || fleet.hosts()[0].machines == 0 && fleet.hosts()[0].storage.is_some()).await;
+        assert!(fleet.settled(std::time::Duration::from_secs(20)).await, "{:?}", fleet.hosts());
         let made = fleet.clone_machine(spec("web-1"), Progress::default()).await.unwrap_or_else(|error| panic!("{}", error.chain()));
         let base = made.metadata.and_then(|metadata| metadata.base.clone()).expect("linked");
         fleet.act("web-1", Verb::Delete, Progress::default()).await.unwrap_or_else(|error| panic!("{}", error.chain()));
