@@ -119,29 +119,6 @@ fn what_is_missing_is_launched_where_the_fewest_are() {
     check("", "2 4@b", 3, "3 -> 3\nlaunch for slot 1 on a");
 }
 
-/// A warm clone is worth one machine of imbalance, but not a host with none.
-#[test]
-fn a_warm_clone_is_taken_unless_it_would_leave_a_host_empty() {
-    let launches = |members: &str, desired: u32, warm: [u32; 2]| {
-        let mut scene = scene("", members, desired);
-        scene.observation.hosts.iter_mut().zip(warm).for_each(|(host, warm)| host.warm = warm);
-        let steps = scene.plan().steps;
-        let words: Vec<String> = steps.iter().map(ToString::to_string).collect();
-        words.join(", ")
-    };
-    assert_eq!(launches("1 2@b", 3, [0, 1]), "thaw a warm clone for slot 3 on b");
-    assert_eq!(launches("1 2 3@b", 4, [1, 0]), "thaw a warm clone for slot 4 on a", "one further ahead");
-    assert_eq!(launches("1 2 3 4@b", 5, [1, 0]), "launch for slot 5 on b", "but not two");
-    assert_eq!(launches("1", 2, [1, 0]), "launch for slot 2 on b", "no host is left empty for it");
-    assert_eq!(launches("1", 3, [1, 0]), "launch for slot 2 on b, thaw a warm clone for slot 3 on a");
-    // Of two hosts in one group the one with the warm clone, though there are more on it.
-    let mut racks = scene("spread = \"rack\"", "1 2", 3);
-    racks.observation.hosts.iter_mut().for_each(|host| host.group = "left".into());
-    racks.observation.members.iter_mut().for_each(|member| member.group = "left".into());
-    racks.observation.hosts[0].warm = 1;
-    assert_eq!(racks.plan().steps[0].to_string(), "thaw a warm clone for slot 3 on a");
-}
-
 #[test]
 fn the_right_ones_go() {
     check("", "1 2 3", 2, "2 -> 2\nretire web-3: 2 are enough");

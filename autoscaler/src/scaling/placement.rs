@@ -1,8 +1,4 @@
-//! Which host gets the next machine: of the groups that the pool is spread over the one with the fewest, in it a host where a warm clone waits, then
-//! the one with the fewest of the pool, then the one with most room.
-//!
-//! A warm clone serves within a second, so it may bring its group one machine further ahead of the others than a new one would; but no group is left
-//! with none for it, for that is what a pool is spread for.
+//! Which host gets the next machine: where the fewest of the pool are, then where a warm clone waits, then where most room is.
 
 use std::collections::BTreeMap;
 
@@ -49,11 +45,8 @@ impl Placement {
     pub fn choose(&mut self) -> Result<Place, String> {
         let in_group = |host: &HostRoom| self.by_group.get(&host.group).copied().unwrap_or(0);
         let on_host = |host: &HostRoom| self.by_host.get(&host.host).copied().unwrap_or(0);
-        let takes_one = |host: &&HostRoom| host.more > 0 || host.warm > 0;
-        let one_is_empty = self.hosts.iter().filter(takes_one).any(|host| in_group(host) == 0);
-        let counted = |host: &HostRoom| in_group(host).saturating_sub(u32::from(host.warm > 0 && !one_is_empty));
-        let key = |host: &HostRoom| (counted(host), host.warm == 0, on_host(host), std::cmp::Reverse(host.more));
-        let chosen = self.hosts.iter().enumerate().filter(|(_, host)| takes_one(host)).min_by_key(|(_, host)| key(host));
+        let key = |host: &HostRoom| (in_group(host), on_host(host), host.warm == 0, std::cmp::Reverse(host.more));
+        let chosen = self.hosts.iter().enumerate().filter(|(_, host)| host.more > 0 || host.warm > 0).min_by_key(|(_, host)| key(host));
         let Some((at, _)) = chosen else { return Err(refusal(&self.hosts)) };
         let host = &mut self.hosts[at];
         let warm = host.warm > 0;
