@@ -3,7 +3,7 @@
 use weir_hypervisor::{Hypervisor, Progress, Verb};
 
 use crate::daemon::Daemon;
-use crate::support::{ours, spec, until};
+use crate::support::{ours, spec};
 use crate::{fleet, real, run};
 
 #[test]
