@@ -88,12 +88,11 @@ impl HeadWriter {
             _ => return self.ordinary(field, out),
         };
         let value = field.value();
-        seen.malformed |= seen.begun || place.is_some();
-        *place = Some((self.pseudo.len(), self.pseudo.len() + value.len()));
-        if self.pseudo.len() <= seen.bytes_max {
+        seen.malformed |= seen.begun || place.is_some() || self.pseudo.len() > seen.bytes_max;
+        // What is kept of it must be there: a place is only ever one in what was kept.
+        if !seen.malformed {
+            *place = Some((self.pseudo.len(), self.pseudo.len() + value.len()));
             self.pseudo.extend_from_slice(value);
-        } else {
-            seen.malformed = true;
         }
     }
 
@@ -135,7 +134,7 @@ impl HeadWriter {
     /// The request line and the host, once no pseudo-field can follow.
     fn first_lines(&mut self, out: &mut Vec<u8>) {
         let seen = &mut self.seen;
-        if std::mem::replace(&mut seen.begun, true) {
+        if std::mem::replace(&mut seen.begun, true) || seen.malformed {
             return;
         }
         let (Some(method), Some(scheme), Some(path)) = (seen.method, seen.scheme, seen.path) else {
@@ -302,6 +301,12 @@ mod tests {
             assert_eq!(head_of(true, true, fields), Err(Malformed), "{fields:?}");
         }
         assert_eq!(head_of(false, true, &[GET, HTTPS, HOST, PATH]), Err(Malformed), "another scheme");
+        // Longer than anybody keeps, in whatever order.
+        let long = "/".repeat(2000);
+        let (long, method, scheme) = ((":path", long.as_str()), (":method", "GET"), (":scheme", "http"));
+        for fields in [&[long, method, scheme][..], &[long, long, method, scheme], &[PATH, long, long, method, scheme, ("a", "b")]] {
+            assert_eq!(head_of(false, true, fields), Err(Malformed));
+        }
     }
 
     #[test]
