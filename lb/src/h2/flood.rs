@@ -95,10 +95,6 @@ impl Watch {
     pub fn frame(&mut self, head: &Head) -> Result<(), Flood> {
         match head.kind {
             kind::DATA if head.len == 0 && !head.has(flag::END_STREAM) => count(&mut self.empty_data, EMPTY_DATA_MAX, Flood::EmptyData),
-            kind::HEADERS => {
-                self.opened = self.opened.saturating_add(1);
-                Ok(())
-            }
             kind::PRIORITY => count(&mut self.priorities, PRIORITIES_MAX, Flood::Priorities),
             kind::RST_STREAM => self.reset(),
             // An acknowledgement answers one of ours.
@@ -106,6 +102,11 @@ impl Watch {
             kind::PING if !head.has(flag::ACK) => count(&mut self.pings, PINGS_MAX, Flood::Pings),
             _ => Ok(()),
         }
+    }
+
+    /// Counts a stream that was served. Trailers, and what was refused, are none: they would allow for more resets.
+    pub fn opened(&mut self) {
+        self.opened = self.opened.saturating_add(1);
     }
 
     /// Counts a stream that was reset: by the client, or for what it did (CVE-2025-8671).
@@ -130,11 +131,14 @@ mod tests {
         Head { len, kind, flags, stream: 1 }
     }
 
-    /// How many of these frames are let through.
+    /// How many of these frames are let through, if all HEADERS open a stream.
     fn passed(watch: &mut Watch, frames: impl Iterator<Item = Head>, now_ms: u64) -> (usize, Option<Flood>) {
         let mut count = 0;
         watch.at(now_ms);
         for head in frames {
+            if head.kind == kind::HEADERS {
+                watch.opened();
+            }
             match watch.frame(&head) {
                 Ok(()) => count += 1,
                 Err(flood) => return (count, Some(flood)),

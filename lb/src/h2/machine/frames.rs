@@ -134,6 +134,7 @@ impl Machine {
         self.ids[slot as usize] = id;
         self.active += 1;
         self.opened.push(slot);
+        self.watch.opened();
         Ok(())
     }
 
