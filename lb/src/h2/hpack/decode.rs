@@ -9,21 +9,41 @@ pub struct Decoder {
     table: Table,
     /// A field that is in no table, as a line.
     line: Vec<u8>,
+    /// Bytes of lines that a block may come to; `None`: any. A byte can stand for a field as long as the table.
+    most: Option<usize>,
+    /// Those of the block that was read last.
+    spent: usize,
 }
 
 impl Decoder {
+    /// One whose blocks may come to so many bytes.
+    pub fn bounded(most: usize) -> Decoder {
+        Decoder { most: Some(most), ..Decoder::default() }
+    }
+
+    /// Whether the last block was given up because it came to too many bytes.
+    pub fn is_overdrawn(&self) -> bool {
+        self.most.is_some_and(|most| self.spent > most)
+    }
+
     /// Reads a whole block, field by field.
     ///
     /// # Errors
-    /// It cannot be read; then no later one can be either.
+    /// It cannot be read, or came to too many bytes; then no later one can be read either.
     pub fn decode(&mut self, block: &[u8], mut take: impl FnMut(Field<'_>)) -> Result<(), Unreadable> {
         let mut rest = block;
         let mut is_first = true;
+        self.spent = 0;
         while let Some(first) = rest.first() {
+            if self.is_overdrawn() {
+                return Err(Unreadable);
+            }
             if first & 0x80 != 0 {
                 let (number, len) = integer(rest, 7)?;
                 rest = &rest[len..];
-                take(self.table.field(number).ok_or(Unreadable)?);
+                let field = self.table.field(number).ok_or(Unreadable)?;
+                self.spent += field.line.len();
+                take(field);
             } else if first & 0xe0 == 0x20 {
                 // Only in front (RFC 7541 section 4.2).
                 let (most, len) = integer(rest, 5)?;
@@ -62,6 +82,7 @@ impl Decoder {
         rest = string(rest, &mut self.line)?;
         let kind = Kind::of(&self.line[..name_len], &self.line[name_len + 2..]);
         self.line.extend_from_slice(b"\r\n");
+        self.spent += self.line.len();
         let field = Field { kind, line: &self.line, name_len };
         take(field);
         if is_kept {
@@ -110,6 +131,23 @@ mod tests {
         for (block, expected, size) in blocks {
             assert_eq!(read(&mut decoder, block).as_deref(), Ok(*expected), "{block}");
             assert_eq!(decoder.table.size(), *size, "{block}");
+        }
+    }
+
+    #[test]
+    fn a_block_that_comes_to_too_much_is_given_up() {
+        let mut decoder = Decoder::bounded(10_000);
+        let mut long = vec![0x40, 0x7f, 0xa1, 0x1e];
+        long.resize(4 + 4000, b'a');
+        long.push(0);
+        let mut lines = 0;
+        assert_eq!(decoder.decode(&long, |_| lines += 1), Ok(()));
+        assert_eq!((lines, decoder.is_overdrawn()), (1, false));
+        for again in [&[0xbe][..], &[0x0f, 0x2f, 0x00]] {
+            let mut lines = 0;
+            assert_eq!(decoder.decode(&again.repeat(2), |_| lines += 1), Ok(()), "{again:x?}");
+            assert_eq!(decoder.decode(&again.repeat(5000), |_| lines += 1), Err(Unreadable), "{again:x?}");
+            assert_eq!((lines, decoder.is_overdrawn()), (5, true), "{again:x?}");
         }
     }
 

@@ -98,7 +98,7 @@ impl Machine {
         }
         let is_full = self.active >= self.limits.streams_max || self.used() >= 2 * self.limits.streams_max as usize;
         if id <= self.last || self.is_past_the_last(id) || is_full || block.circular {
-            self.decoder.decode(bytes, |_| {}).map_err(|_| Code::Compression)?;
+            self.decoder.decode(bytes, |_| {}).map_err(|_| self.unreadable())?;
             if self.is_past_the_last(id) || self.reset_by_us.contains(&id) {
                 return Ok(());
             }
@@ -128,7 +128,7 @@ impl Machine {
         let (Ok(()), Ok(written)) = (read, head.finish(block.ended, text)) else {
             text.clear();
             self.free.push(slot);
-            return if read.is_err() { Err(Code::Compression.into()) } else { self.stray(id, Code::Protocol) };
+            return if read.is_err() { Err(self.unreadable()) } else { self.stray(id, Code::Protocol) };
         };
         stream.open(id, written, block.ended, i64::from(STREAM_WINDOW), self.stream_window);
         self.ids[slot as usize] = id;
@@ -136,6 +136,11 @@ impl Machine {
         self.opened.push(slot);
         self.watch.opened();
         Ok(())
+    }
+
+    /// What a block that was given up does to the connection.
+    fn unreadable(&self) -> Broken {
+        if self.decoder.is_overdrawn() { Flood::Continuations.into() } else { Code::Compression.into() }
     }
 
     /// A client takes each number once, in order, and may leave some out.
@@ -157,7 +162,8 @@ impl Machine {
                 lines.extend_from_slice(field.line);
             }
         });
-        read.map_err(|_| Code::Compression)?;
+        read.map_err(|_| self.unreadable())?;
+        let stream = &mut self.slots[slot];
         if stream.reset.is_some() || stream.remote_ended {
             let by_us = stream.reset == Some(Reset::ByUs);
             return if by_us { Ok(()) } else { self.break_stream(slot, Code::StreamClosed) };

@@ -180,7 +180,8 @@ impl Machine {
             partial: Vec::new(),
             block: None,
             block_bytes: Vec::new(),
-            decoder: Decoder::default(),
+            // One that is too long can be answered as long as it is not much too long.
+            decoder: Decoder::bounded(2 * (limits.head_bytes_max + PAYLOAD_MAX)),
             head: HeadWriter::default(),
             slots: Vec::new(),
             ids: Vec::new(),
