@@ -92,7 +92,13 @@ impl Answer {
         let status = decimal(digits).filter(|status| *status >= 100).ok_or(Unframed)? as u16;
         // RFC 8441 section 5: agreed by 200; what proves the handshake in HTTP/1.1 means nothing here.
         let agreed = status == 101 && self.tunnel;
-        push_status(if agreed { 200 } else { status }, block);
+        let said = match status {
+            101 if agreed => 200,
+            // An endpoint that succeeds in something else did not agree, and any success would say that it did.
+            200..=299 if self.tunnel => 502,
+            _ => status,
+        };
+        push_status(said, block);
         let (mut length, mut chunked) = (None, false);
         let mut at = memchr(b'\n', piece).ok_or(Unframed)? + 1;
         loop {
@@ -190,6 +196,19 @@ mod tests {
         }
         assert!(rest.is_empty(), "{} bytes were left over", rest.len());
         Ok(text)
+    }
+
+    /// RFC 8441 section 5: any success says that the tunnel stands.
+    #[test]
+    fn only_who_agreed_to_a_tunnel_succeeds() {
+        for (answer, expected) in [
+            ("HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\nx", "200|x"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx", "502,content-length|x|end"),
+            ("HTTP/1.1 204 No Content\r\n\r\n", "502|end|"),
+            ("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n", "403,content-length|end|"),
+        ] {
+            assert_eq!(told(&mut Answer::new(false, true), answer.as_bytes(), 10).as_deref(), Ok(expected), "{answer:?}");
+        }
     }
 
     #[test]
