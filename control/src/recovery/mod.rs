@@ -56,6 +56,8 @@ pub(crate) struct Recoverer {
 struct Room {
     /// While this node leads and the file has a recovery.
     healer: Option<Healer>,
+    /// Its cases as they were last kept: what is shown is still so after a kill.
+    shown: Vec<Case>,
     config: Option<Arc<Config>>,
     /// Ill things and all things, by recovery, as last seen.
     seen: BTreeMap<RecoveryName, (usize, usize)>,
@@ -161,7 +163,9 @@ impl Work {
         };
         {
             let mut room = lock(&node.recoverer().room);
-            room.healer = Some(Healer::new(config.recoveries.clone(), saved, now()));
+            let healer = Healer::new(config.recoveries.clone(), saved, now());
+            room.shown = healer.cases().cloned().collect();
+            room.healer = Some(healer);
             room.config = Some(config.clone());
         }
         Work { node: node.clone(), store_fails: store.is_none(), store, jobs: BTreeMap::new() }
@@ -198,14 +202,16 @@ impl Work {
 
     /// Keeps what is to be done, then does it.
     async fn settle(&mut self) {
-        let outputs = match &mut lock(&self.node.recoverer().room).healer {
-            Some(healer) => healer.take_outputs(),
+        let (outputs, cases) = match &mut lock(&self.node.recoverer().room).healer {
+            Some(healer) => (healer.take_outputs(), healer.cases().cloned().collect()),
             None => return,
         };
-        if outputs.is_empty() {
+        let nothing = outputs.is_empty();
+        let outputs = if nothing { outputs } else { self.keep(outputs).await };
+        lock(&self.node.recoverer().room).shown = cases;
+        if nothing {
             return;
         }
-        let outputs = self.keep(outputs).await;
         for output in outputs {
             marks::follow(&self.node, &output);
             match output {

@@ -57,7 +57,8 @@ impl Recoverer {
 }
 
 fn cases<'a>(room: &'a Room, name: &'a RecoveryName) -> impl Iterator<Item = &'a Case> {
-    room.healer.iter().flat_map(|healer| healer.cases()).filter(|case| *case.recovery == *name.0)
+    let shown = if room.healer.is_some() { room.shown.as_slice() } else { &[] };
+    shown.iter().filter(|case| *case.recovery == *name.0)
 }
 
 fn stats(room: &Room, name: &RecoveryName) -> RecoveryStats {
