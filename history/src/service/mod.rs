@@ -140,7 +140,6 @@ impl std::fmt::Debug for Command {
 pub fn start(options: Options) -> std::io::Result<Handle> {
     let (commands, received) = sync_channel(COMMANDS_MAX);
     let shared = Arc::new(Shared::default());
-    shared.stats.lock().unwrap_or_else(PoisonError::into_inner).fault = Some(run::WAITS.into());
     let seen = shared.clone();
     let thread = std::thread::Builder::new().name("weir-history".into()).spawn(move || run::run(options, &received, &seen))?;
     Ok(Handle { commands, shared, thread: Arc::new(Mutex::new(Some(thread))) })

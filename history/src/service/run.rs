@@ -38,7 +38,7 @@ const FORGET: Duration = Duration::from_secs(600);
 const ASIDE_MAX: u32 = 3;
 
 /// Why there is only memory at first.
-pub(super) const WAITS: &str = "the process before still has the file";
+const WAITS: &str = "the process before still has the file";
 
 pub(super) fn run(options: Options, commands: &Receiver<Command>, shared: &Shared) {
     let mut service = Service::new(options);
