@@ -39,6 +39,11 @@ impl Beat {
         self.mark.load(Ordering::Relaxed)
     }
 
+    /// Whether the worker waits for work.
+    pub(super) fn is_parked(&self) -> bool {
+        is_parked(self.last())
+    }
+
     /// The worker's thread.
     pub(super) fn thread(&self) -> Option<i32> {
         Some(self.thread.load(Ordering::Relaxed)).filter(|thread| *thread != 0)

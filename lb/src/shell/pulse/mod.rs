@@ -2,8 +2,8 @@
 //!
 //! Three ways, from the fastest to the surest; nothing costs anything unless somebody watches:
 //! - a worker that ends tells so as its last act, and so does a listening socket that is served no more;
-//! - a worker that works gives a sign with each piece of work (`beat`). While it matters, somebody looks for it every millisecond; one that
-//!   gave none, and was not kept from running, hangs (`suspicion`);
+//! - a worker that works gives a sign with each piece of work (`beat`). While it matters, somebody looks for it every millisecond, and wakes
+//!   one that waits for work; one that gave none, and was not kept from running, hangs (`suspicion`);
 //! - each is asked now and then, by a command as all others, and its answer is a number: whoever is not stuck in one place, but does not come
 //!   to what it should do, is found that way.
 
@@ -246,6 +246,11 @@ impl Round {
         if self.fast {
             for patient in &mut self.patients {
                 patient.look(now, &mut self.patience, &mut self.crowd);
+                // It does nothing by itself that could be missed.
+                if patient.open.is_none() && patient.ward.beat.is_parked() {
+                    self.question += 1;
+                    patient.ask(self.question, now);
+                }
             }
             if !self.patients.iter().any(Patient::is_suspected) {
                 self.crowd.forget();
@@ -333,7 +338,8 @@ impl Patient {
     fn look(&mut self, now: Instant, patience: &mut Patience, crowd: &mut Crowd) {
         let Some(number) = self.ward.beat.thread() else { return };
         let mark = self.ward.beat.last();
-        self.stuck = self.suspect.look(mark, now, patience, thread::used(number), || crowd.why_still(number));
+        let asked = self.open.is_some_and(|(_, since)| since < now);
+        self.stuck = self.suspect.look(mark, now, patience, asked, thread::used(number), || crowd.why_still(number));
     }
 }
 
@@ -446,7 +452,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_is_stuck_is_found_long_before_its_answer_is_late() {
-        for how in [Hang::Blocked, Hang::Spinning] {
+        for how in [Hang::Blocked, Hang::Spinning, Hang::Lost] {
             let scene = scene(PATIENCE);
             scene.watch.hasten(true);
             scene.hang[1].send(how).unwrap();

@@ -106,13 +106,14 @@ impl Suspect {
         Suspect { mark: 1, used: Duration::ZERO, looked_at: now, stuck: Duration::ZERO, waited: Duration::ZERO }
     }
 
-    /// A look at its last sign. `used` is the CPU time of its thread, and `still` says why it does not run, asked for if it had work
-    /// and did not. Returns for how long it has been stuck.
+    /// A look at its last sign. `asked`: it was woken at the last look or before, and has not answered. `used` is the CPU time of its thread,
+    /// and `still` says why it does not run, asked for if it had work and did not. Returns for how long it has been stuck.
     pub(super) fn look(
         &mut self,
         mark: u64,
         now: Instant,
         patience: &mut Patience,
+        asked: bool,
         used: Option<Duration>,
         still: impl FnOnce() -> Still,
     ) -> Duration {
@@ -132,7 +133,7 @@ impl Suspect {
         if same {
             let (ran, waited) = match ran {
                 ran if ran >= elapsed / 8 => (ran, Duration::ZERO),
-                _ if is_parked(mark) => (Duration::ZERO, Duration::ZERO),
+                _ if is_parked(mark) && !asked => (Duration::ZERO, Duration::ZERO),
                 _ => match still() {
                     Still::Starved => (Duration::ZERO, Duration::ZERO),
                     Still::Blocked => (Duration::ZERO, elapsed),
@@ -161,18 +162,19 @@ mod tests {
         patience: Patience,
         now: Instant,
         used: Duration,
+        asked: bool,
     }
 
     impl Scene {
         fn new() -> Scene {
             let now = Instant::now();
-            Scene { suspect: Suspect::new(now), patience: Patience::new(now), now, used: Duration::ZERO }
+            Scene { suspect: Suspect::new(now), patience: Patience::new(now), now, used: Duration::ZERO, asked: false }
         }
 
         fn look(&mut self, mark: u64, time: Duration, ran: Duration, still: Still) -> bool {
             (self.now, self.used) = (self.now + time, self.used + ran);
             let used = self.used;
-            self.suspect.look(mark, self.now, &mut self.patience, Some(used), || still) >= self.patience.limit()
+            self.suspect.look(mark, self.now, &mut self.patience, self.asked, Some(used), || still) >= self.patience.limit()
         }
 
         /// The number of ticks until it is taken for hung; at most a thousand.
@@ -201,6 +203,17 @@ mod tests {
         assert!((0..1000).all(|_| !scene.look(2001, TICK, TICK / 100, Still::Blocked)), "a wait costs a little too");
         assert_eq!(scene.patience.limit(), LEAST);
         assert_eq!(scene.ticks_to_hung(2001, TICK, Still::Starved), 2, "but who runs does not wait");
+    }
+
+    #[test]
+    fn who_waits_for_work_and_does_not_wake_for_a_question_is_stuck() {
+        for (still, ticks) in [(Still::Blocked, 2), (Still::Disk, 32), (Still::Starved, u32::MAX)] {
+            let mut scene = Scene::new();
+            assert!((0..1000).all(|_| !scene.look(1, TICK, Duration::ZERO, still)), "nobody asks");
+            scene.asked = true;
+            assert_eq!(scene.ticks_to_hung(1, Duration::ZERO, still), ticks, "{still:?}");
+            assert!(!scene.look(3, TICK, Duration::ZERO, still), "it woke, and waits again");
+        }
     }
 
     #[test]
