@@ -1,7 +1,7 @@
 //! Our node beside Debian's keepalived, FRR and itself on one link: {version 2, version 3 over IPv4, version 3 over IPv6} x {we are master, we are backup}
 //! x {start, priority 0, kill -9, cut link, partition and healing, preemption and none, equal priorities, reload}.
 //!
-//! As root, with `keepalived`, `frr` and `nft`; `scripts/test` installs them.
+//! As root, with `keepalived`, `frr` and `nft`; `scripts/test` installs them, and runs this as a step of its own.
 #![cfg(target_os = "linux")]
 
 #[allow(unreachable_pub)]
