@@ -18,6 +18,34 @@ pub(super) enum Miss<'a> {
     Query(&'a FieldPattern),
 }
 
+/// Which conditions a route has besides what the index looks up, in one byte: most of a route's memory need not be touched for a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Looks(u8);
+
+impl Looks {
+    const PATH: u8 = 1;
+    const METHOD: u8 = 2;
+    const MORE: u8 = 4;
+
+    pub(super) fn of(route: &Route) -> Looks {
+        // The index finds all routes whose prefix fits, and no others.
+        let path = matches!(route.path, Some(PathPattern::Exact(_) | PathPattern::Regex(_)));
+        let Route { sources, server_names, headers, cookies, query, .. } = route;
+        let more = !(sources.is_empty() && server_names.is_empty() && headers.is_empty() && cookies.is_empty() && query.is_empty());
+        let bit = |has: bool, bit: u8| if has { bit } else { 0 };
+        Looks(bit(path, Looks::PATH) | bit(!route.methods.is_empty(), Looks::METHOD) | bit(more, Looks::MORE))
+    }
+
+    /// Whether a route that the index found takes the request.
+    #[inline]
+    pub(super) fn hold(self, route: &Route, asked: &Asked<'_>) -> bool {
+        let has = |bit| self.0 & bit != 0;
+        (!has(Looks::PATH) || route.path.as_ref().is_none_or(|path| path_fits(path, asked.path)))
+            && (!has(Looks::METHOD) || method_fits(route, asked))
+            && (!has(Looks::MORE) || miss(route, asked).is_none())
+    }
+}
+
 /// The first condition that is missed, the host aside; `None`: all hold. What is cheap to compare comes first.
 pub(super) fn miss<'a>(route: &'a Route, asked: &Asked<'_>) -> Option<Miss<'a>> {
     if let Some(path) = &route.path
@@ -25,7 +53,7 @@ pub(super) fn miss<'a>(route: &'a Route, asked: &Asked<'_>) -> Option<Miss<'a>> 
     {
         return Some(Miss::Path(path));
     }
-    if !route.methods.is_empty() && !route.methods.iter().any(|method| method.as_bytes() == asked.method) {
+    if !route.methods.is_empty() && !method_fits(route, asked) {
         return Some(Miss::Method);
     }
     if !route.sources.is_empty() && !route.sources.iter().any(|network| network.contains(asked.source)) {
@@ -47,6 +75,10 @@ pub(super) fn miss<'a>(route: &'a Route, asked: &Asked<'_>) -> Option<Miss<'a>> 
     }
     let query = |pattern: &&FieldPattern| !is_met(pattern, parameters(asked.target, pattern.name.as_bytes()), decodes_to);
     route.query.iter().find(query).map(Miss::Query)
+}
+
+fn method_fits(route: &Route, asked: &Asked<'_>) -> bool {
+    route.methods.iter().any(|method| method.as_bytes() == asked.method)
 }
 
 fn path_fits(pattern: &PathPattern, path: &[u8]) -> bool {

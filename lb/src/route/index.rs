@@ -1,7 +1,8 @@
 //! Finding the routes whose host and path may fit, without looking at the others.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use fnv::FnvHashMap;
 use weir_config::{HostPattern, PathPattern, Route};
 
 use super::condition::without_dot;
@@ -13,9 +14,10 @@ const NONE: u32 = u32::MAX;
 /// Routes by host, and within a host by path. A route is a number; the smallest that fits is the first.
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    exact: HashMap<Box<[u8]>, Section>,
+    /// (The names are the file's: nobody outside can make them collide.)
+    exact: FnvHashMap<Box<[u8]>, Section>,
     /// Of `*.example.com` under `example.com`.
-    below: HashMap<Box<[u8]>, Section>,
+    below: FnvHashMap<Box<[u8]>, Section>,
     any: Section,
 }
 

@@ -21,6 +21,7 @@ use weir_config::{AmbiguousPaths, PathError, PoolName, Route, RouteAction, norma
 pub(crate) use condition::parameters;
 pub use explain::{Explained, Explanation, Question, explain};
 
+use condition::Looks;
 use index::Index;
 
 /// What routes look at. What there is none of, as of requests in a TCP session, is empty.
@@ -46,6 +47,7 @@ pub struct Asked<'a> {
 #[derive(Debug)]
 pub struct RouteTable {
     index: Index,
+    looks: Box<[Looks]>,
     rules: Box<[Rule]>,
     /// A route looks at the path, so that it must have one spelling.
     reads_paths: bool,
@@ -125,6 +127,7 @@ impl RouteTable {
         };
         Some(RouteTable {
             index: Index::new(routes),
+            looks: routes.iter().map(Looks::of).collect(),
             rules: routes.iter().enumerate().map(rule).collect(),
             reads_paths: routes
                 .iter()
@@ -163,7 +166,7 @@ impl RouteTable {
     /// The number of the first route that takes the request, from 0.
     #[inline]
     pub fn find(&self, routes: &[Route], asked: &Asked<'_>) -> Option<usize> {
-        self.index.first(asked.host, asked.path, |number| condition::miss(&routes[number as usize], asked).is_none())
+        self.index.first(asked.host, asked.path, |number| self.looks[number as usize].hold(&routes[number as usize], asked))
     }
 
     /// The pool that gets this request of a route too, if one does.
