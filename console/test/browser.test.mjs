@@ -6,7 +6,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { ARTEFACTS, Node, browser, freePort, origin, until } from "./node.mjs";
-import { broken, choose, close, openPage, question, row, yes } from "./pages.mjs";
+import { broken, choose, close, openMenu, openPage, question, row, yes } from "./pages.mjs";
 
 const PAGES = ["", "pools/web", "alarms", "machines", "vips", "events", "events/audit", "config"];
 
@@ -114,6 +114,28 @@ test("an endpoint that dies is on the page in words within a second of the node'
   await page.waitForSelector("h1 >> text=web");
   await node.call("DELETE", `v1/pools/web/endpoints/${address}`);
   await page.waitForSelector(`.problems >> text=${address}`, { state: "detached" });
+  await close(page);
+});
+
+test("a menu that is open goes with its button when the page moves under it", async () => {
+  const page = await open("operate", "pools/web", { viewport: { width: 1280, height: 700 } });
+  const menu = row(page, `127.0.0.1:${origins[0].port}`).locator(".menu");
+  await openMenu(menu.locator("summary"));
+  const list = menu.locator("ul");
+  await list.waitFor();
+  // How far the list is below or above its button.
+  const apart = () => menu.evaluate((menu) => {
+    const [button, list] = [menu, menu.querySelector("ul")].map((element) => element.getBoundingClientRect());
+    return Math.round(Math.max(list.top - button.bottom, button.top - list.bottom));
+  });
+  await until("the list hangs at its button", async () => (await apart()) === 4);
+  const before = (await menu.boundingBox()).y;
+  await page.evaluate(() => scrollBy(0, 20));
+  await until("the page has moved", async () => (await menu.boundingBox()).y !== before);
+  await until("the list went along", async () => (await apart()) === 4);
+  assert.ok(await list.isVisible());
+  await page.keyboard.press("Escape");
+  await list.waitFor({ state: "hidden" });
   await close(page);
 });
 

@@ -46,9 +46,6 @@ export const row = (page, text) => page.locator("table tr", { hasText: text }).f
 
 /** Opens a menu by its button. */
 export async function openMenu(menu) {
-  // Scrolling closes menus, and is told with the next frame.
-  await menu.scrollIntoViewIfNeeded();
-  await menu.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
   await menu.click();
 }
 

@@ -2,7 +2,7 @@
 
 import type { ComponentChildren } from "preact";
 import { memo } from "preact/compat";
-import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { t, tOr } from "../words/index.ts";
 
 /** How good a state is: decides its colour, never alone: a word stands beside it. */
@@ -163,6 +163,22 @@ export function Confirm({ wish, close }: { wish: Wish; close: (done: boolean) =>
 /** A menu of things to do, as a disclosure: works with keyboard and screen reader without further code. */
 export function Menu({ label, items }: { label: string; items: { text: string; go: () => void; danger?: boolean }[] }) {
   const details = useRef<HTMLDetailsElement>(null);
+  // It hangs beside its button on the window, not in the table, which would cut it off.
+  const hang = () => {
+    const menu = details.current;
+    const list = menu?.querySelector("ul");
+    if (!menu?.open || !list) return;
+    const button = menu.getBoundingClientRect();
+    if (button.bottom < 0 || button.top > innerHeight) {
+      menu.open = false;
+      return;
+    }
+    const below = button.bottom + 4 + list.offsetHeight < innerHeight;
+    list.style.right = `${Math.max(4, innerWidth - button.right)}px`;
+    list.style.top = `${below ? button.bottom + 4 : Math.max(4, button.top - 4 - list.offsetHeight)}px`;
+  };
+  // What happens moves the page under an open menu: it goes along, and is not closed under somebody's hand.
+  useLayoutEffect(hang);
   useEffect(() => {
     const away = (event: Event) => {
       const menu = details.current;
@@ -171,26 +187,15 @@ export function Menu({ label, items }: { label: string; items: { text: string; g
         if (event instanceof KeyboardEvent) menu.querySelector("summary")?.focus();
       }
     };
-    // It hangs beside its button on the window, not in the table, which would cut it off; scrolling would part the two.
-    const scrolled = () => details.current && (details.current.open = false);
     document.addEventListener("pointerdown", away);
-    document.addEventListener("scroll", scrolled, true);
+    document.addEventListener("scroll", hang, true);
     document.addEventListener("keydown", away);
     return () => {
       document.removeEventListener("pointerdown", away);
-      document.removeEventListener("scroll", scrolled, true);
+      document.removeEventListener("scroll", hang, true);
       document.removeEventListener("keydown", away);
     };
   }, []);
-  const hang = () => {
-    const menu = details.current;
-    const list = menu?.querySelector("ul");
-    if (!menu?.open || !list) return;
-    const button = menu.getBoundingClientRect();
-    const below = button.bottom + 4 + list.offsetHeight < innerHeight;
-    list.style.right = `${Math.max(4, innerWidth - button.right)}px`;
-    list.style.top = `${below ? button.bottom + 4 : Math.max(4, button.top - 4 - list.offsetHeight)}px`;
-  };
   return (
     <details class="menu" ref={details} onToggle={hang}>
       <summary aria-label={label}><span aria-hidden="true">⋯</span></summary>
