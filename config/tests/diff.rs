@@ -338,6 +338,7 @@ const EACH_KEY: &[(&str, &str, &str, &str)] = &[
     ("notify.desk.ticket", "close", "\"Close\"", "notify desk: ticket.close Done -> Close"),
     ("notify.desk.ticket", "user", "\"me\"", "notify desk: ticket.user weir@example.com -> me"),
     ("notify.nms.snmp", "to", "[\"a\", \"[::1]:99\"]", "notify nms: snmp.to nms.example.com:162 -> a:162, [::1]:99"),
+    ("notify.nms.snmp", "arc", "\"1.3.6.1.4.1.9\"", "notify nms: snmp.arc 1.3.6.1.4.1.32473.1 -> 1.3.6.1.4.1.9"),
     ("notify.nms.snmp", "inform", "false", "notify nms: snmp.inform true -> false"),
     ("notify.nms.snmp", "user", "\"me\"", "notify nms: snmp.user weir -> me"),
     ("notify.nms.snmp", "auth", "\"sha512\"", "notify nms: snmp.auth sha256 -> sha512"),

@@ -37,6 +37,11 @@ fn modules() -> String {
 
 impl Receiver {
     fn start() -> Receiver {
+        Receiver::reading(&modules())
+    }
+
+    /// With the MIB of these folders.
+    fn reading(modules: &str) -> Receiver {
         let folder = tempfile::tempdir().unwrap();
         let config = format!(
             "authCommunity log secret-community\n\
@@ -61,7 +66,7 @@ impl Receiver {
         for _ in 0..5 {
             let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let mut command = Command::new("/usr/sbin/snmptrapd");
-            command.args(["-f", "-Lo", "-C", "-n", "-m", "WEIR-MIB", "-M", &modules(), "-c"]).arg(folder.path().join("snmptrapd.conf"));
+            command.args(["-f", "-Lo", "-C", "-n", "-m", "WEIR-MIB", "-M", modules, "-c"]).arg(folder.path().join("snmptrapd.conf"));
             command.arg(format!("udp:127.0.0.1:{port}")).env("SNMP_PERSISTENT_DIR", folder.path());
             let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
             let mut child = spawned.expect("snmptrapd runs: is it installed?");
@@ -157,6 +162,23 @@ async fn informs_are_confirmed() {
         assert_eq!(said, format!("confirmed by 127.0.0.1:{}", receiver.port));
         assert!(receiver.wait_for(key).contains("WEIR-MIB::weirTitle.0 = STRING: [test] pool web"));
     }
+}
+
+/// Whoever has a number of their own says so in the file, and in one line of the MIB.
+#[tokio::test]
+async fn names_stand_below_an_arc_of_yours() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mib = std::fs::read_to_string(root.parent().unwrap().join("packaging/mibs/WEIR-MIB.txt")).unwrap();
+    let line = "example OBJECT IDENTIFIER ::= { enterprises 32473 }";
+    assert_eq!(mib.matches(line).count(), 1);
+    let mib = mib.replace(line, "example OBJECT IDENTIFIER ::= { enterprises 4711 8 }");
+    std::fs::write(folder.path().join("WEIR-MIB.txt"), mib).unwrap();
+    let receiver = Receiver::reading(&format!("{}:{}", folder.path().display(), root.join("tests/mibs").display()));
+    let arc = format!("arc = \"1.3.6.1.4.1.4711.8.1\"\ncommunity_file = {:?}", receiver.file("community"));
+    deliver(&receiver.lines(&arc), &sample("key-arc", 0), PATIENCE).await.0.unwrap();
+    let told = receiver.wait_for("key-arc");
+    assert!(told.contains("OID: WEIR-MIB::weirTest") && told.contains("WEIR-MIB::weirTitle.0 = STRING: [test] pool web"), "{told}");
 }
 
 #[tokio::test]

@@ -53,7 +53,7 @@ pub use rule::{Escalation, EscalationStep, Inhibition, NotifyRule, Recipients};
 pub use script::ScriptChannel;
 pub use smpp::SmppChannel;
 pub use sms::{OwnGateway, SMS_FIELDS, SmsChannel, SmsGateway};
-pub use snmp::{SnmpAuth, SnmpChannel, SnmpUser, SnmpVersion};
+pub use snmp::{SnmpArc, SnmpAuth, SnmpChannel, SnmpUser, SnmpVersion};
 pub use template::{ALARM_FIELDS, Piece, TEXT_FIELDS, TextTemplate};
 pub use ticket::{TicketChannel, TicketStyle};
 pub use ticket_log::TicketLogChannel;

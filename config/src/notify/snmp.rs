@@ -12,6 +12,12 @@ const RECEIVERS_MAX: usize = 10;
 const PORT: u16 = 162;
 /// The longest name of a user (RFC 3414 section 5).
 const USER_BYTES_MAX: usize = 32;
+/// What arcs begin with: `enterprises` (RFC 2578).
+const ENTERPRISES: [u32; 6] = [1, 3, 6, 1, 4, 1];
+/// The number that IANA keeps for examples (RFC 5612), and the first below it: the project has none of its own.
+const ARC: [u32; 8] = [1, 3, 6, 1, 4, 1, 32_473, 1];
+/// The longest arc: far from the 128 numbers that a name may have, and short enough for names to fit into a datagram.
+const ARC_NUMBERS_MAX: usize = 24;
 
 /// Notifications of SNMP, to each of these receivers.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,6 +28,37 @@ pub struct SnmpChannel {
     pub inform: bool,
     /// `version`
     pub version: SnmpVersion,
+    /// `arc`: below which the names of WEIR-MIB stand.
+    pub arc: SnmpArc,
+}
+
+/// An arc below `enterprises`: the number of an enterprise, and at will more numbers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SnmpArc(Vec<u32>);
+
+impl SnmpArc {
+    /// All its numbers, from the root.
+    pub fn numbers(&self) -> &[u32] {
+        &self.0
+    }
+
+    /// Whose it is.
+    pub fn enterprise(&self) -> u32 {
+        self.0.get(ENTERPRISES.len()).copied().unwrap_or_default()
+    }
+}
+
+impl Default for SnmpArc {
+    fn default() -> SnmpArc {
+        SnmpArc(ARC.to_vec())
+    }
+}
+
+impl std::fmt::Display for SnmpArc {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let numbers: Vec<String> = self.0.iter().map(u32::to_string).collect();
+        f.write_str(&numbers.join("."))
+    }
 }
 
 /// Which SNMP, and who we are.
@@ -83,6 +120,12 @@ pub(super) static SNMP: Keys = Keys {
             "true",
             "Receivers confirm, and what is not confirmed is sent again. Otherwise a trap, which may be lost unseen.",
         ),
+        Key::text(
+            "arc",
+            "\"1.3.6.1.4.1.32473.1\"",
+            "Where the names of WEIR-MIB stand, if not below the number that is kept for examples: below that of an enterprise of yours.",
+        )
+        .default("1.3.6.1.4.1.32473.1"),
         Key::text("community_file", "\"/etc/weir/snmp.community\"", "Of version 2c: a file that holds the community; absent: public."),
         Key::text("community_env", "\"SNMP_COMMUNITY\"", "Or the environment variable that holds it."),
         Key::text("user", "\"weir\"", "Of version 3: the user."),
@@ -121,6 +164,10 @@ pub(super) fn snmp(table: &Table<'_>) -> Option<SnmpChannel> {
     let (to, inform) = (receivers(table), table.flag("inform"));
     let community = secret(table, "community_file", "community_env");
     let user = user(table);
+    let arc = match table.field("arc") {
+        Some(field) => field.text().and_then(|text| field.checked(parse_arc(text))),
+        None => Some(SnmpArc::default()),
+    };
     let version = if table.choice("version") == Some("3") {
         table.refuse(&["community_file", "community_env"], "with version = \"3\"");
         if !table.has("user") {
@@ -133,7 +180,7 @@ pub(super) fn snmp(table: &Table<'_>) -> Option<SnmpChannel> {
         table.refuse(&only_3, "with version = \"2c\"");
         Some(SnmpVersion::V2c(community))
     };
-    Some(SnmpChannel { to: to?, inform: inform?, version: version? })
+    Some(SnmpChannel { to: to?, inform: inform?, version: version?, arc: arc? })
 }
 
 fn user(table: &Table<'_>) -> Option<SnmpUser> {
@@ -200,14 +247,25 @@ fn parse_engine_id(text: &str) -> Result<Vec<u8>, String> {
     if (5..=32).contains(&bytes.len()) && !is_flat { Ok(bytes) } else { Err(wrong()) }
 }
 
+fn parse_arc(text: &str) -> Result<SnmpArc, String> {
+    let wrong = || format!("{text:?} is no arc below an enterprise; write it as \"1.3.6.1.4.1.32473.1\", with the enterprise's own number");
+    // As `snmptranslate -On` writes it.
+    let numbers = text.strip_prefix('.').unwrap_or(text).split('.');
+    let number = |text: &str| text.parse::<u32>().ok().filter(|number| number.to_string() == text);
+    let numbers: Vec<u32> = numbers.map(number).collect::<Option<_>>().ok_or_else(wrong)?;
+    let is_good = numbers.strip_prefix(&ENTERPRISES).and_then(<[u32]>::first).is_some_and(|enterprise| *enterprise > 0);
+    if is_good && numbers.len() <= ARC_NUMBERS_MAX { Ok(SnmpArc(numbers)) } else { Err(wrong()) }
+}
+
 pub(super) fn settings(snmp: &SnmpChannel) -> Vec<Setting> {
-    let SnmpChannel { to, inform, version } = snmp;
+    let SnmpChannel { to, inform, version, arc } = snmp;
     let receiver = |(host, port): &(String, u16)| if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let source = |source: &Option<SecretSource>| source.as_ref().map_or(NONE.into(), ToString::to_string);
     let mut settings = vec![
         ("snmp.to", to.iter().map(receiver).collect::<Vec<_>>().join(", ")),
         ("snmp.version", if matches!(version, SnmpVersion::V3(_)) { "3" } else { "2c" }.into()),
         ("snmp.inform", inform.to_string()),
+        ("snmp.arc", arc.to_string()),
     ];
     match version {
         SnmpVersion::V2c(community) => settings.push(("snmp.community", source(community))),
@@ -255,5 +313,27 @@ mod tests {
         ] {
             assert_eq!(parse_engine_id(text).is_ok(), good, "{text}");
         }
+    }
+
+    #[test]
+    fn arcs() {
+        for (text, want) in [
+            ("1.3.6.1.4.1.32473.1", Some(32_473)),
+            (".1.3.6.1.4.1.9", Some(9)),
+            ("1.3.6.1.4.1.4294967295.1.2.3", Some(u32::MAX)),
+            ("1.3.6.1.4.1", None),
+            ("1.3.6.1.4.1.0.1", None),
+            ("1.3.6.1.4.1.4294967296", None),
+            ("1.3.6.1.4.1.9.", None),
+            ("1.3.6.1.4.1.+9", None),
+            ("1.3.6.1.4.1.09", None),
+            ("1.3.6.1.2.1.1", None),
+            ("", None),
+            (&format!("1.3.6.1.4.1{}", ".1".repeat(19)), None),
+        ] {
+            assert_eq!(parse_arc(text).ok().map(|arc| arc.enterprise()), want, "{text}");
+        }
+        assert_eq!(parse_arc(".1.3.6.1.4.1.9").map(|arc| arc.to_string()), Ok("1.3.6.1.4.1.9".to_owned()));
+        assert_eq!(SnmpArc::default().to_string(), "1.3.6.1.4.1.32473.1");
     }
 }

@@ -2,13 +2,11 @@
 
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 
-use weir_config::Severity;
+use weir_config::{Severity, SnmpArc};
 
 use super::ber::{self, SEQUENCE};
 use crate::message::{Kind, Message, State, UnixMs};
 
-/// `weir` of the MIB: below the number that IANA keeps for examples (RFC 5612), for this product has none of its own.
-const WEIR: [u32; 8] = [1, 3, 6, 1, 4, 1, 32_473, 1];
 const SYS_UP_TIME: [u32; 9] = [1, 3, 6, 1, 2, 1, 1, 3, 0];
 const SNMP_TRAP_OID: [u32; 11] = [1, 3, 6, 1, 6, 3, 1, 1, 4, 1, 0];
 /// `SnmpAdminString` has no more (RFC 3411).
@@ -16,8 +14,8 @@ const STRING_BYTES_MAX: usize = 255;
 /// `WeirText`: the message must fit into a datagram that networks carry whole.
 const TEXT_BYTES_MAX: usize = 512;
 
-/// The encoded variables, as RFC 3416 section 4.2.6 orders them: the time, what it is, then its own.
-pub(super) fn variables(message: &Message, language: &str, up_hundredths: u32) -> Vec<u8> {
+/// The encoded variables, as RFC 3416 section 4.2.6 orders them: the time, what it is, then its own. `arc`: `weir` of the MIB.
+pub(super) fn variables(message: &Message, language: &str, arc: &SnmpArc, up_hundredths: u32) -> Vec<u8> {
     let text = message.text(language);
     let labels = message.labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", ");
     let kind = match message.kind {
@@ -54,11 +52,11 @@ pub(super) fn variables(message: &Message, language: &str, up_hundredths: u32) -
         ber::gauge(u32::try_from(message.alarms.len()).unwrap_or(u32::MAX)),
     ];
     let variable = |name: &[u32], value: &[u8]| ber::tlv(SEQUENCE, &[&ber::oid(name), value]);
-    let notification = [&WEIR[..], &[0, kind]].concat();
+    let notification = [arc.numbers(), &[0, kind]].concat();
     let mut out = variable(&SYS_UP_TIME, &ber::time_ticks(up_hundredths));
     out.extend(variable(&SNMP_TRAP_OID, &ber::oid(&notification)));
     for (number, value) in (1_u32..).zip(&values) {
-        out.extend(variable(&[&WEIR[..], &[1, number, 0]].concat(), value));
+        out.extend(variable(&[arc.numbers(), &[1, number, 0]].concat(), value));
     }
     out
 }
@@ -98,7 +96,7 @@ mod tests {
         message.labels.insert("pool".into(), "ü\r\n\0".repeat(1000));
         message.texts.get_mut("en").unwrap().text = "풀".repeat(2000);
         message.texts.get_mut("en").unwrap().title = "풀".repeat(2000);
-        let encoded = variables(&message, "en", 0);
+        let encoded = variables(&message, "en", &SnmpArc::default(), 0);
         // With headers of IPv6, UDP and SNMP this stays in two fragments at most.
         assert!(encoded.len() < 2200, "{}", encoded.len());
         assert_eq!(cut("풀풀", 5), "풀");

@@ -29,8 +29,9 @@ use usm::{Keys, PASSWORD_BYTES_MIN};
 const RESEND: Duration = Duration::from_secs(2);
 /// The largest datagram there is.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
-/// How ids of engines begin that are made of a name: an enterprise's number with the highest bit, and "text" (RFC 3411).
-const ENGINE_OF_NAME: [u8; 5] = [0x80, 0x00, 0x7e, 0xd9, 0x04];
+/// An id of an engine begins with the number of an enterprise and this bit; a name follows this byte (RFC 3411).
+const ENGINE_OF_ENTERPRISE: u32 = 1 << 31;
+const ENGINE_OF_NAME: u8 = 4;
 const ENGINE_NAME_BYTES_MAX: usize = 27;
 /// From when boots are counted: 2020, so that the number lasts as long as its 31 bits.
 const BOOTS_EPOCH_S: u64 = 1_577_836_800;
@@ -65,7 +66,7 @@ impl Snmp {
         let identity = self.identity(transcript)?;
         let (begun, _) = *BEGUN;
         let up = u32::try_from(begun.elapsed().as_millis() / 10 % (1 << 32)).unwrap_or(0);
-        let variables = event::variables(message, self.language.tag(), up);
+        let variables = event::variables(message, self.language.tag(), &self.settings.arc, up);
         let (told, mut said, mut refused) = (self.progress.of(&message.key), String::new(), Vec::new());
         let mut count = told.len();
         for (host, port) in &self.settings.to {
@@ -144,7 +145,7 @@ impl Snmp {
             (Identity::User(user, secrets), false) => {
                 let (begun, boots) = *BEGUN;
                 let time = i32::try_from(begun.elapsed().as_secs()).unwrap_or(i32::MAX);
-                let id = user.engine_id.clone().unwrap_or_else(|| engine_of(&message.node));
+                let id = user.engine_id.clone().unwrap_or_else(|| engine_of(self.settings.arc.enterprise(), &message.node));
                 let engine = Engine { id, boots, time };
                 let keys = keys(secrets.as_ref(), &engine.id);
                 let bytes = version_3(user, &engine, keys.as_ref(), &pdu, random_id(), false);
@@ -286,12 +287,12 @@ fn keys(secrets: Option<&(SnmpAuth, Secret, Option<Secret>)>, engine_id: &[u8]) 
 }
 
 /// The id of an engine that is this node: the same for each start.
-fn engine_of(node: &str) -> Vec<u8> {
+fn engine_of(enterprise: u32, node: &str) -> Vec<u8> {
     let mut name = node;
     while name.len() > ENGINE_NAME_BYTES_MAX {
         name = &name[..name.char_indices().next_back().map_or(0, |(at, _)| at)];
     }
-    [&ENGINE_OF_NAME, name.as_bytes()].concat()
+    [&(enterprise | ENGINE_OF_ENTERPRISE).to_be_bytes()[..], &[ENGINE_OF_NAME], name.as_bytes()].concat()
 }
 
 fn hex(bytes: &[u8]) -> String {
