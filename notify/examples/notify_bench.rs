@@ -1,7 +1,8 @@
 //! How long it takes from the change of an alarm to bytes on the wire of a channel, alone and while a full outbox drains; and whether whoever
 //! raises alarms is held up by that.
 //!
-//! `scripts/bench notify [--check] [--samples N] [--messages N] [--seconds N]`. The receivers are this program's own: an HTTP server for two
+//! `scripts/bench notify [--check] [--samples N] [--messages N] [--seconds N] [--pause-ms N]`: an alarm is raised each so many milliseconds until the
+//! outbox is empty, at most for so many seconds. The receivers are this program's own: an HTTP server for two
 //! webhooks and a UDP socket for traps. Each time is taken when the first bytes of a message are read.
 
 use std::collections::BTreeMap;
@@ -29,11 +30,12 @@ struct Arguments {
     samples: usize,
     messages: usize,
     seconds: u64,
+    pause_ms: u64,
     check: bool,
 }
 
 fn arguments() -> Result<Arguments, String> {
-    let mut found = Arguments { samples: 500, messages: 100_000, seconds: 30, check: false };
+    let mut found = Arguments { samples: 500, messages: 100_000, seconds: 150, pause_ms: 50, check: false };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || words.next().and_then(|text| text.parse::<usize>().ok()).ok_or(format!("{word} needs a number"));
@@ -42,7 +44,8 @@ fn arguments() -> Result<Arguments, String> {
             "--samples" => found.samples = number()?.max(1),
             "--messages" => found.messages = number()?,
             "--seconds" => found.seconds = number()? as u64,
-            _ => return Err(format!("unknown option {word}; there are --check, --samples N, --messages N, --seconds N")),
+            "--pause-ms" => found.pause_ms = number()? as u64,
+            _ => return Err(format!("unknown option {word}; there are --check, --samples N, --messages N, --seconds N, --pause-ms N")),
         }
     }
     Ok(found)
@@ -129,17 +132,17 @@ fn start(folder: &Path, notification: Arc<Notification>) -> Handle {
     service::start(options).expect("a thread")
 }
 
-/// Raises alarms one after the other, each when the one before has arrived. Milliseconds: until it was raised, and until it was on the wire.
+/// Raises alarms one after the other, each when the one before has arrived and `go_on` says so. Milliseconds: until it was raised, and until it was on the wire.
 async fn raise_each(
     handle: &Handle,
     by: &str,
     numbers: std::ops::Range<usize>,
-    until: Option<Instant>,
+    mut go_on: impl FnMut() -> bool,
     arrivals: &Arrivals,
 ) -> (Vec<f64>, Vec<f64>) {
     let (mut raised, mut wired) = (Vec::new(), Vec::new());
     for number in numbers {
-        if until.is_some_and(|until| Instant::now() >= until) {
+        if !go_on() {
             break;
         }
         let alarm = format!("{MARK}{number}");
@@ -202,9 +205,9 @@ fn main() -> ExitCode {
 
     let handle = start(folder.path(), notification.clone());
     let count = arguments.samples;
-    let (_, wired) = runtime.block_on(raise_each(&handle, "hook", 0..count, None, &hooked));
+    let (_, wired) = runtime.block_on(raise_each(&handle, "hook", 0..count, || true, &hooked));
     row("alarm to the wire, webhook", &wired, WIRE_MS, &mut missed);
-    let (_, wired) = runtime.block_on(raise_each(&handle, "traps", count..2 * count, None, &trapped));
+    let (_, wired) = runtime.block_on(raise_each(&handle, "traps", count..2 * count, || true, &trapped));
     row("alarm to the wire, SNMP trap", &wired, WIRE_MS, &mut missed);
     handle.stop();
 
@@ -227,10 +230,19 @@ fn main() -> ExitCode {
     let handle = start(folder.path(), notification);
     filled.recv_timeout(PATIENCE).expect("it drains");
     let begun = Instant::now();
-    let until = Some(begun + Duration::from_secs(arguments.seconds));
-    let (raised, wired) = runtime.block_on(raise_each(&handle, "hook", 2 * count..usize::MAX, until, &hooked));
-    let took = begun.elapsed().as_secs_f64();
-    let drained = filled.try_iter().count();
+    let (mut drained, mut ended) = (1, begun);
+    let go_on = || {
+        // The pause between two alarms; it ends with the last message.
+        let until = Instant::now() + Duration::from_millis(arguments.pause_ms);
+        while drained < arguments.messages
+            && let Ok((_, at)) = filled.recv_timeout(until.saturating_duration_since(Instant::now()))
+        {
+            (drained, ended) = (drained + 1, at);
+        }
+        drained < arguments.messages && begun.elapsed().as_secs() < arguments.seconds
+    };
+    let (raised, wired) = runtime.block_on(raise_each(&handle, "hook", 2 * count..usize::MAX, go_on, &hooked));
+    let took = ended.duration_since(begun).as_secs_f64();
     row("raised, while the outbox drains", &raised, PERIOD_MS, &mut missed);
     row("alarm to the wire, while the outbox drains", &wired, WIRE_MS, &mut missed);
     println!(
