@@ -48,7 +48,19 @@ impl Console {
         let (utmp, devices) = (self.utmp.clone(), self.devices.clone());
         let told = tokio::task::spawn_blocking(move || tell_terminals(&utmp, &devices, &shown)).await;
         let told = told.map_err(|error| Fault::broken(transcript, error.to_string()))?;
-        let told = told.map_err(|error| Fault::temporary(format!("{}: {error}", self.utmp.display())))?;
+        let told = match told {
+            Ok(told) => told,
+            Err(error) => {
+                let why = format!("nobody can say who is logged in: {}: {error}", self.utmp.display());
+                transcript.note(&why);
+                // Told all the same, in the log; and a file that this system does not have is not waited for.
+                return if self.settings.journal {
+                    Ok(Receipt { reference: None, said: format!("logged; {why}") })
+                } else {
+                    Err(Fault::permanent(why))
+                };
+            }
+        };
         for (terminal, result) in &told {
             transcript.note(format!("{terminal}: {}", result.as_ref().err().map_or("written".into(), ToString::to_string)));
         }
@@ -64,6 +76,7 @@ impl Channel for Console {
 }
 
 fn log(message: &Message, title: &str) {
+    let title = plain(title);
     let (incident, kind, state) = (&message.incident, message.kind.word(), message.state.word());
     match message.severity {
         _ if state == "resolved" => info!(target: "weir::notify", incident, kind, state, "{title}"),
@@ -122,6 +135,7 @@ fn tell(path: &Path, shown: &[u8]) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channel::FaultKind;
     use crate::message::sample;
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
@@ -142,6 +156,20 @@ mod tests {
         }
         utmp.extend([7; 100]);
         assert_eq!(terminals(&utmp), ["pts/3", "tty1"]);
+    }
+
+    /// Systems without that file there are; what is in the log already is not written again and again.
+    #[tokio::test]
+    async fn without_a_list_of_who_is_logged_in_the_log_is_enough() {
+        for (journal, told) in [(true, true), (false, false)] {
+            let settings = ConsoleChannel { journal, terminals: true };
+            let console = Console { settings, utmp: "/nonexistent/utmp".into(), devices: "/dev".into() };
+            let result = console.deliver(&sample("k", 0), &mut Transcript::new()).await;
+            let said = result.as_ref().map_or_else(|fault| fault.text.clone(), |receipt| receipt.said.clone());
+            assert_eq!(result.is_ok(), told, "{said}");
+            assert!(said.contains("nobody can say who is logged in: /nonexistent/utmp: No such file"), "{said}");
+            assert!(result.err().is_none_or(|fault| fault.kind == FaultKind::Permanent));
+        }
     }
 
     #[tokio::test]

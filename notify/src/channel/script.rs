@@ -4,8 +4,9 @@
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
+use tokio::sync::mpsc;
 use weir_config::ScriptChannel;
 
 use super::{Channel, Delivery, Fault, Receipt};
@@ -16,6 +17,9 @@ use crate::transcript::Transcript;
 const OUTPUT_BYTES_MAX: u64 = 8 * 1024;
 /// Lines kept of it.
 const OUTPUT_LINES_MAX: usize = 50;
+/// Where a line was printed.
+const OUT: usize = 0;
+const ERR: usize = 1;
 /// The exit status that asks for another attempt (`EX_TEMPFAIL` of sysexits).
 const TRY_AGAIN: i32 = 75;
 
@@ -62,16 +66,28 @@ impl Script {
             }
             drop(stdin);
         };
-        let ((), out, err, status) = tokio::join!(write, read(stdout), read(stderr), child.wait());
-        for line in out.iter().chain(&err).take(OUTPUT_LINES_MAX) {
-            transcript.them(line);
-        }
+        let (out, mut said) = mpsc::unbounded_channel();
+        let err = out.clone();
+        let mut last = [String::new(), String::new()];
+        // As it comes, so that it is there also of a program that does not end within its time.
+        let keep = async {
+            let mut left = OUTPUT_LINES_MAX;
+            while let Some((source, line)) = said.recv().await {
+                if left > 0 {
+                    transcript.them(&line);
+                    left -= 1;
+                }
+                last[source] = line;
+            }
+        };
+        let ((), (), (), (), status) = tokio::join!(write, read(stdout, OUT, out), read(stderr, ERR, err), keep, child.wait());
         let status = status.map_err(|error| Fault::broken(transcript, format!("cannot wait for {program}: {error}")))?;
         transcript.note(status.to_string());
-        let last = transcript.clean(err.last().or(out.last()).map_or("", String::as_str));
-        let said = if last.is_empty() { last } else { format!(": {last}") };
+        let [out, err] = last.map(|line| transcript.clean(line));
+        let why = if err.is_empty() { &out } else { &err };
+        let said = if why.is_empty() { String::new() } else { format!(": {why}") };
         match status.code() {
-            Some(0) => Ok(Receipt { reference: None, said: transcript.clean(out.last().map_or("", String::as_str)) }),
+            Some(0) => Ok(Receipt { reference: None, said: out }),
             Some(TRY_AGAIN) => Err(Fault::temporary(format!("{program} asks for another attempt{said}"))),
             Some(code) => Err(Fault::permanent(format!("{program} exits with {code}{said}"))),
             None => Err(Fault::temporary(format!("{program}: {status}{said}"))),
@@ -107,14 +123,20 @@ fn environment(message: &Message) -> Vec<(String, String)> {
     found
 }
 
-/// The lines of what is written. The rest is read so that the program is not held up.
-async fn read(from: Option<impl AsyncRead + Unpin>) -> Vec<String> {
-    let Some(mut from) = from else { return Vec::new() };
-    let mut start = Vec::new();
+/// Gives the lines of what is written. The rest is read so that the program is not held up.
+async fn read(from: Option<impl AsyncRead + Unpin>, source: usize, lines: mpsc::UnboundedSender<(usize, String)>) {
+    let Some(from) = from else { return };
+    let mut from = BufReader::new(from).take(OUTPUT_BYTES_MAX);
+    let mut line = Vec::new();
     // An error ends the text, no more.
-    let _ = (&mut from).take(OUTPUT_BYTES_MAX).read_to_end(&mut start).await;
-    let _ = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;
-    String::from_utf8_lossy(&start).lines().map(str::to_owned).collect()
+    while from.read_until(b'\n', &mut line).await.is_ok_and(|length| length > 0) {
+        let text = String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned();
+        // An error: nobody keeps it any more.
+        let _ = lines.send((source, text));
+        line.clear();
+    }
+    drop(lines);
+    let _ = tokio::io::copy(&mut from.into_inner(), &mut tokio::io::sink()).await;
 }
 
 #[cfg(test)]
@@ -164,6 +186,21 @@ mod tests {
         let (_, transcript) = run("cat", &message).await;
         let said = transcript.lines().iter().find(|line| line.text.starts_with('{')).expect("the message as JSON");
         assert!(said.text.contains("\"key\":\"k\""));
+    }
+
+    #[tokio::test]
+    async fn what_it_said_is_kept_also_of_one_that_does_not_end() {
+        let channel = Script::new(ScriptChannel {
+            command: ["/bin/sh", "-c", "echo calling; echo no line >&2; sleep 1000"].map(Into::into).to_vec(),
+        });
+        let (message, mut transcript) = (sample("k", 0), Transcript::new());
+        let limit = std::time::Duration::from_millis(500);
+        assert!(tokio::time::timeout(limit, channel.deliver(&message, &mut transcript)).await.is_err());
+        let mut said: Vec<&str> = transcript.lines().iter().skip(1).map(|line| line.text.as_str()).collect();
+        said.sort_unstable();
+        assert_eq!(said, ["calling", "no line"]);
+        let (result, transcript) = run("yes | head -c 100000; echo end", &sample("k", 0)).await;
+        assert_eq!((result.unwrap().said.as_str(), transcript.lines().len()), ("y", OUTPUT_LINES_MAX + 2), "bounded");
     }
 
     #[tokio::test]

@@ -96,6 +96,7 @@ fn append(path: &Path, line: &str, key: Option<&str>) -> std::io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::channel::FaultKind;
     use crate::message::sample;
 
     #[tokio::test]
@@ -123,5 +124,8 @@ mod tests {
         let channel = TicketLog::new(TicketLogChannel { path: "/nonexistent/tickets.log".into() });
         let fault = channel.deliver(&sample("k", 0), &mut Transcript::new()).await.unwrap_err();
         assert_eq!(fault.text, "/nonexistent/tickets.log: No such file or directory (os error 2)");
+        let channel = TicketLog::new(TicketLogChannel { path: "/dev/full".into() });
+        let fault = channel.deliver(&sample("k", 0), &mut Transcript::new()).await.unwrap_err();
+        assert_eq!((fault.kind, fault.text.as_str()), (FaultKind::Temporary, "/dev/full: No space left on device (os error 28)"));
     }
 }
