@@ -193,9 +193,11 @@ async fn what_goes_wrong_is_told_apart() {
         ("privacy", receiver.user("informer5", "sha512", "password", true), FaultKind::Permanent, "does not take the message"),
         ("secret", receiver.user("informer", "sha256", "none", false), FaultKind::Permanent, "cannot read the secret in"),
         ("down", to(gone), FaultKind::Temporary, "nobody takes it at 127.0.0.1:"),
+        // Version 2c has no answer for it (RFC 3584): it looks like a receiver that does not answer.
+        ("community", receiver.lines(&format!("community_file = {:?}", receiver.file("wrong"))), FaultKind::Unknown, "too slow"),
         ("silent", to(silent.local_addr().unwrap().port()), FaultKind::Unknown, "too slow"),
     ] {
-        let limit = if what == "silent" { Duration::from_millis(2500) } else { PATIENCE };
+        let limit = if matches!(what, "silent" | "community") { Duration::from_millis(2500) } else { PATIENCE };
         let (result, transcript) = deliver(&lines, &sample("k", 0), limit).await;
         let said = conversation(&transcript);
         let fault = result.expect_err(what);

@@ -63,10 +63,11 @@ async fn what_goes_wrong_is_told_apart() {
     let (slow, lost) = (HttpServer::start(json!([{ "do": "slow" }])), HttpServer::start(json!([{ "do": "lost", "times": 1 }, {}])));
     let good = HttpServer::start_tls(json!([{}]), "localhost");
     let other_name = HttpServer::start_tls(json!([{}]), "elsewhere.example.com");
+    let expired = HttpServer::start_tls_until(json!([{}]), "localhost", 2020);
     let token = format!("token_file = \"{}\"", wrong.file("token", "hunter2hunter2\n"));
     let trusted = |server: &HttpServer| format!("ca_file = \"{}\"", server.file("cert.pem", ""));
     let down = format!("http://127.0.0.1:{}/", free_port());
-    let other_trusted = trusted(&other_name);
+    let (other_trusted, expired_trusted) = (trusted(&other_name), trusted(&expired));
     for (what, url, more, kind, text) in [
         (
             "token",
@@ -89,6 +90,7 @@ async fn what_goes_wrong_is_told_apart() {
         ("down", down, "", FaultKind::Temporary, "cannot connect to 127.0.0.1:"),
         ("authority", good.url("/"), "", FaultKind::Permanent, "is not to be trusted"),
         ("name", other_name.url("/"), other_trusted.as_str(), FaultKind::Permanent, "is not to be trusted"),
+        ("expired", expired.url("/"), expired_trusted.as_str(), FaultKind::Permanent, "certificate expired"),
         ("no secret", good.url("/"), "token_file = \"/nonexistent\"", FaultKind::Permanent, "cannot read the secret in /nonexistent"),
     ] {
         let limit = if what == "slow" { Duration::from_millis(500) } else { PATIENCE };
@@ -101,7 +103,7 @@ async fn what_goes_wrong_is_told_apart() {
             assert!(!conversation(&transcript).contains("hunter2"), "{}", conversation(&transcript));
         }
     }
-    assert!(good.requests().is_empty() && other_name.requests().is_empty(), "nothing is told to whom we do not trust");
+    assert!([&good, &other_name, &expired].iter().all(|server| server.requests().is_empty()), "nothing is told to whom we do not trust");
 
     // The answer was lost: the same key again.
     let again = Message { attempt: 2, ..sample("k", 0) };

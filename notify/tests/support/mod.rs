@@ -65,12 +65,19 @@ impl HttpServer {
 
     /// With a certificate for this name.
     pub fn start_tls(plan: Value, name: &str) -> HttpServer {
+        HttpServer::start_tls_until(plan, name, 2050)
+    }
+
+    /// With one that is good until this year begins.
+    pub fn start_tls_until(plan: Value, name: &str, year: i32) -> HttpServer {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("plan.json"), plan.to_string()).unwrap();
-        let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        let mut parameters = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+        parameters.not_after = rcgen::date_time_ymd(year, 1, 1);
+        let signing_key = rcgen::KeyPair::generate().unwrap();
         let [cert, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name).display().to_string());
-        std::fs::write(&cert, made.cert.pem()).unwrap();
-        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        std::fs::write(&cert, parameters.self_signed(&signing_key).unwrap().pem()).unwrap();
+        std::fs::write(&key, signing_key.serialize_pem()).unwrap();
         HttpServer { script: Script::start("http_server.py", folder, &[&cert, &key]), scheme: "https" }
     }
 
