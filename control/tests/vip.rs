@@ -320,16 +320,41 @@ fn what_is_tracked_moves_the_address_and_says_so() {
     assert!(site.ok("a", &["events"]).contains("vip_state"));
 }
 
+/// What this node cannot heal another one may not have: the last attempts of a recovery take the endpoint out, then let another node serve.
+#[test]
+fn a_recovery_drains_and_then_releases_the_address() {
+    let site = Site::pair("");
+    // Nobody listens there, as this node sees it.
+    let sick = "[pool.sick]\nendpoints = [\"10.9.0.3:9\"]\nmin_healthy = 0\n\
+                [pool.sick.health]\ntype = \"tcp\"\ninterval = \"100ms\"\nfall = 2\n[recovery.sick]\npool = \"sick\"\n\
+                [[recovery.sick.attempt]]\naction = \"drain\"\nwait = \"500ms\"\n\
+                [[recovery.sick.attempt]]\naction = \"release-vip\"\nvip = \"public\"\nwait = \"500ms\"\n";
+    site.write("a", 250, sick);
+    site.ok("a", &["reload"]);
+    site.wait_master("b");
+    until("everything was tried", PATIENCE, || site.ok("a", &["events"]).contains("recovery_given_up"));
+    let events = site.ok("a", &["events"]);
+    let order = ["drain of 10.9.0.3:9", "release of virtual IP public", "recovery_given_up"].map(|what| events.find(what));
+    assert!(order.iter().all(Option::is_some) && order.is_sorted(), "{order:?} in {events}");
+}
+
 #[test]
 fn without_the_capabilities_everything_else_runs() {
     let mut site = Site::new();
-    site.write("a", 250, "");
+    let told = "[notify.log.ticket_log]\npath = \"TOLD\"\n[[notify_rule]]\nnotify = \"log\"\n";
+    site.write("a", 250, &told.replace("TOLD", &site.path("told").display().to_string()));
     let without = ["setpriv", "--bounding-set=-net_admin,-net_raw", "--inh-caps=-net_admin,-net_raw"];
     site.start_by("a", &without);
     until("it says what is missing", PATIENCE, || {
         String::from_utf8_lossy(&site.weir("a", &["events"]).stdout).contains("virtual IPs are off: virtual IPs need CAP_NET_ADMIN")
     });
     assert!(site.ok("a", &["status", "vip"]).contains("off"));
+    until("somebody is told", PATIENCE, || {
+        fs::read_to_string(site.path("told")).is_ok_and(|told| {
+            told.contains("\"alarm\":\"vips-unavailable\"")
+                && told.contains("the virtual IPs cannot work on this node: virtual IPs need CAP_NET_ADMIN")
+        })
+    });
     let answered = Lab::inside(&site.lab.space("c"), || ask("10.9.0.1:81".parse().expect("an address")));
     assert_eq!(answered, Ok(()));
     let refused = site.weir("a", &["vip", "release", "public"]);
