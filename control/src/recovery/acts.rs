@@ -28,7 +28,7 @@ pub(super) async fn carry_out(node: &Node, order: &Order) -> Result<(), String> 
     }
     let about = &order.case.about;
     match &order.attempt.action {
-        RecoveryAction::Script(program) => run(order, program, order.attempt.limit).await,
+        RecoveryAction::Script(program) => run(node, order, program, order.attempt.limit).await,
         RecoveryAction::Reboot => verb(node, order, Verb::Reboot).await,
         RecoveryAction::Restart => restart(node, order).await,
         RecoveryAction::Reset => match machine(node, about)?.state {
@@ -53,9 +53,9 @@ pub(super) async fn carry_out(node: &Node, order: &Order) -> Result<(), String> 
 ///
 /// # Errors
 /// What it says.
-pub(super) async fn check(order: &Order) -> Result<(), String> {
+pub(super) async fn check(node: &Node, order: &Order) -> Result<(), String> {
     match &order.attempt.check {
-        Some(program) => run(order, program, order.attempt.limit).await,
+        Some(program) => run(node, order, program, order.attempt.limit).await,
         None => Ok(()),
     }
 }
@@ -117,13 +117,16 @@ pub(super) async fn change(node: &Node, about: &About, change: EndpointChange) -
     node.change(pool, &address, change, None).await.map(drop).map_err(|error| error.to_string())
 }
 
-async fn run(order: &Order, program: &[String], limit: Duration) -> Result<(), String> {
+async fn run(node: &Node, order: &Order, program: &[String], limit: Duration) -> Result<(), String> {
     let case = &order.case;
     let About { pool, endpoint, machine, host, alarm, told_as: _ } = &case.about;
     let number = case.at + 1;
+    // With this a program reaches into the machine, by its guest's agent.
+    let config = node.config();
+    let uri = config.hosts.values().find(|known| host.as_deref() == Some(&*known.name.0)).map(|known| known.uri.clone());
     let about = json!({
         "recovery": case.recovery, "thing": case.thing.to_string(), "reason": case.why, "since": case.began as f64 / 1000.0, "key": order.key,
-        "attempt": number, "resumed": order.resumed, "pool": pool, "endpoint": endpoint, "machine": machine, "host": host, "alarm": alarm,
+        "attempt": number, "resumed": order.resumed, "pool": pool, "endpoint": endpoint, "machine": machine, "host": host, "host_uri": uri, "alarm": alarm,
         "story": case.story,
     });
     let mut environment = vec![
@@ -133,7 +136,14 @@ async fn run(order: &Order, program: &[String], limit: Duration) -> Result<(), S
         ("WEIR_KEY", order.key.clone()),
         ("WEIR_ATTEMPT", number.to_string()),
     ];
-    let known = [("WEIR_POOL", pool), ("WEIR_ENDPOINT", endpoint), ("WEIR_MACHINE", machine), ("WEIR_HOST", host), ("WEIR_ALARM", alarm)];
+    let known = [
+        ("WEIR_POOL", pool),
+        ("WEIR_ENDPOINT", endpoint),
+        ("WEIR_MACHINE", machine),
+        ("WEIR_HOST", host),
+        ("WEIR_HOST_URI", &uri),
+        ("WEIR_ALARM", alarm),
+    ];
     environment.extend(known.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
     if order.resumed {
         environment.push(("WEIR_RESUMED", "1".into()));

@@ -270,7 +270,7 @@ impl Work {
         let key = order.key.clone();
         let job = tokio::spawn(async move {
             let (thing, key) = (order.case.thing.clone(), order.key.clone());
-            let result = acts::check(&order).await;
+            let result = acts::check(&node, &order).await;
             node.recoverer().learn(Input::Checked { thing, key, result });
         });
         self.jobs.insert(key, job.abort_handle());

@@ -193,6 +193,39 @@ fn each_illness_is_healed_by_the_first_attempt_that_can() {
     assert!(done > 100, "{done} requests prove nothing");
 }
 
+/// The server in the guest is dead, and init was told to leave it so: the script of the manual mends that from inside, and nothing harder is tried.
+#[test]
+fn a_script_reaches_into_the_machine() {
+    let site = Site::new(&[]);
+    let script = site.path("restart-in-machine");
+    let request =
+        r#"{"execute": "guest-exec", "arguments": {"path": "/bin/busybox", "arg": ["sh", "-c", "rm /run/stay-dead; killall sleep"]}}"#;
+    let text = format!("#!/bin/sh\nexec virsh -c \"$WEIR_HOST_URI\" qemu-agent-command \"$WEIR_MACHINE\" '{request}'\n");
+    std::fs::write(&script, text).expect("a folder");
+    let body = format!(
+        "[pool.web]\n[pool.web.health]\ntype = \"http\"\npath = \"/healthz\"\ninterval = \"1s\"\ntimeout = \"1s\"\nrise = 1\nfall = 2\n\
+         [pool.web.scaling]\ntemplate = \"web\"\nmin = 1\nmax = 1\nwarm_up = \"0s\"\n\
+         [recovery.web]\ntemplate = \"web\"\nafter = \"1s\"\n\
+         [[recovery.web.attempt]]\naction = \"script\"\ncommand = [\"/bin/sh\", {script:?}]\nlimit = \"20s\"\nwait = \"60s\"\n\
+         [[recovery.web.attempt]]\naction = \"reset\"\nwait = \"90s\"\n{}",
+        site.machines()
+    );
+    let node = Node::start(&site, "lb-a", Ipv4Addr::LOCALHOST, &body, |program| Command::new(program));
+    let mut serving = BTreeSet::new();
+    until("a machine", BOOTS, || node.scaling().and_then(|scaling| settled(&scaling, 1)).map(|found| serving = found));
+    let views = node.get("/v1/machines").expect("it answers");
+    page(views[0]["address"].as_str().and_then(|text| text.parse().ok()).expect("it has an address"), "/fault/exit");
+    let mut tried = Vec::new();
+    until("it is healed", BOOTS, || {
+        tried = node.events().into_iter().filter(|event| event["event"] == "recovery_tried").collect();
+        if tried.iter().any(|event| event["outcome"] == "healed") { Ok(()) } else { Err(format!("{tried:?}")) }
+    });
+    assert_eq!(tried.len(), 1, "by the first attempt: {tried:?}");
+    assert!(tried[0]["action"].as_str().is_some_and(|action| action.starts_with("/bin/sh for ")), "{tried:?}");
+    let now = node.scaling().and_then(|scaling| settled(&scaling, 1).map_err(|why| why + &scaling.to_string()));
+    assert_eq!(now.as_ref().ok(), Some(&serving), "the same machine: {now:?}");
+}
+
 /// The guest stands still, which the first attempt cannot heal. The node that made it dies before it is known to have been in vain.
 #[test]
 #[ignore = "minutes: scripts/test --lab runs it"]
