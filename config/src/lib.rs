@@ -14,7 +14,7 @@
 //! - `reader`: typed, error-collecting access to the spanned tree. `parse`: one file for each kind of table.
 //! - `check`: what concerns several tables. `warnings`: what is allowed, but likely not meant.
 //! - [`Metric`], [`Severity`]: words that several tables share.
-//! - `secret`: where secrets are.
+//! - `secret`: where secrets are. `shared`: what the nodes of a cluster have alike.
 //! - `error`: the errors and their rendering. `units`, `address`, `names`: values in strings.
 //! - `notify`: telling people, a room of its own.
 //! - `diff`: what a reload changes. `schema`: JSON Schema for editors.
@@ -40,6 +40,7 @@ mod schema;
 mod secret;
 mod settings;
 mod severity;
+mod shared;
 mod spec;
 mod units;
 mod url_path;

@@ -104,6 +104,9 @@ pub struct Config {
     pub recoveries: BTreeMap<RecoveryName, Arc<Recovery>>,
     /// Telling people: `[notify.NAME]`, `[[notify_rule]]` and what belongs to them.
     pub notification: Notification,
+    /// SHA-256 over what the nodes of a cluster should have alike: all but `[node]`, `[api]`, `[access_log]`, `[history]` and how a node takes part
+    /// in a virtual IP.
+    pub shared_sum: [u8; 32],
 }
 
 /// `[node]`: settings of the process. `workers` and `state_dir` need a restart or an upgrade to change.

@@ -602,6 +602,8 @@ export interface VirtualRouterView {
   priority: number;
   /** The priority of the file. */
   priority_configured: number;
+  /** The beginning of a SHA-256 over what all nodes' files should have alike, hexadecimal. */
+  shared_sum?: string | null;
   /** Since when. */
   since: number;
   /** Its part that depends on the priority (RFC 9568 section 6.1). */
@@ -765,6 +767,8 @@ export interface MasterView {
 export interface VipPeerView {
   /** Its address. */
   address: string;
+  /** Since when that is another one than this node's; `null`: it is not. */
+  differs_since?: number | null;
   /** It could be master. */
   eligible: boolean;
   /** Healthy endpoints in the pools it tracks. */
@@ -773,6 +777,8 @@ export interface VipPeerView {
   heard_ms: number;
   /** Its priority. */
   priority: number;
+  /** The beginning of its sum over what all nodes' files should have alike; `null`: it did not tell. */
+  shared_sum?: string | null;
 }
 
 export interface TransitionView {

@@ -372,6 +372,7 @@ mod tests {
             listeners: BTreeMap::new(),
             pools: pools.iter().map(|(name, text)| (PoolName::from(*name), Arc::new(pool(name, text)))).collect(),
             notification: weir_config::Notification::default(),
+            shared_sum: [0; 32],
         }
     }
 

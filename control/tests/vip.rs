@@ -320,6 +320,42 @@ fn what_is_tracked_moves_the_address_and_says_so() {
     assert!(site.ok("a", &["events"]).contains("vip_state"));
 }
 
+#[test]
+fn nodes_tell_each_other_whether_they_serve_by_the_same_file() {
+    let site = Site::pair("");
+    let (plain, more) = ("", "[pool.more]\nendpoints = [\"10.9.0.3:9\"]\nmin_healthy = 0\n");
+    // Whether both say that the other has another file.
+    let differ = |expected: bool| {
+        until(&format!("they differ: {expected}"), PATIENCE, || {
+            ["a", "b"].iter().all(|host| {
+                let router = site.router(host);
+                let peer = &router["peers"][0];
+                let sums = (router["shared_sum"].as_str(), peer["shared_sum"].as_str());
+                sums.0.is_some() && sums.1.is_some() && (sums.0 != sums.1) == expected && peer["differs_since"].is_f64() == expected
+            })
+        });
+    };
+    differ(false);
+    site.write("a", 250, more);
+    site.ok("a", &["reload"]);
+    differ(true);
+    assert!(site.ok("a", &["status", "vip", "public"]).contains("serves by another file"));
+    let metrics = site.lab.command("b", "curl").args(["-s", "http://127.0.0.1:7117/metrics"]).output().expect("curl");
+    let metrics = String::from_utf8_lossy(&metrics.stdout).into_owned();
+    assert!(metrics.contains("weir_vip_peers_differing{vip=\"public\",family=\"ipv4\"} 1"), "{metrics}");
+    site.write("b", 245, more);
+    site.ok("b", &["reload"]);
+    differ(false);
+    assert!(site.ok("b", &["status", "vip", "public"]).contains("serves by the same file"));
+    // Also when the master's file is the last one.
+    site.write("b", 245, plain);
+    site.ok("b", &["reload"]);
+    differ(true);
+    site.write("a", 250, plain);
+    site.ok("a", &["reload"]);
+    differ(false);
+}
+
 /// What this node cannot heal another one may not have: the last attempts of a recovery take the endpoint out, then let another node serve.
 #[test]
 fn a_recovery_drains_and_then_releases_the_address() {

@@ -169,6 +169,7 @@ fn router(word: &str) -> Result<RouterSpec, Failure> {
         replay_window: Duration::from_secs(2),
         announce: Announcements { refresh: (refresh > 0).then(|| Duration::from_millis(refresh)), ..Announcements::default() },
         follower,
+        shared: None,
     };
     Ok(RouterSpec { config, mode, accept, source, group })
 }

@@ -84,6 +84,7 @@ impl World {
                 replay_window: Duration::from_secs(2),
                 announce: Announcements::default(),
                 follower: false,
+                shared: None,
             })
             .collect();
         // The greatest address is not always that of the highest rank.

@@ -29,6 +29,7 @@ use crate::error::ConfigErrors;
 use crate::model::Config;
 use crate::notify;
 use crate::reader::{Sink, Table};
+use crate::shared;
 
 pub(crate) use acme::ParsedAuthority;
 pub(crate) use alarm::ParsedAlarm;
@@ -45,7 +46,11 @@ pub fn parse(text: &str, file_name: &str) -> Result<Config, ConfigErrors> {
         let sink = Sink::default();
         let config = read(&Table::root(&sink, &root));
         let (problems, dropped) = sink.into_problems();
-        return if problems.is_empty() { Ok(config) } else { Err(ConfigErrors::new(text, file_name, problems, dropped)) };
+        return if problems.is_empty() {
+            Ok(Config { shared_sum: shared::sum(text), ..config })
+        } else {
+            Err(ConfigErrors::new(text, file_name, problems, dropped))
+        };
     }
     let salvaged = syntax::salvage(text);
     let (root, _) = DeTable::parse_recoverable(&salvaged.text);
@@ -111,5 +116,6 @@ fn read(root: &Table<'_>) -> Config {
         alarms,
         recoveries,
         notification,
+        shared_sum: [0; 32],
     }
 }

@@ -1,7 +1,7 @@
 // The configuration: what is in effect, whether the file says so too, what applying it would change.
 
 import { useState } from "preact/hooks";
-import type { OverviewView, Reloaded } from "../api.ts";
+import type { OverviewView, Reloaded, VipView } from "../api.ts";
 import { useSession } from "../app.tsx";
 import { call } from "../client.ts";
 import { ago, clock } from "../format.ts";
@@ -16,6 +16,32 @@ export interface FileView {
   sha256?: string | null;
   in_effect: boolean;
   error?: string | null;
+}
+
+/** Whether the nodes of a virtual IP serve by the same file, as far as they should. */
+function Nodes({ name }: { name: string }) {
+  const vips = useAsked(() => call<VipView[]>("GET", "v1/vips"), 5000, "vips");
+  const routers = vips.value?.flatMap((vip) => vip.routers) ?? [];
+  // A node is heard once for each virtual router.
+  const peers = [...new Map(routers.flatMap((router) => router.peers).map((peer) => [peer.address, peer])).values()];
+  const own = routers.find((router) => router.shared_sum != null)?.shared_sum;
+  if (own == null || peers.length === 0) return null;
+  return (
+    <Panel title={t("config.nodes")}>
+      <p class="mute">{t("config.nodes.sum")}</p>
+      <ul class="cards" id="nodes">
+        <li class="row"><span>{name}</span> <span class="mono">{own}</span> <span class="mute">{t("config.nodes.this")}</span></li>
+        {peers.map((peer) => (
+          <li key={peer.address} class="row">
+            <span>{peer.address}</span> <span class="mono">{peer.shared_sum ?? "–"}</span>
+            {peer.shared_sum == null ? <span class="mute">{t("config.nodes.silent")}</span>
+              : peer.differs_since == null ? <Pill word="healthy" text={t("config.nodes.same")} />
+              : <Pill word="warning" text={t("config.nodes.differs", { at: clock(peer.differs_since) })} />}
+          </li>
+        ))}
+      </ul>
+    </Panel>
+  );
 }
 
 export function Config({ view }: { view: OverviewView }) {
@@ -62,6 +88,7 @@ export function Config({ view }: { view: OverviewView }) {
           {checked?.changes && (checked.changes.length === 0 ? <Empty>{t("config.same")}</Empty> : <><p>{t("config.checked")}</p><Changes changes={checked.changes} /></>)}
         </div>
       </Panel>
+      <Nodes name={node.name} />
       <Versions current={node.config_sha256} revision={node.revision} over={file.value?.sha256 ?? null} admin={admin} ask={ask} />
       <Panel title={t("config.file")} side={file.value && !file.value.in_effect && <Pill word="warning" text={t("config.differs")} />}>
         {file.error && <p class="note bad">{file.error}</p>}

@@ -129,6 +129,7 @@ fn router(known: &RouterStatus, clock: Clock) -> VirtualRouterView {
         master_down_interval_ms: ms(status.master_down_interval),
         skew_time_ms: ms(status.skew_time),
         heard_master: status.master.as_ref().map(|seen| master(seen, clock)),
+        shared_sum: status.config.shared.map(|sum| sum.to_string()),
         peers: status.peers.iter().map(|known| peer(known, clock)).collect(),
         transitions: status.history.iter().map(|change| transition(change, clock)).collect(),
         counters: counters(status).into_iter().map(|(name, count)| (name.into(), count)).collect(),
@@ -172,6 +173,8 @@ fn peer(peer: &Peer, clock: Clock) -> VipPeerView {
         eligible: peer.eligible,
         healthy_endpoints: peer.healthy,
         heard_ms: clock.ms_since(peer.heard),
+        shared_sum: peer.shared.map(|sum| sum.to_string()),
+        differs_since: peer.differs_since.map(|since| clock.unix(since)),
     }
 }
 

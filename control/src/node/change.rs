@@ -104,7 +104,9 @@ impl Node {
         if dry_run {
             return Ok(ReloadReport { revision: writer.revision, changes });
         }
-        if !differences.is_empty() {
+        // Written otherwise it means the same, but is not the same text as another node's.
+        let is_new = !differences.is_empty() || applied.config.shared_sum != writer.effective.shared_sum;
+        if is_new {
             self.apply_settings(writer, applied.config)?;
         }
         for difference in differences.iter().filter(|difference| difference.needs_restart()) {
@@ -113,7 +115,7 @@ impl Node {
         let overlay_changed = writer.overlay != applied.overlay;
         (writer.file, writer.file_sha256, writer.overlay) = (file, sha256.clone(), applied.overlay);
         if differences.is_empty() {
-            self.inner.publish(|published| published.config_sha256 = sha256);
+            self.inner.publish(|published| (published.config_sha256, published.config) = (sha256, writer.effective.clone()));
         } else {
             self.publish(writer, |published| published.config_sha256 = sha256);
         }

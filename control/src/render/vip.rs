@@ -48,7 +48,13 @@ pub(crate) fn vip(vip: &VipView, screen: Screen) -> String {
         text.push_str(&format!("  addresses on: {} ({})\n", router.mode, single_line(&router.mode_because)));
         for peer in &router.peers {
             let eligible = if peer.eligible { "eligible" } else { "not eligible" };
-            text.push_str(&format!("  peer {}: priority {}, {eligible}, heard {:.0} ms ago\n", peer.address, peer.priority, peer.heard_ms));
+            text.push_str(&format!("  peer {}: priority {}, {eligible}, heard {:.0} ms ago", peer.address, peer.priority, peer.heard_ms));
+            match (&peer.shared_sum, peer.differs_since) {
+                (Some(sum), Some(since)) => text.push_str(&format!(", serves by another file ({sum}) since {}", time(since))),
+                (Some(_), None) => text.push_str(", serves by the same file"),
+                (None, _) => {}
+            }
+            text.push('\n');
         }
         for (reason, count) in &router.discarded {
             text.push_str(&format!("  discarded {count} packets: {reason}\n"));
@@ -79,7 +85,7 @@ fn who(router: &VirtualRouterView) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::api::model::{MasterView, TransitionView};
+    use crate::api::model::{MasterView, TransitionView, VipPeerView};
 
     /// A backup with something in each place.
     pub(crate) fn sample() -> VipView {
@@ -114,7 +120,16 @@ pub(crate) mod tests {
                     since: 1_700_000_000.0,
                     is_weir: true,
                 }),
-                peers: Vec::new(),
+                shared_sum: Some("0a1b2c".into()),
+                peers: vec![VipPeerView {
+                    address: "10.0.0.2".into(),
+                    priority: 250,
+                    eligible: true,
+                    healthy_endpoints: None,
+                    heard_ms: 40.0,
+                    shared_sum: Some("ffee01".into()),
+                    differs_since: Some(1_700_000_000.0),
+                }],
                 transitions: vec![TransitionView {
                     at: 1_700_000_000.0,
                     from: "initialize".into(),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use weir_config::{Config, Vip, VipAddress, VipChecksum, VrrpVersion};
 use weir_vrrp::machine::{self, Announcements, UnicastPeer, VirtualAddress};
-use weir_vrrp::packet::{AdvertisementInterval, ChecksumForm, Family, Keys, Priority, Version, Vrid};
+use weir_vrrp::packet::{AdvertisementInterval, ChecksumForm, Family, Keys, Priority, SharedSum, Version, Vrid};
 use weir_vrrp::shell::RouterSpec;
 
 /// The largest key file that is read.
@@ -28,7 +28,9 @@ pub(crate) fn specs(config: &Config) -> Result<Vec<RouterSpec>, String> {
             let group = group(vip);
             // The first of a group elects, the others do as it does.
             let follower = group.as_ref().is_some_and(|group| groups.insert(group.clone(), ()).is_some());
-            specs.push(RouterSpec { group, ..spec(vip, family, addresses, keys.clone(), follower) });
+            let mut spec = RouterSpec { group, ..spec(vip, family, addresses, keys.clone(), follower) };
+            spec.config.shared = Some(SharedSum::of(&config.shared_sum));
+            specs.push(spec);
         }
     }
     Ok(specs)
@@ -104,6 +106,7 @@ fn spec(vip: &Vip, family: Family, addresses: Vec<VirtualAddress>, keys: Option<
                 refresh: vip.announce.refresh,
             },
             follower,
+            shared: None,
         },
         mode: vip.mode,
         accept: vip.accept,

@@ -84,6 +84,7 @@ fn config(pools: impl IntoIterator<Item = Pool>) -> Config {
         recoveries: BTreeMap::new(),
         history: Default::default(),
         notification: Default::default(),
+        shared_sum: [0; 32],
         listeners: BTreeMap::new(),
         pools: pools.into_iter().map(|pool| (pool.name.clone(), Arc::new(pool))).collect(),
     }

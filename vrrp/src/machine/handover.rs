@@ -31,6 +31,8 @@ const TRIES: u8 = 3;
 pub const LINGER: Duration = Duration::from_millis(500);
 /// How long a peer must count more healthy endpoints than we before it is asked to take over: probes do not see a change at the same time.
 const HEALTH_HOLD: Duration = Duration::from_secs(5);
+/// How long a peer may be configured otherwise than this node before that is said.
+const DIFFERS_HOLD: Duration = Duration::from_secs(60);
 /// Peers remembered.
 const PEERS_MAX: usize = 16;
 
@@ -94,6 +96,7 @@ impl Instance {
             eligible: self.able().is_ok(),
             deposed: self.deposed,
             healthy: self.healthy,
+            shared: self.config.shared,
         })
     }
 
@@ -146,12 +149,40 @@ impl Instance {
         if !known && self.peers.len() >= PEERS_MAX {
             return false;
         }
-        let PeerMessage { priority, eligible, healthy, .. } = message;
-        self.peers.insert(source, Peer { address: source, priority, eligible, healthy, heard: now });
+        let PeerMessage { priority, eligible, healthy, shared, .. } = message;
+        let (differs_since, differs_said) = self.peers.get(&source).map_or((None, false), |peer| (peer.differs_since, peer.differs_said));
+        let peer = Peer { address: source, priority, eligible, healthy, shared, differs_since, differs_said, heard: now };
+        self.peers.insert(source, peer);
+        self.compare_files(source, now);
         if !known {
             self.say(EventKind::Peer, "peer", format!("{source} is a node of ours for this router, with rank {priority}"), now);
         }
         before.is_none_or(|heard| now > heard + HELLO_EVERY * 3 / 2)
+    }
+
+    /// Whether a peer is configured as this node is, as far as both should be.
+    pub(super) fn compare_files(&mut self, source: IpAddr, now: Instant) {
+        let ours = self.config.shared;
+        let Some(peer) = self.peers.get_mut(&source) else { return };
+        let both = peer.shared.zip(ours);
+        let differs = both.is_some_and(|(theirs, ours)| theirs != ours);
+        let text = if differs {
+            let since = *peer.differs_since.get_or_insert(now);
+            // Nodes are reloaded one after the other.
+            if peer.differs_said || now < since + DIFFERS_HOLD {
+                return;
+            }
+            peer.differs_said = true;
+            format!("{source} serves by another file than this node, for {} s: reload the one whose file is old", (now - since).as_secs())
+        } else {
+            peer.differs_since = None;
+            // One that tells nothing any more, as an older version, is not known to be alike.
+            if !std::mem::take(&mut peer.differs_said) || both.is_none() {
+                return;
+            }
+            format!("{source} serves by the same file as this node again")
+        };
+        self.say(EventKind::Peer, if differs { "peer-differs" } else { "peer-alike" }, text, now);
     }
 
     pub(super) fn forget_peers(&mut self, now: Instant) {

@@ -561,6 +561,11 @@ impl Instance {
 
     fn reconfigure(&mut self, new: Config, now: Instant) {
         let old = std::mem::replace(&mut self.config, new);
+        if old.shared != self.config.shared {
+            let peers: Vec<IpAddr> = self.peers.keys().copied().collect();
+            peers.into_iter().for_each(|peer| self.compare_files(peer, now));
+            self.greet(now);
+        }
         let gone = without(&old.addresses, &self.config.addresses);
         let come = without(&self.config.addresses, &old.addresses);
         let changed = old.priority != self.config.priority || old.interval != self.config.interval || !(gone.is_empty() && come.is_empty());

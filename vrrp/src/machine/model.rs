@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::packet::{AdvertisementInterval, ChecksumForm, Family, Keys, Packet, Priority, Version, Vrid};
+use crate::packet::{AdvertisementInterval, ChecksumForm, Family, Keys, Packet, Priority, SharedSum, Version, Vrid};
 
 /// An address of a virtual router, with the length of its network's prefix.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -70,6 +70,8 @@ pub struct Config {
     pub announce: Announcements,
     /// Follows another virtual router instead of electing: see [`crate::group`].
     pub follower: bool,
+    /// Of what nodes should be configured alike, to be told to those of ours.
+    pub shared: Option<SharedSum>,
 }
 
 /// How often a master announces its addresses by gratuitous ARP or unsolicited neighbour advertisements.
@@ -345,6 +347,12 @@ pub struct Peer {
     pub eligible: bool,
     /// Healthy endpoints it counts.
     pub healthy: Option<u16>,
+    /// Of what it should be configured alike with us.
+    pub shared: Option<SharedSum>,
+    /// Since when that is another one than ours.
+    pub differs_since: Option<Instant>,
+    /// That was said.
+    pub(super) differs_said: bool,
     /// When it was last heard.
     pub heard: Instant,
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::packet::{
-    Advertisement, AdvertisementInterval, ChecksumForm, Envelope, Family, Packet, PeerKind, PeerMessage, Priority, Reception, Version,
-    Vrid, encode,
+    Advertisement, AdvertisementInterval, ChecksumForm, Envelope, Family, Packet, PeerKind, PeerMessage, Priority, Reception, SharedSum,
+    Version, Vrid, encode,
 };
 
 const OURS: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2));
@@ -35,6 +35,7 @@ pub(crate) fn config(name: &str, priority: u8) -> Config {
         replay_window: Duration::from_secs(2),
         announce: Announcements::default(),
         follower: false,
+        shared: None,
     }
 }
 
@@ -104,7 +105,10 @@ impl Bench {
 
     pub(crate) fn hear_peer(&mut self, kind: PeerKind, source: IpAddr, priority: u8, healthy: Option<u16>) {
         let vrid = self.instance.config().vrid;
-        self.hear(&Packet::Peer(PeerMessage { vrid, kind, priority: Priority(priority), eligible: true, deposed: false, healthy }), source);
+        self.hear(
+            &Packet::Peer(PeerMessage { vrid, kind, priority: Priority(priority), eligible: true, deposed: false, healthy, shared: None }),
+            source,
+        );
     }
 
     fn state(&self) -> StateKind {
@@ -841,6 +845,62 @@ fn a_reload_is_no_transition() {
     assert_eq!(bench.outputs(), [], "the same file means nothing to do");
     assert_eq!(bench.instance.status(bench.now).history.len(), 2);
     assert_eq!(bench.state(), StateKind::Master);
+}
+
+#[test]
+fn a_peer_that_serves_by_another_file_is_known_at_once_and_said_after_a_while() {
+    let sum = |byte| Some(SharedSum::of(&[byte; 32]));
+    let mut bench = backup(100);
+    let own = |bench: &mut Bench, shared| {
+        let config = Config { shared, ..bench.instance.config().clone() };
+        bench.input(Input::Config(Box::new(config)));
+    };
+    own(&mut bench, sum(1));
+    let hear = |bench: &mut Bench, shared| {
+        let (vrid, kind) = (bench.instance.config().vrid, PeerKind::Present);
+        bench.hear_advertisement(200, GREATER);
+        bench.hear(
+            &Packet::Peer(PeerMessage { vrid, kind, priority: Priority(200), eligible: true, deposed: false, healthy: None, shared }),
+            GREATER,
+        );
+    };
+    let said = |bench: &mut Bench| -> Vec<String> {
+        let event = |output: Output| match output {
+            Output::Event(event) if event.text.contains("file") => Some(event.text),
+            _ => None,
+        };
+        bench.outputs().into_iter().filter_map(event).collect()
+    };
+    let differs = |bench: &Bench| bench.instance.status(bench.now).peers[0].differs_since.is_some();
+    // Older ones tell nothing.
+    for (shared, expected) in [(None, false), (sum(1), false), (sum(2), true), (sum(1), false)] {
+        hear(&mut bench, shared);
+        assert_eq!(differs(&bench), expected, "{shared:?}");
+    }
+    assert_eq!(said(&mut bench), [""; 0], "a reload of one after the other");
+    for _ in 0..70 {
+        hear(&mut bench, sum(2));
+        bench.pass(Duration::from_secs(1));
+    }
+    let texts = said(&mut bench);
+    assert!(texts.len() == 1 && texts[0].contains("serves by another file"), "{texts:?}");
+    // An older version took its place: nobody knows.
+    hear(&mut bench, None);
+    assert!(!differs(&bench));
+    assert_eq!(said(&mut bench), [""; 0]);
+    for _ in 0..70 {
+        hear(&mut bench, sum(2));
+        bench.pass(Duration::from_secs(1));
+    }
+    assert_eq!(said(&mut bench).len(), 1);
+    // Ours was the old one: the master hears of it at once.
+    own(&mut bench, sum(2));
+    assert!(!differs(&bench));
+    let outputs = bench.outputs();
+    assert!(outputs.iter().any(|output| matches!(output, Output::Event(event) if event.text.contains("by the same file"))), "{outputs:?}");
+    bench.timeout();
+    let told = |output: &Output| matches!(output, Output::Send { packet: Packet::Peer(message), .. } if message.shared == sum(2));
+    assert!(bench.outputs().iter().any(told));
 }
 
 #[test]

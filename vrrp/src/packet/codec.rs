@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::auth::{Guard, Keys};
 use super::{
-    Advertisement, AdvertisementInterval, ChecksumForm, Discard, Family, Packet, PeerKind, PeerMessage, Priority, TTL, Version, Vrid,
+    Advertisement, AdvertisementInterval, ChecksumForm, Discard, Family, Packet, PeerKind, PeerMessage, Priority, SharedSum, TTL, Version,
+    Vrid,
 };
 
 const HEAD_LEN: usize = 8;
@@ -171,7 +172,7 @@ fn decode_peer(message: &[u8], reception: &Reception) -> Result<Decoded, Discard
         return Err(Discard::Length { found: message.len(), expected: PEER_LEN });
     };
     let checksum = verify_checksum(message, Version::V3, reception)?;
-    let [_, vrid, priority, kind, flags, _, _, _, healthy_high, healthy_low, _, _] = *fields;
+    let [_, vrid, priority, kind, flags, sum_1, _, _, healthy_high, healthy_low, sum_2, sum_3] = *fields;
     let kind = match kind {
         1 => PeerKind::Hello,
         2 => PeerKind::Present,
@@ -187,6 +188,7 @@ fn decode_peer(message: &[u8], reception: &Reception) -> Result<Decoded, Discard
         eligible: flags & FLAG_ELIGIBLE != 0,
         deposed: flags & FLAG_DEPOSED != 0,
         healthy: (healthy != NOT_COUNTED).then_some(healthy),
+        shared: SharedSum::read([sum_1, sum_2, sum_3]),
     };
     Ok(Decoded { packet: Packet::Peer(message), checksum })
 }
@@ -244,7 +246,8 @@ fn encode_peer(message: &PeerMessage) -> Vec<u8> {
     };
     let flags = if message.eligible { FLAG_ELIGIBLE } else { 0 } | if message.deposed { FLAG_DEPOSED } else { 0 };
     let [high, low] = message.healthy.map_or(NOT_COUNTED, |healthy| healthy.min(NOT_COUNTED - 1)).to_be_bytes();
-    vec![3 << 4 | TYPE_PEER, message.vrid.number(), message.priority.0, kind, flags, 0, 0, 0, high, low, 0, 0]
+    let [sum_1, sum_2, sum_3] = message.shared.map_or([0; 3], |SharedSum(bytes)| bytes);
+    vec![3 << 4 | TYPE_PEER, message.vrid.number(), message.priority.0, kind, flags, sum_1, 0, 0, high, low, sum_2, sum_3]
 }
 
 /// A CARP announcement reads as version 2, type 1, but its length is fixed and its "count" is a demotion counter: it never has the length

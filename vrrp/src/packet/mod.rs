@@ -239,9 +239,9 @@ pub struct Advertisement {
 ///  +---+---+-------+-------+-------+
 ///  | 3 |15 | VRID  | prio  | what  |
 ///  +---+---+-------+-------+-------+
-///  | flags | zero  |   checksum    |   flags: 1 = eligible, 2 = deposed
+///  | flags | sum 1 |   checksum    |   flags: 1 = eligible, 2 = deposed
 ///  +-------+-------+---------------+
-///  | healthy       | zero          |   endpoints; 0xffff = not counted
+///  | healthy       | sum 2 | sum 3 |   endpoints; 0xffff = not counted. sum: 0 = not told
 ///  +---------------+---------------+
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -258,6 +258,29 @@ pub struct PeerMessage {
     pub deposed: bool,
     /// Healthy endpoints in the pools the sender watches for this router; `None`: it watches none.
     pub healthy: Option<u16>,
+    /// Of what the sender's configuration should have alike with the receiver's; `None`: not told, as by older ones.
+    pub shared: Option<SharedSum>,
+}
+
+/// The beginning of a sum over what nodes should be configured alike: enough to see that they are not.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SharedSum([u8; 3]);
+
+impl SharedSum {
+    /// Of a sum. (One that begins with zeros is told as the next one: zeros mean that there is none.)
+    pub fn of(sum: &[u8; 32]) -> SharedSum {
+        SharedSum::read([sum[0], sum[1], sum[2]]).unwrap_or(SharedSum([0, 0, 1]))
+    }
+
+    fn read(bytes: [u8; 3]) -> Option<SharedSum> {
+        (bytes != [0; 3]).then_some(SharedSum(bytes))
+    }
+}
+
+impl std::fmt::Display for SharedSum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
 }
 
 /// What a [`PeerMessage`] says.

@@ -280,10 +280,15 @@ fn any_packet() -> impl Strategy<Value = (Packet, IpAddr, IpAddr)> {
         (Packet::Advertisement(Advertisement { version, vrid, priority: Priority(priority), interval, addresses }), source, destination)
     });
     let kind = prop_oneof![Just(PeerKind::Hello), Just(PeerKind::Present), Just(PeerKind::TakeOver), Just(PeerKind::Decline)];
-    let peer = (1u8..=255, any::<u8>(), kind, any::<bool>(), prop::option::of(0u16..0xffff), v4(), v4());
-    let peer = peer.prop_map(|(vrid, priority, kind, eligible, healthy, source, destination)| {
+    let peer = (1u8..=255, any::<u8>(), kind, any::<bool>(), prop::option::of(0u16..0xffff), any::<[u8; 3]>(), v4(), v4());
+    let peer = peer.prop_map(|(vrid, priority, kind, eligible, healthy, sum, source, destination)| {
         let vrid = Vrid::new(vrid).expect("not 0");
-        (Packet::Peer(PeerMessage { vrid, kind, priority: Priority(priority), eligible, deposed: !eligible, healthy }), source, destination)
+        let shared = SharedSum::read(sum);
+        (
+            Packet::Peer(PeerMessage { vrid, kind, priority: Priority(priority), eligible, deposed: !eligible, healthy, shared }),
+            source,
+            destination,
+        )
     });
     prop_oneof![advertisement, peer]
 }

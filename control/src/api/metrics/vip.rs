@@ -38,6 +38,9 @@ pub(super) const FAMILIES: &[Family] = &[
         each(p, s, |router| router.priority.0);
     }),
     gauge("weir_vip_peers", "nodes", "Other weir nodes that were heard of.", |p, s| each(p, s, |router| router.peers.len())),
+    gauge("weir_vip_peers_differing", "nodes", "Of these, how many serve by another file than this node.", |p, s| {
+        each(p, s, |router| router.peers.iter().filter(|peer| peer.differs_since.is_some()).count());
+    }),
     counter("weir_vip_master_transitions_total", "1", "Times this node became master.", |p, s| {
         each(p, s, |router| router.counters.master_transitions);
     }),

@@ -59,6 +59,8 @@ pub(crate) struct VirtualRouterView {
     pub skew_time_ms: f64,
     /// The node that is master as heard; `null`: this one, or none.
     pub heard_master: Option<MasterView>,
+    /// The beginning of a SHA-256 over what all nodes' files should have alike, hexadecimal.
+    pub shared_sum: Option<String>,
     /// Other nodes of ours.
     pub peers: Vec<VipPeerView>,
     /// The last changes of state, oldest first.
@@ -99,6 +101,10 @@ pub(crate) struct VipPeerView {
     pub healthy_endpoints: Option<u16>,
     /// How long ago it was heard.
     pub heard_ms: f64,
+    /// The beginning of its sum over what all nodes' files should have alike; `null`: it did not tell.
+    pub shared_sum: Option<String>,
+    /// Since when that is another one than this node's; `null`: it is not.
+    pub differs_since: Option<f64>,
 }
 
 /// A change of state.

@@ -294,6 +294,7 @@ endpoints = ["10.0.0.3:80"]
             master_down_interval_ms: 300.0,
             skew_time_ms: 2.0,
             heard_master: None,
+            shared_sum: None,
             peers: Vec::new(),
             transitions: Vec::new(),
             counters: BTreeMap::new(),
