@@ -19,8 +19,15 @@ const SHOW: Duration = Duration::from_secs(900);
 /// Until everything that was begun is taken away.
 const END: Duration = Duration::from_secs(120);
 
-/// Where the lab of a show has its record.
-const LAB: &str = "/run/weir-lab/quickstart";
+/// The lab's name: a show that somebody else has up is none of ours.
+fn lab() -> String {
+    format!("quickstart-{}", std::process::id())
+}
+
+/// Where the lab has its record.
+fn record() -> PathBuf {
+    Path::new("/run/weir-lab").join(lab())
+}
 
 /// One show at a time: they all have the same name.
 static ALONE: Mutex<()> = Mutex::new(());
@@ -53,7 +60,12 @@ fn programs() -> PathBuf {
 
 fn script(folder: &Path, words: &[&str]) -> Command {
     let mut command = Command::new(root().join("scripts/quickstart"));
-    command.args(words).env("WEIR_QUICKSTART_BIN", programs()).env("TMPDIR", folder).stdin(Stdio::null());
+    command
+        .args(words)
+        .env("WEIR_QUICKSTART_BIN", programs())
+        .env("WEIR_QUICKSTART_NAME", lab())
+        .env("TMPDIR", folder)
+        .stdin(Stdio::null());
     command
 }
 
@@ -84,7 +96,7 @@ impl Show {
 
     /// Remembers how its lab calls things, for when the lab's record is gone.
     fn look_at_lab(&mut self) {
-        let record = std::fs::read_to_string(Path::new(LAB).join("record.json")).unwrap_or_default();
+        let record = std::fs::read_to_string(record().join("record.json")).unwrap_or_default();
         let record: serde_json::Value = serde_json::from_str(&record).unwrap_or_default();
         self.prefixes.extend(record["token"].as_str().map(|token| format!("wl-{token}")));
     }
@@ -121,14 +133,15 @@ impl Show {
     fn left(&self) -> Vec<String> {
         let folder = self.folder.path();
         let mut found: Vec<String> = names(folder).into_iter().map(|name| format!("folder {name}")).collect();
-        if Path::new(LAB).exists() {
+        if record().exists() {
             found.push("the lab's record".into());
         }
         let folder = folder.display().to_string();
+        let name = format!("--name {} ", lab());
         let is_its = |text: &str| self.prefixes.iter().any(|prefix| text.contains(prefix.as_str()));
         for process in names("/proc").into_iter().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) {
             let line = std::fs::read_to_string(format!("/proc/{process}/cmdline")).unwrap_or_default().replace('\0', " ");
-            if line.contains(&folder) || line.contains("--name quickstart") || is_its(&line) {
+            if line.contains(&folder) || line.contains(&name) || is_its(&line) {
                 found.push(format!("process {process}: {line}"));
             }
         }
