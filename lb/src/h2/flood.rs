@@ -94,7 +94,7 @@ impl Watch {
     /// There are too many of its kind.
     pub fn frame(&mut self, head: &Head) -> Result<(), Flood> {
         match head.kind {
-            kind::DATA if head.len == 0 && !head.has(flag::END_STREAM) => count(&mut self.empty_data, EMPTY_DATA_MAX, Flood::EmptyData),
+            kind::DATA if head.len == 0 && !head.has(flag::END_STREAM) => self.empty_data(),
             kind::PRIORITY => count(&mut self.priorities, PRIORITIES_MAX, Flood::Priorities),
             kind::RST_STREAM => self.reset(),
             // An acknowledgement answers one of ours.
@@ -102,6 +102,14 @@ impl Watch {
             kind::PING if !head.has(flag::ACK) => count(&mut self.pings, PINGS_MAX, Flood::Pings),
             _ => Ok(()),
         }
+    }
+
+    /// Counts `DATA` without data.
+    ///
+    /// # Errors
+    /// There is too much of it.
+    pub fn empty_data(&mut self) -> Result<(), Flood> {
+        count(&mut self.empty_data, EMPTY_DATA_MAX, Flood::EmptyData)
     }
 
     /// Counts a stream that was served. Trailers, and what was refused, are none: they would allow for more resets.

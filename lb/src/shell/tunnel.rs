@@ -142,6 +142,10 @@ pub(super) async fn run<S: Stream>(
     let mut deaf = None;
     // Unconstrained: a direction that is armed relies on having been entered with the reactor; turns are taken by `MOVES`.
     let end = tokio::task::unconstrained(poll_fn(|cx| {
+        // A stream that was reset is read no more once it was read to its end; a connection of its own says so when it is written to.
+        if S::HTTP2 && client.poll_gone(cx).is_ready() {
+            return Poll::Ready(End::ClientFailed);
+        }
         match up.poll(cx, worker) {
             Poll::Ready(Err((Side::From, _))) => return Poll::Ready(End::ClientFailed),
             Poll::Ready(Err((Side::To, _))) => {

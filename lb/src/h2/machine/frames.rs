@@ -14,7 +14,13 @@ impl Machine {
         if self.room < 0 {
             return Err(Code::FlowControl.into());
         }
+        // What was read before may be what the client waits for.
+        self.owe(0);
         let data = unpadded(head, payload)?;
+        if data.is_empty() && !payload.is_empty() && !head.has(flag::END_STREAM) {
+            // Nothing in a wrapping is nothing.
+            self.watch.empty_data()?;
+        }
         let Some(slot) = self.find(head.stream) else {
             self.owe(payload.len());
             return self.stray(head.stream, Code::StreamClosed);
@@ -126,7 +132,7 @@ impl Machine {
         head.begin(limits.secure, limits.head_bytes_max);
         let read = decoder.decode(bytes, |field| head.field(field, text));
         let (Ok(()), Ok(written)) = (read, head.finish(block.ended, text)) else {
-            text.clear();
+            stream.leave();
             self.free.push(slot);
             return if read.is_err() { Err(self.unreadable()) } else { self.stray(id, Code::Protocol) };
         };
@@ -217,16 +223,22 @@ impl Machine {
         if head.has(flag::ACK) {
             return Ok(());
         }
+        // Only the last one counts, and going over all streams costs something.
+        let mut window = self.stream_window;
         for entry in payload.chunks_exact(6) {
             let number = u16::from_be_bytes([entry[0], entry[1]]);
             let value = u32::from_be_bytes([entry[2], entry[3], entry[4], entry[5]]);
             match number {
                 setting::HEADER_TABLE_SIZE => self.tell_no_table |= !self.told_no_table && (value as usize) < SIZE_MAX,
                 setting::ENABLE_PUSH if value > 1 => return Err(Code::Protocol.into()),
-                setting::INITIAL_WINDOW_SIZE => self.resize_windows(i64::from(value))?,
+                setting::INITIAL_WINDOW_SIZE if i64::from(value) > WINDOW_MAX => return Err(Code::FlowControl.into()),
+                setting::INITIAL_WINDOW_SIZE => window = i64::from(value),
                 setting::MAX_FRAME_SIZE if !(PAYLOAD_MAX as u32..1 << 24).contains(&value) => return Err(Code::Protocol.into()),
                 _ => {}
             }
+        }
+        if window != self.stream_window {
+            self.resize_windows(window)?;
         }
         frame::push(kind::SETTINGS, flag::ACK, 0, &[], &mut self.out);
         Ok(())
@@ -234,17 +246,19 @@ impl Machine {
 
     /// RFC 9113 section 6.9.2.
     fn resize_windows(&mut self, window: i64) -> Result<(), Broken> {
-        if window > WINDOW_MAX {
-            return Err(Code::FlowControl.into());
-        }
         let more = window - std::mem::replace(&mut self.stream_window, window);
-        for stream in self.slots.iter_mut().filter(|stream| stream.id != 0) {
+        let Machine { slots, woken, .. } = self;
+        let is_open = |stream: &Stream| stream.id != 0 && stream.reset.is_none() && !stream.answer.is_done();
+        for (slot, stream) in slots.iter_mut().enumerate().filter(|(_, stream)| is_open(stream)) {
+            let was_shut = stream.window <= 0;
             stream.window += more;
             if stream.window > WINDOW_MAX {
                 return Err(Code::FlowControl.into());
             }
+            if was_shut && stream.window > 0 {
+                woken.push(slot as u32);
+            }
         }
-        self.wake_waiting();
         Ok(())
     }
 
@@ -258,9 +272,7 @@ impl Machine {
         if !head.has(flag::ACK) {
             frame::push(kind::PING, flag::ACK, 0, payload, &mut self.out);
         } else if self.leaving == Leaving::Told && payload == LEAVE_PING {
-            self.leaving = Leaving::Last;
-            let payload = [self.last.to_be_bytes(), (Code::NoError as u32).to_be_bytes()].concat();
-            frame::push(kind::GOAWAY, 0, 0, &payload, &mut self.out);
+            self.take_no_more();
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ mod stream;
 use super::flood::{Flood, PREFACE, Watch};
 use super::frame::{self, Code, HEAD, Head, PAYLOAD_MAX, STREAM_MAX, flag, kind, setting};
 use super::hpack::decode::Decoder;
-use super::request::{HeadWriter, write_key};
+use super::request::HeadWriter;
 
 use self::stream::Stream;
 
@@ -256,7 +256,7 @@ impl Machine {
 
     /// Random bytes, for `Sec-WebSocket-Key`.
     pub fn give_nonce(&mut self, slot: u32, nonce: [u8; 16]) {
-        write_key(nonce, self.slots[slot as usize].text());
+        self.slots[slot as usize].complete(nonce);
     }
 
     /// Whether nobody has the slot.
@@ -276,6 +276,15 @@ impl Machine {
             let payload = [STREAM_MAX.to_be_bytes(), (Code::NoError as u32).to_be_bytes()].concat();
             frame::push(kind::GOAWAY, 0, 0, &payload, &mut self.out);
             frame::push(kind::PING, 0, 0, LEAVE_PING, &mut self.out);
+        }
+    }
+
+    /// No further stream is taken, whether the client has heard that it is to leave or not. What it asked for is still answered.
+    pub fn take_no_more(&mut self) {
+        if self.leaving == Leaving::Told && self.stage != Stage::Over {
+            self.leaving = Leaving::Last;
+            let payload = [self.last.to_be_bytes(), (Code::NoError as u32).to_be_bytes()].concat();
+            frame::push(kind::GOAWAY, 0, 0, &payload, &mut self.out);
         }
     }
 

@@ -91,6 +91,10 @@ impl Machine {
                 return Err(Unanswerable::Reset);
             }
             if stream.answer.is_done() {
+                // Whoever writes on would be told for ever that there is room.
+                if taken == 0 {
+                    return Err(Unframed.into());
+                }
                 break;
             }
             let rest = &piece[taken..];
@@ -139,7 +143,11 @@ impl Machine {
             if stream.answer.is_done() {
                 let at = out.len();
                 out.resize(at + HEAD, 0);
+                if *tell_no_table {
+                    push_no_table(out);
+                }
                 if stream.answer.write_trailers(out).inspect_err(|_| out.truncate(at))? {
+                    *told_no_table |= std::mem::take(tell_no_table);
                     frame::finish_block(at, flag::END_STREAM, stream.id, out);
                 } else {
                     out.truncate(at);
@@ -226,7 +234,8 @@ impl Machine {
     /// The same of the connection alone.
     pub(super) fn owe(&mut self, count: usize) {
         self.owed += count;
-        if self.owed >= CONNECTION_WINDOW as usize / 2 {
+        // Little by little where others' bodies, which nobody reads, hold the rest.
+        if self.owed >= CONNECTION_WINDOW as usize / 2 || (self.owed > 0 && self.owed as i64 >= self.room) {
             let owed = std::mem::take(&mut self.owed);
             self.room += owed as i64;
             frame::push(kind::WINDOW_UPDATE, 0, 0, &(owed as u32).to_be_bytes(), &mut self.out);
@@ -244,6 +253,10 @@ impl Machine {
 
     fn wait(&mut self, slot: usize) {
         let stream = &mut self.slots[slot];
+        // Its own window wakes it; others would in vain.
+        if stream.answer.is_begun() && stream.window <= 0 {
+            return;
+        }
         if !std::mem::replace(&mut stream.waits, true) {
             let had = stream.turn == self.turn && stream.queued > 0;
             if had { &mut self.served } else { &mut self.starved }.push(slot as u32);

@@ -2,7 +2,7 @@
 
 use super::Reset;
 use crate::h2::answer::Answer;
-use crate::h2::request::{Carried, Written};
+use crate::h2::request::{Carried, Written, write_key};
 use crate::http1::chunked::write_chunk;
 
 /// What was read is taken out of the buffer once it is so much.
@@ -42,8 +42,10 @@ pub(super) struct Stream {
     head_left: usize,
     /// Bytes of the body that were not read yet.
     held: usize,
-    /// Of a body in chunks: what is in none yet.
+    /// Of a body in chunks: what is in none yet. Of a tunnel: what came before its head was complete.
     raw: Vec<u8>,
+    /// The head is complete.
+    whole: bool,
     /// The last chunk was written.
     closed: bool,
 }
@@ -70,6 +72,7 @@ impl Default for Stream {
             head_left: 0,
             held: 0,
             raw: Vec::new(),
+            whole: false,
             closed: false,
         }
     }
@@ -100,7 +103,17 @@ impl Stream {
         self.head_left = self.ready.len();
         self.held = 0;
         self.raw.clear();
+        self.whole = carried != Carried::Tunnel;
         self.closed = false;
+    }
+
+    /// Completes the head of a tunnel; what came meanwhile goes behind it.
+    pub(super) fn complete(&mut self, nonce: [u8; 16]) {
+        if !std::mem::replace(&mut self.whole, true) {
+            write_key(nonce, &mut self.ready);
+            self.head_left = self.ready.len() - self.at;
+            self.ready.append(&mut self.raw);
+        }
     }
 
     /// The slot is free.
@@ -130,6 +143,7 @@ impl Stream {
         }
         match self.carried {
             Carried::Chunks => self.raw.extend_from_slice(data),
+            Carried::Tunnel if !self.whole => self.raw.extend_from_slice(data),
             Carried::Plain | Carried::Tunnel => self.ready.extend_from_slice(data),
         }
     }
@@ -179,6 +193,9 @@ impl Stream {
         }
         if self.raw.capacity() > KEPT_MAX {
             self.raw = Vec::new();
+        }
+        if self.id == 0 {
+            self.trailers = Vec::new();
         }
     }
 }

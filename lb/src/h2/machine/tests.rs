@@ -422,3 +422,139 @@ fn trailers_must_be_some() {
         assert_eq!(client.machine.active, 0);
     }
 }
+
+#[test]
+fn what_comes_before_the_head_of_a_tunnel_is_complete_goes_behind_it() {
+    let mut client = Client::begun();
+    let fields = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http"), (":path", "/"), (":authority", "a.test")];
+    let connect = frame(kind::HEADERS, flag::END_HEADERS, 1, &block(&fields));
+    client.sends(&[connect, frame(kind::DATA, 0, 1, b"x-evil: 1\r\n\r\nGET /")].concat());
+    assert!(client.machine.wants_nonce(0));
+    client.machine.give_nonce(0, *b"the sample nonce");
+    client.sends(&frame(kind::DATA, 0, 1, b" more"));
+    let text = client.read(0, 7);
+    let (head, rest) = text.split_once("\r\n\r\n").expect("a head");
+    assert!(head.ends_with("sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ=="), "{head}");
+    assert_eq!(rest, "x-evil: 1\r\n\r\nGET / more");
+}
+
+#[test]
+fn the_last_window_of_a_frame_counts_and_wakes_who_was_shut() {
+    let mut client = Client::begun();
+    client.sends(&settings(setting::INITIAL_WINDOW_SIZE, 0));
+    client.sends(&get(1));
+    client.machine.write(0, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n").expect("a head");
+    assert_eq!(client.machine.write(0, b"123456789"), Ok(0));
+    client.got();
+    // What is no use to it does not wake it.
+    client.woken();
+    client.sends(&update(0, 1));
+    assert_eq!(client.woken(), [0; 0]);
+    let entry = |value: u32| [&setting::INITIAL_WINDOW_SIZE.to_be_bytes()[..], &value.to_be_bytes()].concat();
+    client.sends(&frame(kind::SETTINGS, 0, 0, &[entry(1 << 30), entry(0), entry(5)].concat()));
+    assert_eq!(client.woken(), [0]);
+    assert_eq!(client.machine.write(0, b"123456789"), Ok(5));
+    // Below nothing.
+    client.sends(&frame(kind::SETTINGS, 0, 0, &entry(2)));
+    assert_eq!(client.machine.write(0, b"6789"), Ok(0));
+    client.sends(&update(1, 3));
+    assert_eq!(client.machine.write(0, b"6789"), Ok(0));
+    client.sends(&update(1, 4));
+    assert_eq!(client.machine.write(0, b"6789"), Ok(4));
+    let refused = client.machine.receive(&frame(kind::SETTINGS, 0, 0, &[entry(1 << 31), entry(5)].concat()), 0);
+    assert_eq!(refused, Err(Code::FlowControl.into()));
+}
+
+#[test]
+fn windows_that_are_too_large_end_what_they_belong_to_and_nothing_else() {
+    let most = u32::MAX >> 1;
+    for (frames, code) in [
+        (update(0, most), Some(Code::FlowControl)),
+        (update(0, 0), Some(Code::Protocol)),
+        ([update(1, most - 65_535), settings(setting::INITIAL_WINDOW_SIZE, 70_000)].concat(), Some(Code::FlowControl)),
+        // Who is gone has no window.
+        (
+            [update(1, most - 65_535), frame(kind::RST_STREAM, 0, 1, &code(Code::Cancel)), settings(setting::INITIAL_WINDOW_SIZE, 70_000)]
+                .concat(),
+            None,
+        ),
+    ] {
+        let mut client = Client::begun();
+        client.sends(&get(1));
+        assert_eq!(client.machine.receive(&frames, 0).err().map(|broken| broken.code), code);
+    }
+    let mut client = Client::begun();
+    client.sends(&get(1));
+    client.sends(&update(1, most));
+    assert_eq!(client.got(), [got(kind::RST_STREAM, 0, 1, &code(Code::FlowControl))]);
+}
+
+#[test]
+fn bodies_that_nobody_reads_leave_the_others_a_way() {
+    let mut client = Client::begun();
+    (0..4).for_each(|n| client.sends(&post(n * 2 + 1, &[])));
+    client.opened();
+    let mut sent = 0;
+    // Stalled uploads take three quarters of the connection's window.
+    let piece = vec![b'x'; 13_107];
+    client.read(3, 1000);
+    for _ in 0..5 {
+        for stream in [1, 3, 5] {
+            client.sends(&frame(kind::DATA, 0, stream, &piece));
+        }
+    }
+    let mut room = 262_144 - 15 * 13_107_i64;
+    for _ in 0..100 {
+        let updates = client.got().into_iter().filter(|got| got.kind == kind::WINDOW_UPDATE && got.stream == 0);
+        room += updates.map(|got| i64::from(u32::from_be_bytes(got.payload.try_into().expect("four bytes")))).sum::<i64>();
+        let count = room.min(8000);
+        assert!(count > 0, "after {sent} bytes the client may send no more");
+        client.sends(&frame(kind::DATA, 0, 7, &piece[..count as usize]));
+        client.read(3, 100_000);
+        room -= count;
+        sent += count;
+    }
+}
+
+#[test]
+fn trailers_agree_to_a_smaller_table_too() {
+    let mut client = Client::begun();
+    client.sends(&get(1));
+    client.machine.write(0, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").expect("a head");
+    client.sends(&settings(setting::HEADER_TABLE_SIZE, 0));
+    client.got();
+    client.machine.write(0, b"0\r\nx: y\r\n\r\n").expect("trailers");
+    assert_eq!(client.machine.unsent()[HEAD], 0x20);
+    assert_eq!(client.got(), [got(kind::HEADERS, 5, 1, b"x: y\r\n")]);
+}
+
+#[test]
+fn nothing_in_a_wrapping_is_counted_as_nothing() {
+    let mut client = Client::begun();
+    client.sends(&post(1, &[]));
+    let wrapped = frame(kind::DATA, 8, 1, &[0]);
+    let passed = (0..2000).take_while(|_| client.machine.receive(&wrapped, 0).is_ok()).count();
+    assert_eq!(passed, 1000);
+}
+
+#[test]
+fn nothing_follows_an_answer_that_is_whole() {
+    let mut client = Client::begun();
+    client.sends(&get(1));
+    client.machine.write(0, b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx").expect("an answer");
+    assert!(matches!(client.machine.write(0, b"y"), Err(Unanswerable::Unframed(_))));
+}
+
+#[test]
+fn who_does_not_hear_that_it_is_to_leave_gets_no_further_stream_after_a_while() {
+    let mut client = Client::begun();
+    client.sends(&get(1));
+    client.machine.leave();
+    client.sends(&get(3));
+    client.machine.take_no_more();
+    client.machine.take_no_more();
+    client.sends(&get(5));
+    assert_eq!(client.opened(), [0, 1]);
+    let last: Vec<_> = client.got().into_iter().filter(|got| got.kind == kind::GOAWAY).map(|got| got.payload[3]).collect();
+    assert_eq!(last, [0xff, 3]);
+}

@@ -28,6 +28,8 @@ use crate::stats;
 const LOOK: Duration = Duration::from_secs(1);
 /// Reads before the other connections of the worker, and this one's streams, get their turn.
 const READS_PER_TURN: u32 = 8;
+/// How long a client that was asked to make another connection may go on as if it had not heard, in milliseconds.
+const LEAVE_PATIENCE_MS: u64 = 10_000;
 /// After our last word: how long, and for how many bytes, the client may go on before the connection is cut. Closing with unread bytes would
 /// reset the connection, and could take the last word with it.
 const LINGER: Duration = Duration::from_secs(1);
@@ -54,7 +56,7 @@ pub(in crate::shell) async fn serve<S: Stream>(stream: S, first: Option<Buf>, pe
         stalled_since_ms: None,
         has_begun: false,
         is_bulk: false,
-        leaving: false,
+        leaving_since_ms: None,
     };
     let flood = client.run().await;
     client.session.close();
@@ -82,8 +84,8 @@ struct Client<S> {
     has_begun: bool,
     /// What was received last filled its buffer.
     is_bulk: bool,
-    /// It was asked to make another connection.
-    leaving: bool,
+    /// Since when it is asked to make another connection.
+    leaving_since_ms: Option<u64>,
 }
 
 enum Event {
@@ -106,7 +108,10 @@ impl<S: Stream> Client<S> {
                 Event::Look => {
                     self.timer.set_after(LOOK);
                     match self.look() {
-                        Some(Event::Over) => return None,
+                        Some(Event::Over) => {
+                            self.say_goodbye().await;
+                            return None;
+                        }
                         Some(_) => return Some(Flood::Stalled),
                         None => {}
                     }
@@ -260,14 +265,18 @@ impl<S: Stream> Client<S> {
             return Some(Event::Broken(Flood::Stalled.into()));
         }
         self.leave_if_due();
+        if self.leaving_since_ms.is_some_and(|since| now_ms >= since + LEAVE_PATIENCE_MS) {
+            self.session.with(Machine::take_no_more);
+        }
         if self.session.drive(|machine| machine.used()) > 0 {
             self.idle_since_ms = now_ms;
         } else {
             let keep_alive = self.listener.config.timeouts.keep_alive;
-            let wait = if self.leaving { keep_alive.min(DRAIN_KEEP_ALIVE) } else { keep_alive };
+            let wait = if self.leaving_since_ms.is_some() { keep_alive.min(DRAIN_KEEP_ALIVE) } else { keep_alive };
             if now_ms >= self.idle_since_ms + wait.as_millis() as u64 {
-                if self.leaving {
+                if self.leaving_since_ms.is_some() {
                     // It had its time to go.
+                    self.session.drive(Machine::take_no_more);
                     return Some(Event::Over);
                 }
                 self.idle_since_ms = now_ms;
@@ -281,7 +290,7 @@ impl<S: Stream> Client<S> {
 
     /// Whether the client should make another connection; then it is told.
     fn leave_if_due(&mut self) {
-        if self.leaving {
+        if self.leaving_since_ms.is_some() {
             return;
         }
         let now = self.worker.listener(self.listener.slot);
@@ -298,7 +307,7 @@ impl<S: Stream> Client<S> {
     }
 
     fn leave(&mut self) {
-        self.leaving = true;
+        self.leaving_since_ms = Some(self.worker.timers.recent_ms());
         self.session.with(Machine::leave);
     }
 
