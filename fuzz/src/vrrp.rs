@@ -117,6 +117,7 @@ fn config(family: Family, version: Version, vrid: Vrid, priority: u8, keys: Opti
         replay_window: WINDOW,
         announce: Announcements::default(),
         follower: false,
+        shared: None,
     }
 }
 

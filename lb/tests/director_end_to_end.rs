@@ -75,6 +75,7 @@ fn config(pools: impl IntoIterator<Item = Pool>) -> Arc<Config> {
         recoveries: BTreeMap::new(),
         history: Default::default(),
         notification: Default::default(),
+        shared_sum: [0; 32],
         listeners: BTreeMap::new(),
         pools: pools.into_iter().map(|pool| (pool.name.clone(), Arc::new(pool))).collect(),
     })
