@@ -21,8 +21,8 @@ export interface FileView {
 /** Whether the nodes of a virtual IP serve by the same file, as far as they should. */
 function Nodes({ name }: { name: string }) {
   const vips = useAsked(() => call<VipView[]>("GET", "v1/vips"), 5000, "vips");
-  const routers = vips.value?.flatMap((vip) => vip.routers) ?? [];
-  // A node is heard once for each virtual router.
+  // One of each, or a node of two families would be there twice; and it is heard once for each virtual IP.
+  const routers = vips.value?.flatMap((vip) => vip.routers.slice(0, 1)) ?? [];
   const peers = [...new Map(routers.flatMap((router) => router.peers).map((peer) => [peer.address, peer])).values()];
   const own = routers.find((router) => router.shared_sum != null)?.shared_sum;
   if (own == null || peers.length === 0) return null;
