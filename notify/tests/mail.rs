@@ -1,4 +1,5 @@
 //! E-mail against servers that we did not write: aiosmtpd for STARTTLS, TLS, AUTH and faults, OpenSMTPD for delivery into a mailbox.
+//! (Debian 12's OpenSMTPD, made for an older OpenSSL, ends every TLS handshake as a server, whoever asks: OpenSMTPD/OpenSMTPD issue 1239.)
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
