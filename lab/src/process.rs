@@ -21,8 +21,9 @@ pub(crate) struct Identity {
 impl Identity {
     /// The process that has this number now.
     pub(crate) fn of(pid: u32) -> Option<Self> {
-        let (state, started) = stat(pid)?;
-        (state != 'Z').then_some(Self { pid, started })
+        let Stat { state, threads, started } = stat(pid)?;
+        // Its first thread may be over before the others, and its files are closed by the last.
+        (state != 'Z' || threads > 1).then_some(Self { pid, started })
     }
 
     pub(crate) fn alive(self) -> bool {
@@ -42,17 +43,23 @@ impl Identity {
     }
 }
 
-/// State letter and start time: fields 3 and 22 of proc_pid_stat(5).
-fn stat(pid: u32) -> Option<(char, u64)> {
+/// Fields 3, 20 and 22 of proc_pid_stat(5).
+struct Stat {
+    state: char,
+    threads: u32,
+    started: u64,
+}
+
+fn stat(pid: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
-    Some((state, fields.nth(18)?.parse().ok()?))
+    Some(Stat { state, threads: fields.nth(16)?.parse().ok()?, started: fields.nth(1)?.parse().ok()? })
 }
 
 /// Whether a process is stopped by a signal.
 pub(crate) fn stopped(pid: u32) -> bool {
-    stat(pid).is_some_and(|(state, _)| state == 'T')
+    stat(pid).is_some_and(|stat| stat.state == 'T')
 }
 
 pub(crate) fn send(pid: u32, signal: Signal) -> bool {
