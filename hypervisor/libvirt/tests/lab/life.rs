@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use lab::{Host, http_get, wait_for};
-use weir_hypervisor::{Hypervisor, MachineView, Progress, Verb};
+use lab::{Host, http_get, wait_for, wait_http};
+use weir_hypervisor::{Hypervisor, MachineState, MachineView, Progress, Verb};
 
 use crate::support::until;
 use crate::{BOOT, Site, clone, domains, run, support, v4, volumes};
@@ -107,23 +107,39 @@ fn a_guest_serves_while_its_disk_is_made_flat_and_boots_from_it_without_the_base
         assert!(is_picture && picture.len() > 1000, "{mime}, {} bytes", picture.len());
         assert!(picture.iter().any(|byte| *byte != picture[picture.len() - 1]), "it shows something");
 
-        let (address, flat) = (v4(&machine), Arc::new(AtomicBool::new(false)));
-        let done = flat.clone();
-        let asker = std::thread::spawn(move || {
-            let (mut asked, began) = (0, Instant::now());
-            while !done.load(Ordering::Relaxed) && began.elapsed() < BOOT {
-                http_get(address, "/healthz", SOON).unwrap_or_else(|error| panic!("request {asked}: {error}"));
-                asked += 1;
-            }
-            asked
-        });
-        let flattened = fleet.act("web-1", Verb::Flatten, Progress::default()).await;
-        flat.store(true, Ordering::Relaxed);
-        flattened.unwrap_or_else(|error| panic!("{}", error.chain()));
-        println!("{} requests meanwhile", asker.join().expect("it serves meanwhile"));
+        let flatten_once = async || {
+            let (address, flat) = (v4(&machine), Arc::new(AtomicBool::new(false)));
+            let done = flat.clone();
+            let asker = std::thread::spawn(move || {
+                let (mut asked, began) = (0, Instant::now());
+                while !done.load(Ordering::Relaxed) && began.elapsed() < BOOT {
+                    http_get(address, "/healthz", SOON).map_err(|error| format!("request {asked}: {error}"))?;
+                    asked += 1;
+                }
+                Ok::<_, String>(asked)
+            });
+            let flattened = fleet.act("web-1", Verb::Flatten, Progress::default()).await;
+            flat.store(true, Ordering::Relaxed);
+            let asked = asker.join().expect("no panic");
+            flattened.map(|_| println!("{} requests meanwhile", asked.expect("it serves meanwhile")))
+        };
+        // QEMU 7.2 was seen to crash over this now and then (a segmentation fault in the kernel's log): then what libvirt says is told, and the
+        // machine is as whole as before.
+        let mut boots = 2;
+        if let Err(error) = flatten_once().await {
+            boots += 1;
+            let said = error.chain();
+            assert!(said.contains("domain is not running"), "{said}");
+            println!("again, for QEMU crashed: {said}");
+            let state = || fleet.machines().into_iter().find(|machine| machine.name == "web-1").map(|machine| machine.state);
+            until("it to be off", || matches!(state(), Some(MachineState::Off | MachineState::Crashed))).await;
+            fleet.act("web-1", Verb::Start, Progress::default()).await.unwrap_or_else(|error| panic!("{}", error.chain()));
+            wait_http(v4(&machine), "/", BOOT).expect("it serves again");
+            flatten_once().await.unwrap_or_else(|error| panic!("{}", error.chain()));
+        }
         assert_eq!(backing(host, "web-1"), None);
         fleet.remove_base(&base).await.expect("nobody lies on it any more");
-        let identity = boot_again(&fleet, &machine, 2).await;
+        let identity = boot_again(&fleet, &machine, boots).await;
         assert!(identity.contains("\"mark\":\"7\""), "{identity}");
         fleet.act("web-1", Verb::Delete, Progress::default()).await.unwrap_or_else(|error| panic!("{}", error.chain()));
         assert_eq!((domains(host), volumes(host)), before);
