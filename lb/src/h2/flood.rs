@@ -8,7 +8,7 @@ use super::frame::{Head, flag, kind};
 /// How long frames are counted, in milliseconds.
 const WINDOW_MS: u64 = 10_000;
 /// The most of each kind in a window. An ordinary client sends a handful; one that downloads with small windows sends many updates, which
-/// are not counted, since each lets us send something.
+/// are not counted: each wakes at most those whose own window is open.
 const SETTINGS_MAX: u32 = 100;
 const PINGS_MAX: u32 = 1000;
 const PRIORITIES_MAX: u32 = 1000;
