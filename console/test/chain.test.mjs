@@ -4,11 +4,11 @@
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { after, before, test } from "node:test";
+import { after, before, beforeEach, test } from "node:test";
 import { ARTEFACTS, browser, until } from "./node.mjs";
 import { broken, choose, close, openMenu, openPage, question, row, yes } from "./pages.mjs";
 
-const [leader, other] = process.env.WEIR_CONSOLE.split(",");
+let [leader, other] = process.env.WEIR_CONSOLE.split(",");
 const token = process.env.WEIR_TOKEN;
 /** A machine boots under emulation, beside everything else. */
 const LONG_MS = 180_000;
@@ -24,6 +24,18 @@ async function api(url, path) {
   assert.ok(response.ok, `${path}: ${response.status}`);
   return response.json();
 }
+
+// The address may have moved meanwhile: on a machine that stood still for a while that is right, and it stays where it is.
+beforeEach(() => until("a node leads", async () => {
+  for (const [here, there] of [[leader, other], [other, leader]]) {
+    if ((await api(here, "v1/scaling/web")).leads) {
+      if (here !== leader) console.log(`# the address has moved to ${here}`);
+      [leader, other] = [here, there];
+      return true;
+    }
+  }
+  return false;
+}));
 
 const pool = () => api(leader, "v1/scaling/web");
 const serving = (item) => item.members.filter(({ state }) => state === "serving").map(({ machine }) => machine);

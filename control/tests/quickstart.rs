@@ -315,7 +315,11 @@ fn work_in_a_browser(node: &Up) {
     command.env("WEIR_CONSOLE", format!("{}/,{}/", node.apis[0], node.apis[1])).env("WEIR_TOKEN", token.trim());
     let output = command.output().expect("npm is installed");
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    // Who was master when, and why.
+    let events = |number| Command::new("sh").args(["-c", &node.weir(number, "events")]).output().expect("a shell").stdout;
+    let told = || [0, 1].map(|number| String::from_utf8_lossy(&events(number)).into_owned()).join("\n");
+    assert!(output.status.success(), "{said}\n{}", told());
+    print!("{said}");
 }
 
 #[test]
