@@ -10,7 +10,7 @@ use crate::{fleet, real, run};
 
 const NETWORK: &str = "<network xmlns:dnsmasq='http://libvirt.org/schemas/network/dnsmasq/1.0'><name>lan</name><forward mode='open'/>\
                        <bridge name='lan0' stp='off' delay='0'/><ip address='10.66.0.1' prefix='24'><dhcp><range start='10.66.0.10' \
-                       end='10.66.0.20'/></dhcp></ip><dnsmasq:options><dnsmasq:option value='no-ping'/></dnsmasq:options></network>";
+                       end='10.66.0.19'/></dhcp></ip><dnsmasq:options><dnsmasq:option value='no-ping'/></dnsmasq:options></network>";
 
 async fn settled(daemon: &Daemon, template: &str, bridge: &str) -> Fleet {
     let fleet = fleet(&real(daemon, template).replace("bridge = \"weirbr0\"", bridge));
