@@ -452,7 +452,7 @@ impl Node {
         &self,
         interval: std::time::Duration,
         limit: std::time::Duration,
-        prepare: impl FnOnce() + Send + 'static,
+        prepare: fn(),
         tell: impl FnMut(Vitality) + Send + 'static,
     ) -> Option<Watch> {
         let watch = self.inner.with_plane(|plane| plane.watch(interval, limit, prepare, tell))?;

@@ -298,7 +298,7 @@ impl DataPlane {
         sockets.map(|(address, socket)| Ok(ListeningSocket { address, socket: socket.try_clone()? })).collect()
     }
 
-    /// Watches whether the workers are alive, from a thread of its own that calls `prepare` first, and tells each change, the first state
+    /// Watches whether the workers are alive, from threads of its own that call `prepare` first, and tells each change, the first state
     /// included. Each is asked every `interval`, and taken for hung when an answer takes longer than `limit`; after [`Watch::hasten`] also
     /// when it was stuck for some milliseconds. A death is told at once, also that by a shutdown.
     ///
@@ -308,7 +308,7 @@ impl DataPlane {
         &self,
         interval: Duration,
         limit: Duration,
-        prepare: impl FnOnce() + Send + 'static,
+        prepare: fn(),
         tell: impl FnMut(Vitality) + Send + 'static,
     ) -> io::Result<Watch> {
         let wards = self.workers.iter().map(|worker| Ward { commands: worker.commands.clone(), beat: Arc::clone(&worker.beat) });

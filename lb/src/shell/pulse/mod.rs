@@ -8,6 +8,7 @@
 //!   to what it should do, is found that way.
 
 mod beat;
+mod canary;
 mod suspicion;
 mod thread;
 
@@ -21,6 +22,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::worker::Command;
 pub(super) use beat::Beat;
+use canary::{Canary, Errands};
 use suspicion::{CLOSE_TICK, Patience, Suspect, TICK};
 use thread::Crowd;
 
@@ -163,6 +165,7 @@ struct Patient {
     /// The oldest question that is open, and since when.
     open: Option<(u64, Instant)>,
     suspect: Suspect,
+    errands: Errands,
     stuck: Duration,
     dead: bool,
     deaf: bool,
@@ -176,13 +179,13 @@ pub(super) struct Rhythm {
     pub(super) limit: Duration,
 }
 
-/// Watches the workers from a thread of its own, which calls `prepare` first, and tells each change, the first state included. A death is told
+/// Watches the workers from threads of its own, which call `prepare` first, and tells each change, the first state included. A death is told
 /// at once.
 pub(super) fn watch(
     wards: impl Iterator<Item = Ward>,
     obituaries: &Obituaries,
     rhythm: Rhythm,
-    prepare: impl FnOnce() + Send + 'static,
+    prepare: fn(),
     mut tell: impl FnMut(Vitality) + Send + 'static,
 ) -> std::io::Result<Watch> {
     let (notes, heard) = channel();
@@ -193,6 +196,7 @@ pub(super) fn watch(
         rhythm,
         patience: Patience::new(now),
         crowd: Crowd::default(),
+        canary: Canary::start(prepare)?,
         fast: false,
         question: 0,
         ask_at: now,
@@ -224,6 +228,7 @@ struct Round {
     rhythm: Rhythm,
     patience: Patience,
     crowd: Crowd,
+    canary: Canary,
     fast: bool,
     question: u64,
     ask_at: Instant,
@@ -245,14 +250,14 @@ impl Round {
         }
         if self.fast {
             for patient in &mut self.patients {
-                patient.look(now, &mut self.patience, &mut self.crowd);
+                patient.look(now, &mut self.patience, &mut self.crowd, &self.canary);
                 // It does nothing by itself that could be missed.
                 if patient.open.is_none() && patient.ward.beat.is_parked() {
                     self.question += 1;
                     patient.ask(self.question, now);
                 }
             }
-            if !self.patients.iter().any(Patient::is_suspected) {
+            if !self.patients.iter().any(|patient| patient.suspect.is_suspected()) {
                 self.crowd.forget();
             }
         }
@@ -262,7 +267,7 @@ impl Round {
     /// Waits for the next look, or until a worker ended. Whether the watch goes on.
     fn listen(&mut self, heard: &Receiver<Note>) -> bool {
         let wait = match self.fast {
-            true if self.patients.iter().any(Patient::is_suspected) => CLOSE_TICK,
+            true if self.patients.iter().any(|patient| patient.suspect.is_suspected()) => CLOSE_TICK,
             true => TICK,
             false => self.ask_at.saturating_duration_since(Instant::now()),
         };
@@ -322,7 +327,16 @@ impl Round {
 
 impl Patient {
     fn new(ward: Ward, now: Instant) -> Patient {
-        Patient { ward, answered: Arc::default(), open: None, suspect: Suspect::new(now), stuck: Duration::ZERO, dead: false, deaf: false }
+        Patient {
+            ward,
+            answered: Arc::default(),
+            open: None,
+            suspect: Suspect::new(now),
+            errands: Errands::default(),
+            stuck: Duration::ZERO,
+            dead: false,
+            deaf: false,
+        }
     }
 
     fn ask(&mut self, question: u64, now: Instant) {
@@ -330,16 +344,13 @@ impl Patient {
         self.dead |= self.ward.commands.send(Command::Answer { question, to: Arc::clone(&self.answered) }).is_err();
     }
 
-    /// Whether it gave no sign since the last look but one.
-    fn is_suspected(&self) -> bool {
-        !self.stuck.is_zero()
-    }
-
-    fn look(&mut self, now: Instant, patience: &mut Patience, crowd: &mut Crowd) {
+    fn look(&mut self, now: Instant, patience: &mut Patience, crowd: &mut Crowd, canary: &Canary) {
         let Some(number) = self.ward.beat.thread() else { return };
         let mark = self.ward.beat.last();
         let asked = self.open.is_some_and(|(_, since)| since < now);
-        self.stuck = self.suspect.look(mark, now, patience, asked, thread::used(number), || crowd.why_still(number));
+        let (used, errands) = (thread::used(number), &mut self.errands);
+        let served = || errands.follow(canary, number);
+        self.stuck = self.suspect.look(mark, now, patience, asked, used, served, || crowd.why_still(number));
     }
 }
 

@@ -1,8 +1,9 @@
 //! Whether a worker that gave no sign for a while hangs. Pure: what was seen comes in, with the time.
 //!
 //! A worker gives a sign with each piece of work, and when it has none. Without any it is either stuck, or was kept from running. The first is
-//! told from the second by what its thread did meanwhile: only time counts in which it ran, or in which it had work but waited for something
-//! else than a processor while nobody of this process waited for one (who waits for a lock waits for its holder to run).
+//! told from the second by what its thread did meanwhile: only time counts in which it ran, on a processor that got to others at the end of
+//! it, or in which it had work but waited for something else than a processor while nobody of this process waited for one (who waits for a
+//! lock waits for its holder to run).
 
 use std::time::{Duration, Instant};
 
@@ -98,16 +99,19 @@ pub(super) struct Suspect {
     stuck: Duration,
     /// The part of it in which it did not run.
     waited: Duration,
+    /// For how long it ran until the last look, if it did: whether its processor got to others then is not known yet.
+    ran: Duration,
 }
 
 impl Suspect {
     pub(super) fn new(now: Instant) -> Suspect {
         // Waits for work: the first look finds out.
-        Suspect { mark: 1, used: Duration::ZERO, looked_at: now, stuck: Duration::ZERO, waited: Duration::ZERO }
+        Suspect { mark: 1, used: Duration::ZERO, looked_at: now, stuck: Duration::ZERO, waited: Duration::ZERO, ran: Duration::ZERO }
     }
 
-    /// A look at its last sign. `asked`: it was woken at the last look or before, and has not answered. `used` is the CPU time of its thread,
-    /// and `still` says why it does not run, asked for if it had work and did not. Returns for how long it has been stuck.
+    /// A look at its last sign. `asked`: it was woken at the last look or before, and has not answered. `used` is the CPU time of its thread.
+    /// `served`, asked for if it ran without a sign, says whether its processor got to others since that was asked the last time; `still` says
+    /// why it does not run, asked for if it had work and did not. Returns for how long it has been stuck.
     pub(super) fn look(
         &mut self,
         mark: u64,
@@ -115,6 +119,7 @@ impl Suspect {
         patience: &mut Patience,
         asked: bool,
         used: Option<Duration>,
+        served: impl FnOnce() -> bool,
         still: impl FnOnce() -> Still,
     ) -> Duration {
         // Who looks was late himself: then he cannot say what happened meanwhile.
@@ -125,18 +130,22 @@ impl Suspect {
             if !self.stuck.is_zero() {
                 patience.learn(self.stuck, now);
             }
-            (self.mark, self.stuck, self.waited) = (mark, Duration::ZERO, Duration::ZERO);
+            (self.mark, self.stuck, self.waited, self.ran) = (mark, Duration::ZERO, Duration::ZERO, Duration::ZERO);
         }
         // A thread that is gone: its end is told another way.
         let Some(used) = used else { return Duration::ZERO };
         let ran = used.saturating_sub(std::mem::replace(&mut self.used, used)).min(elapsed);
         if same {
+            let before = std::mem::take(&mut self.ran);
             let (ran, waited) = match ran {
-                ran if ran >= elapsed / 8 => (ran, Duration::ZERO),
+                ran if ran >= elapsed / 8 => {
+                    self.ran = ran;
+                    (if served() { before } else { Duration::ZERO }, Duration::ZERO)
+                }
                 _ if is_parked(mark) && !asked => (Duration::ZERO, Duration::ZERO),
                 _ => match still() {
                     Still::Starved => (Duration::ZERO, Duration::ZERO),
-                    Still::Blocked => (Duration::ZERO, elapsed),
+                    Still::Blocked => (before, elapsed),
                     Still::Disk => (Duration::ZERO, elapsed / DISK_SHARE),
                 },
             };
@@ -144,6 +153,11 @@ impl Suspect {
             self.waited += waited;
         }
         self.stuck
+    }
+
+    /// Whether it gave no sign since the last look.
+    pub(super) fn is_suspected(&self) -> bool {
+        !self.stuck.is_zero() || !self.ran.is_zero()
     }
 
     /// How long it has been stuck while it ran, and while it did not.
@@ -163,18 +177,19 @@ mod tests {
         now: Instant,
         used: Duration,
         asked: bool,
+        served: bool,
     }
 
     impl Scene {
         fn new() -> Scene {
             let now = Instant::now();
-            Scene { suspect: Suspect::new(now), patience: Patience::new(now), now, used: Duration::ZERO, asked: false }
+            Scene { suspect: Suspect::new(now), patience: Patience::new(now), now, used: Duration::ZERO, asked: false, served: true }
         }
 
         fn look(&mut self, mark: u64, time: Duration, ran: Duration, still: Still) -> bool {
             (self.now, self.used) = (self.now + time, self.used + ran);
-            let used = self.used;
-            self.suspect.look(mark, self.now, &mut self.patience, self.asked, Some(used), || still) >= self.patience.limit()
+            let (used, served) = (self.used, self.served);
+            self.suspect.look(mark, self.now, &mut self.patience, self.asked, Some(used), || served, || still) >= self.patience.limit()
         }
 
         /// The number of ticks until it is taken for hung; at most a thousand.
@@ -187,8 +202,8 @@ mod tests {
     fn who_is_stuck_is_found_and_who_is_not_is_left_alone() {
         let (running, halted) = (TICK, Duration::ZERO);
         for (ran, still, ticks) in [
-            (running, Still::Starved, 3),
-            (running / 2, Still::Starved, 5),
+            (running, Still::Starved, 4),
+            (running / 2, Still::Starved, 6),
             (halted, Still::Blocked, 3),
             (halted, Still::Disk, 33),
             (halted, Still::Starved, u32::MAX),
@@ -202,7 +217,24 @@ mod tests {
         assert!((0..1000).all(|_| !scene.look(2001, TICK, Duration::ZERO, Still::Blocked)));
         assert!((0..1000).all(|_| !scene.look(2001, TICK, TICK / 100, Still::Blocked)), "a wait costs a little too");
         assert_eq!(scene.patience.limit(), LEAST);
-        assert_eq!(scene.ticks_to_hung(2001, TICK, Still::Starved), 2, "but who runs does not wait");
+        assert_eq!(scene.ticks_to_hung(2001, TICK, Still::Starved), 3, "but who runs does not wait");
+    }
+
+    #[test]
+    fn who_runs_on_a_processor_that_gets_to_nobody_is_kept_from_running() {
+        let mut scene = Scene::new();
+        scene.served = false;
+        assert_eq!(scene.ticks_to_hung(2, TICK, Still::Starved), u32::MAX);
+        assert!(scene.suspect.is_suspected());
+        scene.served = true;
+        assert_eq!(scene.ticks_to_hung(2, TICK, Still::Starved), 2, "of what was before, the last tick counts");
+        scene.look(4, TICK, TICK, Still::Starved);
+        assert!(!scene.suspect.is_suspected());
+        // What is not known yet about the last tick is not known of the next piece of work.
+        assert!(!scene.look(4, TICK, TICK, Still::Starved));
+        assert!(!scene.look(6, TICK, TICK, Still::Starved));
+        assert!(!scene.look(6, TICK, TICK, Still::Starved));
+        assert!(!scene.look(6, TICK, TICK, Still::Starved));
     }
 
     #[test]
@@ -223,19 +255,20 @@ mod tests {
         assert!(!scene.look(2, TICK / 2, TICK / 2, Still::Blocked));
         assert!(!scene.look(4, Duration::from_secs(10), Duration::from_secs(10), Still::Blocked), "it went on meanwhile");
         assert!(!scene.look(4, Duration::from_secs(10), Duration::from_secs(10), Still::Blocked), "one look is never enough");
+        assert!(!scene.look(4, TICK, TICK, Still::Blocked), "what is known now is of the one before");
         assert!(scene.look(4, TICK, TICK, Still::Blocked));
     }
 
     #[test]
     fn what_ended_well_is_not_held_against_the_next_one() {
         let mut scene = Scene::new();
-        assert_eq!(scene.ticks_to_hung(2, TICK, Still::Starved), 3);
+        assert_eq!(scene.ticks_to_hung(2, TICK, Still::Starved), 4);
         for _ in 0..6 {
             scene.look(2, TICK, TICK, Still::Starved);
         }
         assert!(!scene.look(4, TICK, TICK, Still::Starved), "it went on");
         assert_eq!(scene.patience.limit(), Duration::from_millis(12));
-        assert_eq!(scene.ticks_to_hung(4, TICK, Still::Starved), 12);
+        assert_eq!(scene.ticks_to_hung(4, TICK, Still::Starved), 13);
         // No more than half a second, whatever happened.
         for _ in 0..2000 {
             scene.look(4, TICK, TICK, Still::Starved);
@@ -246,6 +279,7 @@ mod tests {
         for round in 0..20 {
             scene.now += MEMORY;
             scene.look(6 + 2 * round, TICK, TICK, Still::Starved);
+            scene.look(6 + 2 * round, TICK, TICK / 4, Still::Starved);
             scene.look(6 + 2 * round, TICK, TICK / 4, Still::Starved);
         }
         assert_eq!(scene.patience.limit(), LEAST);
@@ -259,7 +293,7 @@ mod tests {
             scene.patience.looked_late(late, scene.now);
             assert_eq!(scene.patience.limit(), limit, "{late:?}");
         }
-        assert_eq!(scene.ticks_to_hung(2, TICK, Still::Starved), 11);
+        assert_eq!(scene.ticks_to_hung(2, TICK, Still::Starved), 12);
         for _ in 0..20 {
             scene.now += LATENESS_MEMORY;
             scene.patience.looked_late(ms(0), scene.now);
@@ -270,10 +304,8 @@ mod tests {
     #[test]
     fn how_it_was_stuck_is_known() {
         let mut scene = Scene::new();
-        for (ran, still) in
-            [(Duration::ZERO, Still::Blocked), (TICK, Still::Starved), (Duration::ZERO, Still::Blocked), (TICK, Still::Starved)]
-        {
-            scene.look(2, TICK, ran, still);
+        for ran in [Duration::ZERO, TICK, Duration::ZERO, TICK, TICK] {
+            scene.look(2, TICK, ran, Still::Blocked);
         }
         assert_eq!(scene.suspect.stuck(), (2 * TICK, TICK), "the first look only finds out what it does");
         scene.look(4, TICK, TICK, Still::Starved);

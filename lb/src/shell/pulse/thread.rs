@@ -20,10 +20,20 @@ pub(super) fn used(thread: i32) -> Option<Duration> {
 
 /// The kernel's letter for the state of a thread of this process.
 fn state(thread: i32) -> Option<u8> {
-    let text = fs::read(format!("/proc/self/task/{thread}/stat")).ok()?;
-    // The name before it may hold anything, parentheses too.
-    let end = text.iter().rposition(|byte| *byte == b')')?;
-    text.get(end + 2).copied()
+    field(thread, 3)?.bytes().next()
+}
+
+/// The processor that a thread of this process is on, or was on last.
+pub(super) fn processor(thread: i32) -> Option<usize> {
+    field(thread, 39)?.parse().ok()
+}
+
+/// A field of what the kernel tells of a thread, numbered as in proc_pid_stat(5), from the third one on.
+fn field(thread: i32, number: usize) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/self/task/{thread}/stat")).ok()?;
+    // The name before them may hold anything, parentheses too.
+    let (_, fields) = text.rsplit_once(')')?;
+    fields.split_whitespace().nth(number - 3).map(str::to_owned)
 }
 
 /// All threads of this process, as one who wonders why one of them stands still sees them.
@@ -100,6 +110,7 @@ mod tests {
         }
         assert_eq!(used(waiter), Some(idle));
         assert_eq!(state(worker), Some(b'R'));
+        assert!(processor(worker).is_some_and(|processor| processor < 4096));
         let mut crowd = Crowd::default();
         assert_eq!(crowd.why_still(worker), Still::Starved, "it can run");
         assert_eq!(crowd.why_still(waiter), Still::Starved, "the other one may wait for a processor: it was never seen before");
