@@ -9,9 +9,10 @@ pub(super) const REQUEST: usize = 4 * 1024;
 pub(super) const SMALL: usize = 16 * 1024;
 /// Size of a buffer for bulk: fewer system calls per byte.
 pub(super) const LARGE: usize = 128 * 1024;
-/// Free small buffers, and as many for requests and for heads, kept per worker: what a burst needs again at once. What was not needed for a
-/// second or two goes back to the allocator.
+/// Free small buffers kept per worker: what a burst needs again at once. What was not needed for a second or two goes back to the allocator.
 const SMALL_KEPT: usize = 64;
+/// The same of those that each request under way holds, for its head and for what is made of it: a few clients over HTTP/2 have hundreds.
+const REQUESTS_KEPT: usize = 512;
 /// Free large buffers kept per worker.
 const LARGE_KEPT: usize = 8;
 
@@ -198,7 +199,7 @@ impl Drop for Buf {
             self.home.large_used.set(self.home.large_used.get() - 1);
         }
         let (free, kept) = match self.data.len() {
-            REQUEST => (&self.home.request, SMALL_KEPT),
+            REQUEST => (&self.home.request, REQUESTS_KEPT),
             SMALL => (&self.home.small, SMALL_KEPT),
             LARGE => (&self.home.large, LARGE_KEPT),
             _ => return,
@@ -219,7 +220,7 @@ impl Drop for Head {
         if self.bytes.capacity() <= SMALL {
             let mut bytes = std::mem::take(&mut self.bytes);
             bytes.clear();
-            self.home.heads.give(bytes, SMALL_KEPT);
+            self.home.heads.give(bytes, REQUESTS_KEPT);
         }
     }
 }
@@ -243,6 +244,19 @@ mod tests {
         assert!(grown.make_room(2 * LARGE));
         drop(grown);
         assert_eq!((buffers.large_used.get(), buffers.large.list.borrow().len()), (1, LARGE_KEPT - 1));
+    }
+
+    #[test]
+    fn hundreds_of_requests_at_once_need_no_allocator() {
+        let buffers = Rc::<Buffers>::default();
+        let hold = || -> Vec<(Buf, Head)> { (0..320).map(|_| (buffers.request(), buffers.head())).collect() };
+        drop(hold());
+        let held = hold();
+        assert_eq!((buffers.request.list.borrow().len(), buffers.heads.list.borrow().len()), (0, 0));
+        drop(held);
+        buffers.trim();
+        buffers.trim();
+        assert_eq!((buffers.request.list.borrow().len(), buffers.heads.list.borrow().len()), (0, 0), "they are not needed any more");
     }
 
     #[test]
