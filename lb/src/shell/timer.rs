@@ -68,6 +68,12 @@ impl Timers {
         now
     }
 
+    /// The clock as it was read last, for another piece of work that began then.
+    pub(super) fn same_us(&self) -> u64 {
+        self.beat.mark();
+        self.now_us.get()
+    }
+
     /// The clock as it was read last; for deadlines, where some milliseconds do not matter.
     pub(super) fn recent_ms(&self) -> u64 {
         self.now_us.get() / 1000

@@ -72,9 +72,9 @@ impl Trace {
         }
     }
 
-    /// The first bytes of a request are there.
+    /// The first bytes of a request are there. Over HTTP/2 whoever received them, together with those of others, has read the clock.
     pub(super) fn begin(&self, worker: &Worker) {
-        self.began_us.set(worker.timers.now_us());
+        self.began_us.set(if self.http2 { worker.timers.same_us() } else { worker.timers.now_us() });
         if worker.log.borrow().is_on() {
             let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
             self.wall_us.set(wall.as_micros() as u64);

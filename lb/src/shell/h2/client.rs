@@ -179,7 +179,7 @@ impl<S: Stream> Client<S> {
                     Err(error) => return Poll::Ready(Err(error)),
                 }
             }
-            let now_ms = self.worker.timers.recent_ms();
+            let now_ms = self.worker.timers.now_us() / 1000;
             let taken = self.session.drive(|machine| machine.receive(buf.filled(), now_ms));
             self.dispatch();
             if let Err(broken) = taken {
