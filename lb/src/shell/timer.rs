@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use slab::Slab;
 use tokio::sync::Notify;
 
-use super::pulse::Beat;
+use super::pulse::{Beat, Long};
 
 /// Milliseconds per tick.
 const TICK_MS: u64 = 16;
@@ -72,6 +72,11 @@ impl Timers {
     pub(super) fn same_us(&self) -> u64 {
         self.beat.mark();
         self.now_us.get()
+    }
+
+    /// A piece of work begins that takes milliseconds by nature, such as a signature with a long key.
+    pub(super) fn long_piece(&self) -> Long<'_> {
+        self.beat.long()
     }
 
     /// The clock as it was read last; for deadlines, where some milliseconds do not matter.

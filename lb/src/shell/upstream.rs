@@ -212,7 +212,7 @@ async fn reach_tls(worker: &Worker, to: Destination<'_>) -> Result<TlsStream<Unb
     let connector = worker.tls.connector(&pool.config.name).ok_or(Cause::TlsFailed)?;
     let handshakes = &pool.stats.shard(worker.id).tls_handshakes;
     let reached = match connector.server_name(&state.address) {
-        Some(name) => tls::connect(to, connector.config(address), name).await,
+        Some(name) => tls::connect(to, connector.config(address), name, &worker.timers).await,
         None => Err(Unreached::Nameless),
     };
     let reason = match reached {

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 
@@ -14,9 +15,12 @@ use super::thread;
 #[derive(Debug)]
 struct Errand {
     processor: Option<usize>,
-    number: u64,
+    sent: Instant,
     to: Arc<AtomicU64>,
 }
+
+/// In place of how long an errand took, in nanoseconds: it is not over.
+const AWAY: u64 = u64::MAX;
 
 /// The thread that is sent. It ends with this.
 #[derive(Debug)]
@@ -42,37 +46,33 @@ fn run(errands: &Receiver<Errand>) {
             // It returns there. Where this is not allowed nobody knows better than that the processor is well.
             let _ = sched_setaffinity(None, &there);
         }
-        errand.to.store(errand.number, Ordering::Release);
+        errand.to.store(errand.sent.elapsed().as_nanos() as u64, Ordering::Release);
     }
 }
 
 /// What was sent after one worker.
 #[derive(Debug, Default)]
-pub(super) struct Errands {
-    sent: u64,
-    back: Arc<AtomicU64>,
-}
+pub(super) struct Errands(Arc<AtomicU64>);
 
 impl Errands {
-    /// Whether the canary is back from the last errand; then it is sent to the processor of this thread.
-    pub(super) fn follow(&mut self, canary: &Canary, thread: i32) -> bool {
-        if self.back.load(Ordering::Acquire) != self.sent {
-            return false;
-        }
-        self.sent += 1;
-        let errand = Errand { processor: thread::processor(thread), number: self.sent, to: Arc::clone(&self.back) };
+    /// How long the last errand took; `None` while it is under way. Then the canary is sent to the processor of this thread.
+    pub(super) fn follow(&mut self, canary: &Canary, thread: i32) -> Option<Duration> {
+        let took = match self.0.load(Ordering::Acquire) {
+            AWAY => return None,
+            took => Duration::from_nanos(took),
+        };
+        self.0.store(AWAY, Ordering::Relaxed);
+        let errand = Errand { processor: thread::processor(thread), sent: Instant::now(), to: Arc::clone(&self.0) };
         // Without it nobody can say that the processor is not well.
         if canary.0.send(errand).is_err() {
-            self.back.store(self.sent, Ordering::Release);
+            self.0.store(0, Ordering::Relaxed);
         }
-        true
+        Some(took)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
 
     #[test]
@@ -80,11 +80,15 @@ mod tests {
         let canary = Canary::start(|| {}).unwrap();
         let mut errands = Errands::default();
         let own = rustix::thread::gettid().as_raw_nonzero().get();
-        assert!(errands.follow(&canary, own), "it was nowhere yet");
+        assert_eq!(errands.follow(&canary, own), Some(Duration::ZERO), "it was nowhere yet");
         let began = Instant::now();
-        while !errands.follow(&canary, own) {
+        let took = loop {
+            if let Some(took) = errands.follow(&canary, own) {
+                break took;
+            }
             assert!(began.elapsed() < Duration::from_secs(20), "it does not come back");
             std::thread::yield_now();
-        }
+        };
+        assert!(took > Duration::ZERO && took <= began.elapsed(), "{took:?}");
     }
 }

@@ -21,9 +21,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::worker::Command;
-pub(super) use beat::Beat;
+pub(super) use beat::{Beat, Long};
 use canary::{Canary, Errands};
-use suspicion::{CLOSE_TICK, Patience, Suspect, TICK};
+use suspicion::{CLOSE_TICK, LAST_TICK, Patience, Suspect, TICK};
 use thread::Crowd;
 
 /// How long a worker that hung has to be well before it is said: a node that comes and goes helps nobody.
@@ -267,6 +267,7 @@ impl Round {
     /// Waits for the next look, or until a worker ended. Whether the watch goes on.
     fn listen(&mut self, heard: &Receiver<Note>) -> bool {
         let wait = match self.fast {
+            true if self.patients.iter().any(|patient| patient.suspect.may_be_stuck(self.patience.limit())) => LAST_TICK,
             true if self.patients.iter().any(|patient| patient.suspect.is_suspected()) => CLOSE_TICK,
             true => TICK,
             false => self.ask_at.saturating_duration_since(Instant::now()),
@@ -348,7 +349,9 @@ impl Patient {
         let Some(number) = self.ward.beat.thread() else { return };
         let mark = self.ward.beat.last();
         let asked = self.open.is_some_and(|(_, since)| since < now);
-        let (used, errands) = (thread::used(number), &mut self.errands);
+        // What takes long is not stuck; should it never end, the question finds out.
+        let used = thread::used(number).filter(|_| !self.ward.beat.is_long());
+        let errands = &mut self.errands;
         let served = || errands.follow(canary, number);
         self.stuck = self.suspect.look(mark, now, patience, asked, used, served, || crowd.why_still(number));
     }
@@ -371,6 +374,8 @@ mod tests {
         Spinning,
         /// It waits for work, but does not do it.
         Lost,
+        /// It does what takes long.
+        Long,
     }
 
     /// A worker that answers until it is told to hang, or its channel is taken away.
@@ -386,7 +391,8 @@ mod tests {
                     beat.park();
                 }
                 // Until it is told otherwise.
-                if how == Hang::Spinning {
+                let _long = (how == Hang::Long).then(|| beat.long());
+                if matches!(how, Hang::Spinning | Hang::Long) {
                     while let Err(std::sync::mpsc::TryRecvError::Empty) = hang.try_recv() {
                         std::hint::spin_loop();
                     }
@@ -474,6 +480,20 @@ mod tests {
             assert!(since.elapsed() >= RECOVERY - Duration::from_millis(100), "{:?}", since.elapsed());
             scene.finish();
         }
+    }
+
+    #[test]
+    fn what_takes_long_has_as_long_as_an_answer() {
+        let limit = Duration::from_millis(300);
+        let scene = scene(limit);
+        scene.watch.hasten(true);
+        let since = Instant::now();
+        scene.hang[1].send(Hang::Long).unwrap();
+        assert_eq!(scene.told.recv_timeout(PATIENCE), Ok(Vitality::Hung { worker: 1 }));
+        assert!(since.elapsed() >= limit, "{:?}", since.elapsed());
+        scene.hang[1].send(Hang::Long).unwrap();
+        assert_eq!(scene.told.recv_timeout(PATIENCE), Ok(Vitality::Alive));
+        scene.finish();
     }
 
     #[test]

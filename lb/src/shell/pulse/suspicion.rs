@@ -15,6 +15,12 @@ pub(super) const TICK: Duration = Duration::from_millis(1);
 /// The same once a worker gives no sign: a look costs more than it is worth while all is well, and a whole tick is long when it is not.
 pub(super) const CLOSE_TICK: Duration = Duration::from_micros(250);
 
+/// The same when all that is missing for the verdict is whether its processor gets to others.
+pub(super) const LAST_TICK: Duration = Duration::from_micros(50);
+
+/// How soon a processor gets to who goes before all others, unless something keeps it from that.
+const PROMPT: Duration = Duration::from_micros(500);
+
 /// How long a worker may be stuck, unless this machine has shown that it takes longer now and then.
 const LEAST: Duration = Duration::from_millis(2);
 
@@ -99,7 +105,7 @@ pub(super) struct Suspect {
     stuck: Duration,
     /// The part of it in which it did not run.
     waited: Duration,
-    /// For how long it ran until the last look, if it did: whether its processor got to others then is not known yet.
+    /// For how long it ran since it was last known whether its processor gets to others.
     ran: Duration,
 }
 
@@ -109,9 +115,10 @@ impl Suspect {
         Suspect { mark: 1, used: Duration::ZERO, looked_at: now, stuck: Duration::ZERO, waited: Duration::ZERO, ran: Duration::ZERO }
     }
 
-    /// A look at its last sign. `asked`: it was woken at the last look or before, and has not answered. `used` is the CPU time of its thread.
-    /// `served`, asked for if it ran without a sign, says whether its processor got to others since that was asked the last time; `still` says
-    /// why it does not run, asked for if it had work and did not. Returns for how long it has been stuck.
+    /// A look at its last sign. `asked`: it was woken at the last look or before, and has not answered. `used` is the CPU time of its thread, where that says anything.
+    /// `served`, asked for if it ran without a sign, says how long its processor took to get to others when that was asked the last time,
+    /// `None` while it has not; `still` says why it does not run, asked for if it had work and did not. Returns for how long it has been
+    /// stuck.
     pub(super) fn look(
         &mut self,
         mark: u64,
@@ -119,7 +126,7 @@ impl Suspect {
         patience: &mut Patience,
         asked: bool,
         used: Option<Duration>,
-        served: impl FnOnce() -> bool,
+        served: impl FnOnce() -> Option<Duration>,
         still: impl FnOnce() -> Still,
     ) -> Duration {
         // Who looks was late himself: then he cannot say what happened meanwhile.
@@ -132,16 +139,22 @@ impl Suspect {
             }
             (self.mark, self.stuck, self.waited, self.ran) = (mark, Duration::ZERO, Duration::ZERO, Duration::ZERO);
         }
-        // A thread that is gone: its end is told another way.
+        // A thread that is gone, whose end is told another way; or work of which nothing can be said.
         let Some(used) = used else { return Duration::ZERO };
         let ran = used.saturating_sub(std::mem::replace(&mut self.used, used)).min(elapsed);
         if same {
             let before = std::mem::take(&mut self.ran);
             let (ran, waited) = match ran {
-                ran if ran >= elapsed / 8 => {
-                    self.ran = ran;
-                    (if served() { before } else { Duration::ZERO }, Duration::ZERO)
-                }
+                ran if ran >= elapsed / 8 => match served() {
+                    None => {
+                        self.ran = before + ran;
+                        (Duration::ZERO, Duration::ZERO)
+                    }
+                    Some(took) => {
+                        self.ran = ran;
+                        (if took <= PROMPT { before } else { Duration::ZERO }, Duration::ZERO)
+                    }
+                },
                 _ if is_parked(mark) && !asked => (Duration::ZERO, Duration::ZERO),
                 _ => match still() {
                     Still::Starved => (Duration::ZERO, Duration::ZERO),
@@ -158,6 +171,11 @@ impl Suspect {
     /// Whether it gave no sign since the last look.
     pub(super) fn is_suspected(&self) -> bool {
         !self.stuck.is_zero() || !self.ran.is_zero()
+    }
+
+    /// Whether it was stuck for so long, if its processor turns out to be well, which should be known soon.
+    pub(super) fn may_be_stuck(&self, limit: Duration) -> bool {
+        self.stuck < limit && (limit..2 * limit).contains(&(self.stuck + self.ran))
     }
 
     /// How long it has been stuck while it ran, and while it did not.
@@ -177,13 +195,20 @@ mod tests {
         now: Instant,
         used: Duration,
         asked: bool,
-        served: bool,
+        served: Option<Duration>,
     }
 
     impl Scene {
         fn new() -> Scene {
             let now = Instant::now();
-            Scene { suspect: Suspect::new(now), patience: Patience::new(now), now, used: Duration::ZERO, asked: false, served: true }
+            Scene {
+                suspect: Suspect::new(now),
+                patience: Patience::new(now),
+                now,
+                used: Duration::ZERO,
+                asked: false,
+                served: Some(Duration::ZERO),
+            }
         }
 
         fn look(&mut self, mark: u64, time: Duration, ran: Duration, still: Still) -> bool {
@@ -222,19 +247,28 @@ mod tests {
 
     #[test]
     fn who_runs_on_a_processor_that_gets_to_nobody_is_kept_from_running() {
+        for served in [None, Some(2 * PROMPT)] {
+            let mut scene = Scene::new();
+            scene.served = served;
+            assert_eq!(scene.ticks_to_hung(2, TICK, Still::Starved), u32::MAX);
+            assert!(scene.suspect.is_suspected());
+            scene.look(4, TICK, TICK, Still::Starved);
+            assert!(!scene.suspect.is_suspected(), "it goes on");
+        }
+        // The answer is on its way: then all of it counts.
         let mut scene = Scene::new();
-        scene.served = false;
-        assert_eq!(scene.ticks_to_hung(2, TICK, Still::Starved), u32::MAX);
-        assert!(scene.suspect.is_suspected());
-        scene.served = true;
-        assert_eq!(scene.ticks_to_hung(2, TICK, Still::Starved), 2, "of what was before, the last tick counts");
-        scene.look(4, TICK, TICK, Still::Starved);
-        assert!(!scene.suspect.is_suspected());
-        // What is not known yet about the last tick is not known of the next piece of work.
-        assert!(!scene.look(4, TICK, TICK, Still::Starved));
-        assert!(!scene.look(6, TICK, TICK, Still::Starved));
-        assert!(!scene.look(6, TICK, TICK, Still::Starved));
-        assert!(!scene.look(6, TICK, TICK, Still::Starved));
+        scene.served = None;
+        assert!((0..3).all(|_| !scene.look(2, TICK, TICK, Still::Starved)));
+        assert!(scene.suspect.may_be_stuck(LEAST));
+        scene.served = Some(PROMPT);
+        assert!(scene.look(2, TICK, TICK, Still::Starved));
+        // It came late: then none.
+        let mut scene = Scene::new();
+        scene.served = None;
+        assert!((0..3).all(|_| !scene.look(2, TICK, TICK, Still::Starved)));
+        scene.served = Some(2 * PROMPT);
+        assert!(!scene.look(2, TICK, TICK, Still::Starved));
+        assert!(!scene.suspect.may_be_stuck(LEAST));
     }
 
     #[test]

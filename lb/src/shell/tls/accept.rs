@@ -62,7 +62,7 @@ async fn accept(
     let _under_way = UnderWay::begin(worker, acceptor.handshakes_max).ok_or(Handshake::Refused)?;
     let session = UnbufferedServerConnection::new(acceptor.config()).map_err(|_| Handshake::Failed)?;
     let stream = TlsStream::new(stream, session);
-    let shaken = poll_fn(|cx| match stream.poll_handshake(cx) {
+    let shaken = poll_fn(|cx| match stream.poll_handshake(&worker.timers, cx) {
         Poll::Ready(result) => Poll::Ready(result.map_err(|error| {
             tracing::debug!(listener = %listener.name(), %error, "a TLS handshake failed");
             Handshake::Failed

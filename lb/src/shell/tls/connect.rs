@@ -8,6 +8,7 @@ use rustls::ClientConfig;
 use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
 
+use crate::shell::timer::Timers;
 use crate::shell::upstream::{self, Destination};
 
 use super::TlsStream;
@@ -44,10 +45,11 @@ pub(in crate::shell) async fn connect(
     to: Destination<'_>,
     config: Arc<ClientConfig>,
     name: ServerName<'static>,
+    timers: &Timers,
 ) -> Result<TlsStream<UnbufferedClientConnection>, Unreached> {
     let tcp = upstream::open(to.address, to.preamble).await.map_err(Unreached::Connect)?;
     let session = UnbufferedClientConnection::new(config, name).map_err(Unreached::Tls)?;
     let stream = TlsStream::new(tcp, session);
-    poll_fn(|cx| stream.poll_handshake(cx)).await?;
+    poll_fn(|cx| stream.poll_handshake(timers, cx)).await?;
     Ok(stream)
 }

@@ -24,6 +24,7 @@ use tokio::net::TcpStream;
 
 use super::io::{self as wait, receive, send};
 use super::stream::Stream;
+use super::timer::Timers;
 use link::{Link, Session};
 
 pub(super) use accept::serve;
@@ -71,7 +72,9 @@ impl<C: Session> TlsStream<C> {
         Ok(TlsStream { tcp: map(self.tcp)?, link: self.link })
     }
 
-    fn poll_handshake(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// The keys of the one or the other side may be long.
+    fn poll_handshake(&self, timers: &Timers, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let _long = timers.long_piece();
         let mut link = self.link.borrow_mut();
         loop {
             while !link.push(|records| send(&self.tcp, records))? {
