@@ -254,7 +254,7 @@ fn what_was_read_may_be_sent_again() {
     }
     assert_eq!(client.got(), []);
     client.read(0, 1000);
-    assert_eq!(client.heads(), [(kind::WINDOW_UPDATE, 0, 1)]);
+    assert_eq!(client.got(), [got(kind::WINDOW_UPDATE, 0, 1, &64_000u32.to_be_bytes())]);
     // More than the window takes.
     for _ in 0..4 {
         client.sends(&frame(kind::DATA, 0, 1, &data));
@@ -279,8 +279,14 @@ fn no_more_streams_than_allowed() {
         client.sends(&get(n * 2 + 11));
     }
     assert_eq!(client.machine.used(), 8);
+    assert_eq!(client.opened(), [4, 5, 6, 7]);
+    let refused = [19, 21, 23, 25].map(|id| got(kind::RST_STREAM, 0, id, &code(Code::RefusedStream)));
+    assert_eq!(client.got(), refused);
     assert!(client.machine.is_gone(0) && client.machine.read(0, &mut [0]) == Err(Unanswerable::Reset));
     assert_eq!(client.machine.write(0, b"HTTP/1.1 204 \r\n\r\n"), Err(Unanswerable::Reset));
+    client.machine.finish(0, false);
+    client.sends(&get(27));
+    assert_eq!((client.got(), client.opened()), (vec![], vec![0]), "there is room again");
 }
 
 #[test]
