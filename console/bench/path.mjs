@@ -1,10 +1,12 @@
 // What an open console costs the data path, with 200 pools and 2,000 endpoints: pairs of runs of wrk, one with the page open and one without, in
-// turn which comes first. `npm run bench:path` in console/, with a release build of weir in WEIR and wrk installed. Prints figures; nothing is
-// asserted, for they are the machine's. The node's time is read from the kernel, all its threads.
+// turn which comes first. The page is open in chromium, which takes processor time of the same machine; and, so that nothing but the node is
+// measured, curl reads the stream that the page lives on. `npm run bench:path` in console/, with a release build of weir in WEIR and wrk
+// installed. Prints figures; nothing is asserted, for they are the machine's. The node's time is read from the kernel, all its threads.
 
-import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
-import { Node, browser, freePort, origin } from "../test/node.mjs";
+import { spawn, spawnSync } from "node:child_process";
+import { existsSync, readFileSync, rmSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { Node, browser, freePort, origin, until } from "../test/node.mjs";
 
 const POOLS = 200;
 const ENDPOINTS = 10;
@@ -37,32 +39,54 @@ function run() {
   return { us: used / requests, p99_ms: Number(p99) * { us: 0.001, ms: 1, s: 1000 }[unit] };
 }
 
-async function withPage() {
-  const page = await (await chrome.newContext()).newPage();
-  await page.goto(node.url);
-  await page.waitForSelector("table tbody tr");
+/** What is open while wrk runs; returns what closes it. */
+const OPEN = {
+  async browser() {
+    const page = await (await chrome.newContext()).newPage();
+    await page.goto(node.url);
+    await page.waitForSelector("table tbody tr");
+    return () => page.context().close();
+  },
+  async stream() {
+    // Into a file: nobody here reads while wrk runs.
+    const into = join(node.dir, "stream");
+    rmSync(into, { force: true });
+    const reader = spawn("curl", ["-sNf", "-o", into, `${node.url}v1/overview/stream`], { stdio: "ignore" });
+    await until("the stream begins", () => existsSync(into) && statSync(into).size > 0);
+    return () => reader.kill();
+  },
+};
+
+async function withOpen(what) {
+  const close = await OPEN[what]();
   const result = run();
-  await page.context().close();
+  await close();
   return result;
 }
 
 const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1];
 try {
   run();
-  const pairs = [];
-  for (let n = 0; n < PAIRS; n += 1) {
-    const first = n % 2 === 0 ? await withPage() : run();
-    const second = n % 2 === 0 ? run() : await withPage();
-    const [open, shut] = n % 2 === 0 ? [first, second] : [second, first];
-    pairs.push({ us: open.us / shut.us, p99: open.p99_ms / shut.p99_ms, open, shut });
+  const show = (pairs, of) => {
+    const ratios = pairs.map(({ open, shut }) => Math.round(of(open) / of(shut) * 1000) / 1000);
+    return { median: median(ratios), from: Math.min(...ratios), to: Math.max(...ratios) };
+  };
+  const figures = { pairs: PAIRS };
+  for (const what of Object.keys(OPEN)) {
+    const pairs = [];
+    for (let n = 0; n < PAIRS; n += 1) {
+      const first = n % 2 === 0 ? await withOpen(what) : run();
+      const second = n % 2 === 0 ? run() : await withOpen(what);
+      const [open, shut] = n % 2 === 0 ? [first, second] : [second, first];
+      pairs.push({ open, shut });
+    }
+    figures[what] = {
+      us_per_request_without: Math.round(median(pairs.map(({ shut }) => shut.us)) * 100) / 100,
+      ratio_of_time_per_request: show(pairs, ({ us }) => us),
+      ratio_of_p99: show(pairs, ({ p99_ms }) => p99_ms),
+    };
   }
-  const show = (of) => ({ median: Math.round(median(pairs.map(of)) * 1000) / 1000, from: Math.round(Math.min(...pairs.map(of)) * 1000) / 1000, to: Math.round(Math.max(...pairs.map(of)) * 1000) / 1000 });
-  console.log(JSON.stringify({
-    pairs: PAIRS,
-    us_per_request_without: Math.round(median(pairs.map(({ shut }) => shut.us)) * 100) / 100,
-    ratio_of_time_per_request: show(({ us }) => us),
-    ratio_of_p99: show(({ p99 }) => p99),
-  }, null, 2));
+  console.log(JSON.stringify(figures, null, 2));
 } finally {
   await chrome.close();
   await node.end();
