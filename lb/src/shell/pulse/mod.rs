@@ -23,7 +23,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::worker::Command;
 pub(super) use beat::{Beat, Long};
 use canary::{Canary, Errands};
-use suspicion::{CLOSE_TICK, LAST_TICK, Patience, Suspect, TICK};
+use suspicion::{CLOSE_TICK, LAST_TICK, Patience, Signs, Suspect, TICK};
 use thread::Crowd;
 
 /// How long a worker that hung has to be well before it is said: a node that comes and goes helps nobody.
@@ -347,13 +347,14 @@ impl Patient {
 
     fn look(&mut self, now: Instant, patience: &mut Patience, crowd: &mut Crowd, canary: &Canary) {
         let Some(number) = self.ward.beat.thread() else { return };
-        let mark = self.ward.beat.last();
-        let asked = self.open.is_some_and(|(_, since)| since < now);
+        let beat = &self.ward.beat;
+        let mark = beat.last();
         // What takes long is not stuck; should it never end, the question finds out.
-        let used = thread::used(number).filter(|_| !self.ward.beat.is_long());
+        let used = thread::used(number).filter(|_| !beat.is_long());
+        let asked = self.open.is_some_and(|(_, since)| since < now);
         let errands = &mut self.errands;
         let served = || errands.follow(canary, number);
-        self.stuck = self.suspect.look(mark, now, patience, asked, used, served, || crowd.why_still(number));
+        self.stuck = self.suspect.look(Signs { mark, asked, used }, now, patience, served, || crowd.why_still(number));
     }
 }
 

@@ -95,6 +95,17 @@ impl Patience {
     }
 }
 
+/// What there is to see of a worker.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Signs {
+    /// Its last one.
+    pub(super) mark: u64,
+    /// It was woken at the last look or before, and has not answered.
+    pub(super) asked: bool,
+    /// CPU time of its thread, where that says anything.
+    pub(super) used: Option<Duration>,
+}
+
 /// What is known of one worker.
 #[derive(Debug)]
 pub(super) struct Suspect {
@@ -115,20 +126,18 @@ impl Suspect {
         Suspect { mark: 1, used: Duration::ZERO, looked_at: now, stuck: Duration::ZERO, waited: Duration::ZERO, ran: Duration::ZERO }
     }
 
-    /// A look at its last sign. `asked`: it was woken at the last look or before, and has not answered. `used` is the CPU time of its thread, where that says anything.
-    /// `served`, asked for if it ran without a sign, says how long its processor took to get to others when that was asked the last time,
-    /// `None` while it has not; `still` says why it does not run, asked for if it had work and did not. Returns for how long it has been
-    /// stuck.
+    /// A look at it. `served`, asked for if it ran without a sign, says how long its processor took to get to others when that was asked the
+    /// last time, `None` while it has not; `still` says why it does not run, asked for if it had work and did not. Returns for how long it
+    /// has been stuck.
     pub(super) fn look(
         &mut self,
-        mark: u64,
+        signs: Signs,
         now: Instant,
         patience: &mut Patience,
-        asked: bool,
-        used: Option<Duration>,
         served: impl FnOnce() -> Option<Duration>,
         still: impl FnOnce() -> Still,
     ) -> Duration {
+        let Signs { mark, asked, used } = signs;
         // Who looks was late himself: then he cannot say what happened meanwhile.
         let elapsed = now.saturating_duration_since(self.looked_at).min(TICK + TICK / 2);
         self.looked_at = now;
@@ -213,8 +222,8 @@ mod tests {
 
         fn look(&mut self, mark: u64, time: Duration, ran: Duration, still: Still) -> bool {
             (self.now, self.used) = (self.now + time, self.used + ran);
-            let (used, served) = (self.used, self.served);
-            self.suspect.look(mark, self.now, &mut self.patience, self.asked, Some(used), || served, || still) >= self.patience.limit()
+            let (signs, served) = (Signs { mark, asked: self.asked, used: Some(self.used) }, self.served);
+            self.suspect.look(signs, self.now, &mut self.patience, || served, || still) >= self.patience.limit()
         }
 
         /// The number of ticks until it is taken for hung; at most a thousand.
