@@ -159,8 +159,7 @@ END
 }
 
 start_node() {
-    "$BIN/lab" shell --name "$LAB_NAME" "$1" "$BIN/weir" run --config "$FOLDER/$1.toml" >>"$FOLDER/$1.log" 2>&1 &
-    started "$1"
+    begin "$1" "$BIN/lab" shell --name "$LAB_NAME" "$1" "$BIN/weir" run --config "$FOLDER/$1.toml" >>"$FOLDER/$1.log" 2>&1
     until_so 30 "the API of $1" node_is_up "$1"
 }
 
@@ -256,8 +255,7 @@ say "The guest: a small Debian kernel, busybox, and a server that tells the mach
 run "$BIN/lab" image >"$FOLDER/image.json" || fail "the guest image could not be built" "Its messages are above."
 
 step "Two virtual hosts on a switch, each with a libvirtd of its own"
-"$BIN/lab" up --name "$LAB_NAME" --hosts 2 --node lb-a --node lb-b --node client --disk 2048 >"$FOLDER/lab.log" 2>&1 &
-started lab
+begin lab "$BIN/lab" up --name "$LAB_NAME" --hosts 2 --node lb-a --node lb-b --node client --disk 2048 >"$FOLDER/lab.log" 2>&1
 lab_is_up() { grep -q 'takes it down' "$FOLDER/lab.log" || ! kill -0 "${RUNNING[lab]}" 2>/dev/null; }
 until_so 120 "the lab" lab_is_up
 grep -q 'takes it down' "$FOLDER/lab.log" || fail "the lab could not be made"
@@ -287,9 +285,8 @@ figure "$FEW machines serve after" "$(since "$BEGAN") s"
 
 step "Clients ask for $CALM pages a second"
 rate "$CALM"
-"$BIN/lab" shell --name "$LAB_NAME" client "$BIN/lab" load "$VIP:80" --rate "$CALM" --rate-file "$FOLDER/rate" --patience 10 \
-    --log "$FOLDER/load.log" >"$FOLDER/client.log" 2>&1 &
-started client
+begin client "$BIN/lab" shell --name "$LAB_NAME" client "$BIN/lab" load "$VIP:80" --rate "$CALM" --rate-file "$FOLDER/rate" --patience 10 \
+    --log "$FOLDER/load.log" >"$FOLDER/client.log" 2>&1
 BEGAN=$(now)
 until_so 60 "the clients" test -s "$FOLDER/load.log"
 until_so 60 "a hundred answers" answered "$BEGAN" 100

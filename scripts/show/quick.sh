@@ -29,8 +29,7 @@ http {
     }
 }
 END
-    nginx -p "$FOLDER/$1" -c "$FOLDER/$1/nginx.conf" 2>>"$FOLDER/$1/error.log" &
-    started "$1"
+    begin "$1" nginx -p "$FOLDER/$1" -c "$FOLDER/$1/nginx.conf" 2>>"$FOLDER/$1/error.log"
     until_so 10 "the origin $1 on port $2" answers "$1" "$2"
 }
 
@@ -107,8 +106,7 @@ fall     = 2
 END
 sed 's/^/    /' "$FOLDER/weir.toml"
 "$WEIR" check "$FOLDER/weir.toml"
-"$WEIR" run --config "$FOLDER/weir.toml" >>"$FOLDER/weir.log" 2>&1 &
-started weir
+begin weir "$WEIR" run --config "$FOLDER/weir.toml" >>"$FOLDER/weir.log" 2>&1
 export WEIR_API="127.0.0.1:$API"
 until_so 15 "weir to be ready" curl -sf --max-time 2 "http://127.0.0.1:$API/readyz"
 say "weir listens on http://127.0.0.1:$PORT/"
@@ -118,8 +116,7 @@ curl -s --max-time 30 --write-out ' %{http_code}\n' "http://127.0.0.1:$PORT/?[1-
 bars alder="$(grep -c '^alder 200' "$FOLDER/spread" || true)" birch="$(grep -c '^birch 200' "$FOLDER/spread" || true)"
 
 step "One origin is killed under load, and comes back"
-load &
-started load
+begin load load
 until_so 15 "the load" more_than birch 1000
 phase "both are there"
 say "  kill -9 birch"
