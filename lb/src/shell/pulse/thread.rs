@@ -30,9 +30,10 @@ pub(super) fn processor(thread: i32) -> Option<usize> {
 
 /// A field of what the kernel tells of a thread, numbered as in proc_pid_stat(5), from the third one on.
 fn field(thread: i32, number: usize) -> Option<String> {
-    let text = fs::read_to_string(format!("/proc/self/task/{thread}/stat")).ok()?;
-    // The name before them may hold anything, parentheses too.
-    let (_, fields) = text.rsplit_once(')')?;
+    let text = fs::read(format!("/proc/self/task/{thread}/stat")).ok()?;
+    // The name before them may hold anything: parentheses, and what is no text.
+    let end = text.iter().rposition(|byte| *byte == b')')?;
+    let fields = std::str::from_utf8(text.get(end + 1..)?).ok()?;
     fields.split_whitespace().nth(number - 3).map(str::to_owned)
 }
 
