@@ -80,8 +80,8 @@ mod tests {
         let canary = Canary::start(|| {}).unwrap();
         let mut errands = Errands::default();
         let own = rustix::thread::gettid().as_raw_nonzero().get();
-        assert_eq!(errands.follow(&canary, own), Some(Duration::ZERO), "it was nowhere yet");
         let began = Instant::now();
+        assert_eq!(errands.follow(&canary, own), Some(Duration::ZERO), "it was nowhere yet");
         let took = loop {
             if let Some(took) = errands.follow(&canary, own) {
                 break took;
