@@ -6,10 +6,10 @@
 #![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::disallowed_types))]
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use weir_config::RateLimit;
@@ -21,6 +21,33 @@ const KEYS_MAX: usize = 4096;
 /// Keys of which the least busy makes room, where none is at rest.
 const SAMPLE: usize = 8;
 
+/// What is kept for each key, by the key's hash.
+type Kept<T> = HashMap<u64, T, BuildHasherDefault<Hashed>>;
+type Shards<T> = [Mutex<Kept<T>>; SHARDS];
+
+/// By bits that no map of this size looks at: it would find its keys in fewer places.
+fn shard_of<T>(shards: &Shards<T>, hash: u64) -> MutexGuard<'_, Kept<T>> {
+    shards[(hash >> 32) as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The hash of what is one already, with a secret in it.
+#[derive(Default, Debug)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |hash, byte| hash.rotate_left(8) ^ u64::from(*byte));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// One limit with its buckets, shared by all workers.
 #[derive(Debug)]
 pub struct Limiter {
@@ -29,7 +56,7 @@ pub struct Limiter {
     /// So far ahead of the rate may a key be.
     tolerance_ns: u64,
     hasher: RandomState,
-    shards: [Mutex<HashMap<u64, u64>>; SHARDS],
+    shards: Shards<u64>,
     at_once: Option<(NonZeroU32, Arc<Crowd>)>,
 }
 
@@ -55,10 +82,6 @@ impl Limiter {
         Bucket(self.hasher.hash_one(key))
     }
 
-    fn shard(&self, bucket: Bucket) -> std::sync::MutexGuard<'_, HashMap<u64, u64>> {
-        self.shards[bucket.0 as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes a token of the bucket. `now_ns` is counted from any moment, the same for all.
     ///
     /// # Errors
@@ -67,22 +90,25 @@ impl Limiter {
         if self.interval_ns == 0 {
             return Ok(());
         }
-        let mut shard = self.shard(bucket);
-        let full_ns = shard.get(&bucket.0).copied().unwrap_or(0).max(now_ns);
-        let ahead_ns = full_ns - now_ns;
+        let mut shard = shard_of(&self.shards, bucket.0);
+        let Some(full_ns) = shard.get_mut(&bucket.0) else {
+            if shard.len() >= KEYS_MAX {
+                make_room(&mut shard, now_ns);
+            }
+            shard.insert(bucket.0, now_ns + self.interval_ns);
+            return Ok(());
+        };
+        let ahead_ns = full_ns.saturating_sub(now_ns);
         if ahead_ns > self.tolerance_ns {
             return Err(Duration::from_nanos(ahead_ns - self.tolerance_ns));
         }
-        if shard.len() >= KEYS_MAX && !shard.contains_key(&bucket.0) {
-            make_room(&mut shard, now_ns);
-        }
-        shard.insert(bucket.0, full_ns + self.interval_ns);
+        *full_ns = now_ns + ahead_ns + self.interval_ns;
         Ok(())
     }
 
     /// Gives a token back: another limit refused the request that took it.
     pub fn refund(&self, bucket: Bucket) {
-        if let Some(full_ns) = self.shard(bucket).get_mut(&bucket.0) {
+        if let Some(full_ns) = shard_of(&self.shards, bucket.0).get_mut(&bucket.0) {
             *full_ns = full_ns.saturating_sub(self.interval_ns);
         }
     }
@@ -102,7 +128,7 @@ pub struct Full;
 #[derive(Debug)]
 pub struct Crowd {
     hasher: RandomState,
-    shards: [Mutex<HashMap<u64, u32>>; SHARDS],
+    shards: Shards<u32>,
 }
 
 impl Default for Crowd {
@@ -125,7 +151,7 @@ impl Crowd {
     }
 
     fn enter_hashed(self: &Arc<Crowd>, hash: u64, most: NonZeroU32) -> Option<Seat> {
-        let mut shard = self.shard(hash);
+        let mut shard = shard_of(&self.shards, hash);
         let count = shard.entry(hash).or_insert(0);
         if *count >= most.get() {
             return None;
@@ -134,15 +160,11 @@ impl Crowd {
         drop(shard);
         Some(Seat { crowd: Arc::clone(self), hash })
     }
-
-    fn shard(&self, hash: u64) -> std::sync::MutexGuard<'_, HashMap<u64, u32>> {
-        self.shards[hash as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut shard = self.crowd.shard(self.hash);
+        let mut shard = shard_of(&self.crowd.shards, self.hash);
         if let Some(count) = shard.get_mut(&self.hash) {
             *count -= 1;
             if *count == 0 {
@@ -152,7 +174,7 @@ impl Drop for Seat {
     }
 }
 
-fn make_room(shard: &mut HashMap<u64, u64>, now_ns: u64) {
+fn make_room(shard: &mut Kept<u64>, now_ns: u64) {
     shard.retain(|_, full_ns| *full_ns > now_ns);
     if shard.len() >= KEYS_MAX
         && let Some(least) = shard.iter().take(SAMPLE).min_by_key(|(_, full_ns)| **full_ns).map(|(hash, _)| *hash)
