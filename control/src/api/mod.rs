@@ -4,7 +4,7 @@
 //! - [`read`] and [`change`]: the requests; [`file`](mod@file): those of the configuration file; [`vip`]: those of virtual IPs; [`fleet`] and [`machines`]: those of hosts and machines;
 //!   [`scaling`]: of alarms and scaling; [`notify`]: of telling people; [`recovery`]: of healing. [`extract`]: reading them. [`caller`]: who asks. [`problem`]: refusing them.
 //! - [`history`]: what was. [`preview`]: what an alarm would have done. [`audit`]: what is asked for becomes a record.
-//! - [`overview`]: everything at once, and as it changes. [`gzip`]: in fewer bytes.
+//! - [`overview`]: everything at once, and as it changes. [`gzip`]: in fewer bytes. [`aside`]: without being in anybody's way.
 //! - [`page`]: the console. [`session`]: who asks.
 //! - [`guard`]: who may ask; [`access`]: tokens, roles and sessions; [`guesses`]: who guesses tokens. [`metrics`]: the Prometheus text. [`openapi`]: the description. [`browse`]: the same for people.
 //!
@@ -12,6 +12,7 @@
 //! trust, with a token.
 
 mod access;
+mod aside;
 mod audit;
 mod browse;
 mod caller;

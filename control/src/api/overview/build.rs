@@ -1,6 +1,7 @@
 //! From what the rooms say to the one document. Pure.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use weir_config::{AlarmScope, Condition, Config, Listener, Protocol};
 use weir_hypervisor::{HostState, HostView, MachineView};
@@ -22,17 +23,16 @@ const OVER_MAX: usize = 20;
 const STEADY_S: f64 = 1.5;
 
 /// What the document is made of.
-pub(super) struct Sources<'a> {
+pub(super) struct Sources {
     /// Seconds since 1970.
     pub at: f64,
-    pub info: &'a NodeInfo,
+    pub info: NodeInfo,
     pub drain: DrainProgress,
     pub leads: bool,
     pub leader: Option<String>,
     pub last_event: u64,
-    pub config: &'a Config,
-    pub status: &'a Status,
-    pub rates: Option<Window<'a>>,
+    pub config: Arc<Config>,
+    pub status: Status,
     pub hosts: Vec<HostView>,
     pub machines: Vec<MachineView>,
     pub vips: Vec<VipView>,
@@ -44,23 +44,23 @@ pub(super) struct Sources<'a> {
 }
 
 /// The document. `before`: the one before it, so that what did not change is said in the same way.
-pub(super) fn overview(sources: &Sources, before: Option<&OverviewView>) -> OverviewView {
-    let listeners = listeners(sources);
+pub(super) fn overview(sources: &Sources, rates: Option<Window>, before: Option<&OverviewView>) -> OverviewView {
+    let listeners = listeners(sources, rates);
     let traffic = listeners.values().try_fold(TrafficRates::default(), |sum, listener| Some(added(sum, listener.rates?)));
     let mut overview = OverviewView {
         at: sources.at.round(),
-        node: view::node(sources.info, sources.drain),
+        node: view::node(&sources.info, sources.drain),
         leads: sources.leads,
         leader: sources.leader.clone(),
         last_event: sources.last_event,
         problems: Vec::new(),
-        traffic: traffic.filter(|_| sources.rates.is_some()),
+        traffic: traffic.filter(|_| rates.is_some()),
         listeners,
-        pools: pools(sources, before),
+        pools: pools(sources, rates, before),
         hosts: sources.hosts.iter().map(|known| (known.name.clone(), host(known))).collect(),
         machines: machines(sources),
         vips: sources.vips.iter().map(|known| (known.name.clone(), vip(known, before))).collect(),
-        alarms: sources.alarms.iter().map(|item| (item.name.clone(), alarm(item, sources.config))).collect(),
+        alarms: sources.alarms.iter().map(|item| (item.name.clone(), alarm(item, &sources.config))).collect(),
         incidents: incidents(&sources.incidents),
         channels: channels(sources),
     };
@@ -84,7 +84,7 @@ fn steady(before: Option<f64>, now: f64) -> f64 {
     before.filter(|before| (before - now).abs() <= STEADY_S).unwrap_or(now)
 }
 
-fn listeners(sources: &Sources) -> BTreeMap<String, ListenerOverview> {
+fn listeners(sources: &Sources, rates: Option<Window>) -> BTreeMap<String, ListenerOverview> {
     let overview = |status: &weir_lb::status::ListenerStatus| {
         let known = view::listener(status);
         let configured = sources.config.listeners.get(&known.name.as_str().into());
@@ -99,7 +99,7 @@ fn listeners(sources: &Sources) -> BTreeMap<String, ListenerOverview> {
             vips: sources.vips.iter().filter(has).map(|vip| vip.name.clone()).collect(),
             pools: configured.map(|listener| pools_of(listener)).unwrap_or_default(),
             connections_open: known.connections_open,
-            rates: sources.rates.and_then(|window| window.listener(&known.name)),
+            rates: rates.and_then(|window| window.listener(&known.name)),
         };
         (known.name, overview)
     };
@@ -114,14 +114,14 @@ fn pools_of(listener: &Listener) -> Vec<String> {
     all.map(ToString::to_string).filter(|pool| seen.insert(pool.clone())).collect()
 }
 
-fn pools(sources: &Sources, before: Option<&OverviewView>) -> BTreeMap<String, PoolOverview> {
+fn pools(sources: &Sources, rates: Option<Window>, before: Option<&OverviewView>) -> BTreeMap<String, PoolOverview> {
     let machine_of = machines_by_address(sources);
     let scaling: HashMap<&str, &ScalingItem> = sources.scaling.iter().map(|item| (item.pool.as_str(), item)).collect();
     let overview = |pool: &PoolStatus| {
         let known = before.and_then(|before| before.pools.get(&pool.name));
         let endpoint = |status: &EndpointStatus| {
             let before = known.and_then(|known| known.endpoints.get(&status.address)).map(|endpoint| endpoint.since);
-            let rates = sources.rates.and_then(|window| window.endpoint(&pool.name, &status.address));
+            let rates = rates.and_then(|window| window.endpoint(&pool.name, &status.address));
             let mut overview = endpoint(status, sources.at, before);
             overview.requests_per_s = rates.map(|(requests, _)| requests);
             overview.failures_per_s = rates.map(|(_, failures)| failures).filter(|failures| *failures > 0.0);
@@ -137,7 +137,7 @@ fn pools(sources: &Sources, before: Option<&OverviewView>) -> BTreeMap<String, P
             available: pool.available,
             waiting: pool.waiting,
             in_flight: pool.endpoints.iter().map(|endpoint| u64::from(endpoint.in_flight)).sum(),
-            rates: sources.rates.and_then(|window| window.pool(&pool.name)),
+            rates: rates.and_then(|window| window.pool(&pool.name)),
             endpoints: pool.endpoints.iter().map(endpoint).collect(),
             scaling: scaling.get(pool.name.as_str()).map(|item| scaling_of(item)),
         };

@@ -7,6 +7,8 @@
 //!                                                        [`patch`]: what changed since the last ──► stream
 //! ```
 //!
+//! What takes processor time is done [`aside`](super::aside), so that clients of the listeners do not notice who looks.
+//!
 //! Nobody looks while nobody asks: there is no task of its own, whoever wants to see makes the hub look, and who comes at the same moment
 //! gets the same document. A stream begins with the whole state, whatever its client had before, so that it is right after a sleep, a
 //! reconnect and a restart; then come merge patches, each on the state before.
@@ -27,6 +29,7 @@ use http_body_util::channel::{Channel, Sender};
 use serde_json::Value;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
+use super::aside::Aside;
 use super::model::*;
 use super::problem::Problem;
 use super::view::unix_seconds;
@@ -51,7 +54,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(super) struct Hub {
     began: Instant,
-    state: Mutex<Looks>,
+    state: Arc<Mutex<Looks>>,
+    aside: Aside,
     streams: Arc<Semaphore>,
 }
 
@@ -87,12 +91,12 @@ impl Look {
 
 impl Hub {
     pub(super) fn new() -> Hub {
-        Hub { began: Instant::now(), state: Mutex::default(), streams: Arc::new(Semaphore::new(STREAMS_MAX)) }
+        Hub { began: Instant::now(), state: Arc::default(), aside: Aside::default(), streams: Arc::new(Semaphore::new(STREAMS_MAX)) }
     }
 
     /// The last look, or another one if that is not fresh.
     async fn look(&self, api: &Api) -> Result<Arc<Look>, Problem> {
-        let mut looks = self.state.lock().await;
+        let mut looks = self.state.clone().lock_owned().await;
         if let Some(last) = &looks.last
             && last.at.elapsed() < FRESH
         {
@@ -100,23 +104,21 @@ impl Hub {
         }
         let status = api.status().await?;
         let at = Instant::now();
-        looks.rates.sample(&status, at.duration_since(self.began).as_secs_f64());
+        let elapsed_s = at.duration_since(self.began).as_secs_f64();
         let incidents = match api.node.notifier().handle() {
             Some(handle) => handle.incidents().await.unwrap_or_default(),
             None => Vec::new(),
         };
-        let config = api.node.config();
         let node = &api.node;
         let sources = build::Sources {
             at: unix_seconds(SystemTime::now()),
-            info: &node.info(),
+            info: node.info(),
             drain: node.drain_progress(),
             leads: node.machines().leads(),
             leader: fleet::leader(api),
             last_event: node.last_event(),
-            config: &config,
-            status: &status,
-            rates: looks.rates.window(),
+            config: node.config(),
+            status,
             hosts: node.machines().hypervisor().hosts(),
             machines: node.machines().hypervisor().machines(),
             vips: vip::all(node),
@@ -126,15 +128,24 @@ impl Hub {
             certificates: node.certificates().into_iter().map(certificate).collect(),
             notify: node.notifier().handle().map(|handle| handle.stats()).unwrap_or_default(),
         };
-        let view = build::overview(&sources, looks.last.as_ref().map(|last| &last.view));
-        let document = serde_json::to_value(&view).map_err(|error| {
+        // What was gathered is nobody else's, so that nobody waits for this.
+        let look = self.aside.run(move || looks.next(&sources, at, elapsed_s)).await?;
+        look.map_err(|error| {
             tracing::error!(%error, "the overview could not be written");
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the overview could not be written: look at the log of the node")
-        })?;
-        let change = looks.last.as_ref().and_then(|last| patch::difference(&last.document, &document)).map(|patch| patch.to_string());
-        let number = looks.last.as_ref().map_or(1, |last| last.number + 1);
+        })
+    }
+}
+
+impl Looks {
+    fn next(&mut self, sources: &build::Sources, at: Instant, elapsed_s: f64) -> Result<Arc<Look>, serde_json::Error> {
+        self.rates.sample(&sources.status, elapsed_s);
+        let view = build::overview(sources, self.rates.window(), self.last.as_ref().map(|last| &last.view));
+        let document = serde_json::to_value(&view)?;
+        let change = self.last.as_ref().and_then(|last| patch::difference(&last.document, &document)).map(|patch| patch.to_string());
+        let number = self.last.as_ref().map_or(1, |last| last.number + 1);
         let look = Look { number, at, view, document, change, plain: OnceLock::new(), compressed: OnceLock::new() };
-        Ok(looks.last.insert(Arc::new(look)).clone())
+        Ok(self.last.insert(Arc::new(look)).clone())
     }
 }
 
@@ -148,9 +159,9 @@ fn certificate(known: weir_lb::tls::CertificateStatus) -> problems::Certificate 
 pub(crate) async fn overview(State(api): State<Arc<Api>>, headers: HeaderMap) -> Result<Response, Problem> {
     let look = api.hub.look(&api).await?;
     let mut response = if gzip::is_accepted(&headers) {
-        ([(header::CONTENT_ENCODING, "gzip")], look.compressed()).into_response()
+        ([(header::CONTENT_ENCODING, "gzip")], api.hub.aside.run(move || look.compressed()).await?).into_response()
     } else {
-        look.plain().into_response()
+        api.hub.aside.run(move || look.plain()).await?.into_response()
     };
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept-encoding"));
@@ -194,15 +205,21 @@ struct Outlet {
 }
 
 impl Outlet {
-    /// False when the client is gone.
-    async fn send(&mut self, event: &str, look: &Look, data: &[u8]) -> bool {
-        let mut text = format!("event: {event}\nid: {}\ndata: ", look.number).into_bytes();
-        text.extend_from_slice(data);
-        text.extend_from_slice(b"\n\n");
-        let bytes = match &mut self.compressor {
-            Some(compressor) => compressor.write(&text),
-            None => text,
+    /// False when the client is gone. `data` makes what is sent.
+    async fn send<D: AsRef<[u8]>>(&mut self, aside: &Aside, event: &str, number: u64, data: impl FnOnce() -> D + Send + 'static) -> bool {
+        let mut text = format!("event: {event}\nid: {number}\ndata: ").into_bytes();
+        let mut compressor = self.compressor.take();
+        let work = move || {
+            text.extend_from_slice(data().as_ref());
+            text.extend_from_slice(b"\n\n");
+            let bytes = match &mut compressor {
+                Some(compressor) => compressor.write(&text),
+                None => text,
+            };
+            (bytes, compressor)
         };
+        let Ok((bytes, compressor)) = aside.run(work).await else { return false };
+        self.compressor = compressor;
         matches!(tokio::time::timeout(SEND_TIMEOUT, self.sender.send_data(bytes.into())).await, Ok(Ok(())))
     }
 }
@@ -212,7 +229,8 @@ async fn run(api: Arc<Api>, mut outlet: Outlet, first: Arc<Look>) {
     let end = tokio::time::Instant::now() + STREAM_AGE_MAX;
     let mut stop = api.stop.clone();
     let mut sent = first;
-    if !outlet.send("state", &sent, &sent.plain()).await {
+    let state = sent.clone();
+    if !outlet.send(&api.hub.aside, "state", sent.number, move || state.plain()).await {
         return;
     }
     loop {
@@ -228,14 +246,21 @@ async fn run(api: Arc<Api>, mut outlet: Outlet, first: Arc<Look>) {
             _ if look.number == sent.number => None,
             // The common case: computed once for all.
             change if look.number == sent.number + 1 => change.clone(),
-            _ => patch::difference(&sent.document, &look.document).map(|patch| patch.to_string()),
+            _ => {
+                let (before, after) = (sent.clone(), look.clone());
+                let difference = move || patch::difference(&before.document, &after.document).map(|patch| patch.to_string());
+                let Ok(change) = api.hub.aside.run(difference).await else { return };
+                change
+            }
         };
-        if let Some(change) = change
-            && !outlet.send("change", &look, change.as_bytes()).await
-        {
-            return;
+        let before = std::mem::replace(&mut sent, look);
+        if let Some(change) = change {
+            // A whole document takes its time to end, too.
+            let data = move || (drop(before), change).1;
+            if !outlet.send(&api.hub.aside, "change", sent.number, data).await {
+                return;
+            }
         }
-        sent = look;
     }
 }
 
@@ -340,14 +365,13 @@ endpoints = ["10.0.0.3:80"]
         };
         let sources = build::Sources {
             at,
-            info: &info,
+            info,
             drain: DrainProgress { connections: 1, in_flight: 0 },
             leads: true,
             leader: None,
             last_event: 7,
-            config: &config,
-            status,
-            rates: None,
+            config: Arc::new(config),
+            status: status.clone(),
             hosts: vec![host()],
             machines: Vec::new(),
             vips: vec![vip],
@@ -357,7 +381,7 @@ endpoints = ["10.0.0.3:80"]
             certificates: Vec::new(),
             notify: weir_notify::service::Stats::default(),
         };
-        build::overview(&sources, before)
+        build::overview(&sources, None, before)
     }
 
     fn sound() -> Status {
