@@ -1,7 +1,8 @@
 // What an open console costs the data path, with 200 pools and 2,000 endpoints: pairs of runs of wrk, one with the page open and one without, in
 // turn which comes first. The page is open in chromium, which takes processor time of the same machine; and, so that nothing but the node is
-// measured, curl reads the stream that the page lives on. `npm run bench:path` in console/, with a release build of weir in WEIR and wrk
-// installed. Prints figures; nothing is asserted, for they are the machine's. The node's time is read from the kernel, all its threads.
+// measured, curl reads the stream that the page lives on. Pairs of which neither has anything open show what is noise. `npm run bench:path` in
+// console/, with a release build of weir in WEIR and wrk installed. Prints figures; nothing is asserted, for they are the machine's. The node's
+// time is read from the kernel, all its threads.
 
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync, readFileSync, rmSync, statSync } from "node:fs";
@@ -41,6 +42,10 @@ function run() {
 
 /** What is open while wrk runs; returns what closes it. */
 const OPEN = {
+  // How far two runs are apart by themselves.
+  async nothing() {
+    return () => {};
+  },
   async browser() {
     const page = await (await chrome.newContext()).newPage();
     await page.goto(node.url);
