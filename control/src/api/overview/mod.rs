@@ -18,6 +18,7 @@ mod patch;
 mod problems;
 mod rates;
 
+use std::mem::take;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -26,7 +27,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::channel::{Channel, Sender};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 
 use super::aside::Aside;
@@ -71,7 +72,8 @@ struct Look {
     number: u64,
     at: Instant,
     view: OverviewView,
-    document: Value,
+    /// It as a document, but for pools and machines: there may be thousands, of which few change at a time.
+    rest: Value,
     /// From the look before to this one.
     change: Option<String>,
     /// The document as text, plain and compressed, once somebody wants it.
@@ -81,11 +83,26 @@ struct Look {
 
 impl Look {
     fn plain(&self) -> Bytes {
-        self.plain.get_or_init(|| self.document.to_string().into()).clone()
+        let write = || serde_json::to_vec(&self.view).expect("what is named by strings has a form in JSON").into();
+        self.plain.get_or_init(write).clone()
     }
 
     fn compressed(&self) -> Bytes {
         self.compressed.get_or_init(|| gzip::compress(&self.plain()).into()).clone()
+    }
+
+    /// What changed since another look, as a merge patch.
+    fn since(&self, before: &Look) -> Result<Option<String>, serde_json::Error> {
+        let mut patch = patch::difference(&before.rest, &self.rest).unwrap_or_else(|| json!({}));
+        for (part, change) in [
+            ("pools", patch::difference_of_named(&before.view.pools, &self.view.pools)?),
+            ("machines", patch::difference_of_named(&before.view.machines, &self.view.machines)?),
+        ] {
+            if let Some(change) = change {
+                patch[part] = change;
+            }
+        }
+        Ok((patch != json!({})).then(|| patch.to_string()))
     }
 }
 
@@ -140,11 +157,15 @@ impl Hub {
 impl Looks {
     fn next(&mut self, sources: &build::Sources, at: Instant, elapsed_s: f64) -> Result<Arc<Look>, serde_json::Error> {
         self.rates.sample(&sources.status, elapsed_s);
-        let view = build::overview(sources, self.rates.window(), self.last.as_ref().map(|last| &last.view));
-        let document = serde_json::to_value(&view)?;
-        let change = self.last.as_ref().and_then(|last| patch::difference(&last.document, &document)).map(|patch| patch.to_string());
+        let mut view = build::overview(sources, self.rates.window(), self.last.as_ref().map(|last| &last.view));
+        let many = (take(&mut view.pools), take(&mut view.machines));
+        let rest = serde_json::to_value(&view)?;
+        (view.pools, view.machines) = many;
         let number = self.last.as_ref().map_or(1, |last| last.number + 1);
-        let look = Look { number, at, view, document, change, plain: OnceLock::new(), compressed: OnceLock::new() };
+        let mut look = Look { number, at, view, rest, change: None, plain: OnceLock::new(), compressed: OnceLock::new() };
+        if let Some(last) = &self.last {
+            look.change = look.since(last)?;
+        }
         Ok(self.last.insert(Arc::new(look)).clone())
     }
 }
@@ -248,8 +269,7 @@ async fn run(api: Arc<Api>, mut outlet: Outlet, first: Arc<Look>) {
             change if look.number == sent.number + 1 => change.clone(),
             _ => {
                 let (before, after) = (sent.clone(), look.clone());
-                let difference = move || patch::difference(&before.document, &after.document).map(|patch| patch.to_string());
-                let Ok(change) = api.hub.aside.run(difference).await else { return };
+                let Ok(Ok(change)) = api.hub.aside.run(move || after.since(&before)).await else { return };
                 change
             }
         };
@@ -350,7 +370,7 @@ endpoints = ["10.0.0.3:80"]
         }
     }
 
-    fn looked_at(at: f64, status: &Status, before: Option<&OverviewView>) -> OverviewView {
+    fn sources(at: f64, status: &Status) -> build::Sources {
         let config = weir_config::parse(FILE, "weir.toml").expect("the sample is right");
         let mut info = sample_info();
         info.last_reload = None;
@@ -363,7 +383,7 @@ endpoints = ["10.0.0.3:80"]
             addresses: vec!["10.0.0.100/24".into()],
             routers: vec![router()],
         };
-        let sources = build::Sources {
+        build::Sources {
             at,
             info,
             drain: DrainProgress { connections: 1, in_flight: 0 },
@@ -380,8 +400,11 @@ endpoints = ["10.0.0.3:80"]
             incidents: Vec::new(),
             certificates: Vec::new(),
             notify: weir_notify::service::Stats::default(),
-        };
-        build::overview(&sources, None, before)
+        }
+    }
+
+    fn looked_at(at: f64, status: &Status, before: Option<&OverviewView>) -> OverviewView {
+        build::overview(&sources(at, status), None, before)
     }
 
     fn sound() -> Status {
@@ -441,6 +464,32 @@ endpoints = ["10.0.0.3:80"]
         let after = looked_at(2000.9, &status, Some(&before));
         let [before, after] = [before, after].map(|view| serde_json::to_value(view).expect("JSON"));
         assert_eq!(patch::difference(&before, &after), Some(serde_json::json!({"at": 2001.0})));
+    }
+
+    #[test]
+    fn a_change_is_what_whole_documents_differ_by() {
+        let mut looks = Looks::default();
+        let mut states = vec![sound()];
+        let mut change = |change: &dyn Fn(&mut Status)| {
+            let mut next = states[states.len() - 1].clone();
+            change(&mut next);
+            states.push(next);
+        };
+        change(&|_| {});
+        change(&|status| status.pools[0].endpoints[0].health = "unhealthy");
+        change(&|status| drop(status.pools[0].endpoints.pop()));
+        change(&|status| status.pools[0].name = "other".into());
+        change(&|status| status.pools.clear());
+        let mut before: Option<Arc<Look>> = None;
+        for (number, status) in states.into_iter().enumerate() {
+            let look = looks.next(&sources(2000.0 + number as f64, &status), Instant::now(), number as f64).expect("JSON");
+            if let Some(before) = &before {
+                let [old, new] = [before, &look].map(|look| serde_json::from_slice::<Value>(&look.plain()).expect("JSON"));
+                let told = look.change.as_ref().map(|change| serde_json::from_str(change).expect("JSON"));
+                assert_eq!(told, patch::difference(&old, &new), "look {number}");
+            }
+            before = Some(look);
+        }
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The difference of two documents as a merge patch (RFC 7396). Pure.
 
-use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Map, Value, to_value};
 
 /// What changes `before` into `after`; `None`: nothing. Exact for documents whose `null` means the same as absence, which is all that a merge
 /// patch can say (RFC 7396 section 1).
@@ -27,6 +30,28 @@ pub(super) fn difference(before: &Value, after: &Value) -> Option<Value> {
         }
     }
     (!patch.is_empty()).then_some(Value::Object(patch))
+}
+
+/// The same for what has names, and of which most is as it was: that is compared and not written.
+///
+/// # Errors
+/// Something has no form in JSON.
+pub(super) fn difference_of_named<T: PartialEq + Serialize>(
+    before: &BTreeMap<String, T>,
+    after: &BTreeMap<String, T>,
+) -> Result<Option<Value>, serde_json::Error> {
+    let mut patch = Map::new();
+    for (name, value) in after {
+        let change = match before.get(name) {
+            Some(before) if before == value => None,
+            Some(before) => difference(&to_value(before)?, &to_value(value)?),
+            None => Some(to_value(value)?),
+        };
+        patch.extend(change.map(|change| (name.clone(), change)));
+    }
+    let gone = before.keys().filter(|name| !after.contains_key(*name));
+    patch.extend(gone.map(|name| (name.clone(), Value::Null)));
+    Ok((!patch.is_empty()).then_some(Value::Object(patch)))
 }
 
 #[cfg(test)]
@@ -90,5 +115,18 @@ mod tests {
         let before = json!({"pools": {"a": {"n": 1, "m": 2}, "b": {"n": 1}}, "at": 1});
         let after = json!({"pools": {"a": {"n": 1, "m": 3}}, "at": 2});
         assert_eq!(difference(&before, &after), Some(json!({"pools": {"a": {"m": 3}, "b": null}, "at": 2})));
+    }
+
+    #[test]
+    fn what_has_names_is_told_alike() {
+        type Named = BTreeMap<String, BTreeMap<String, Option<u32>>>;
+        let states = [json!({}), json!({"a": {"n": 1, "m": null}}), json!({"a": {"n": 2, "m": 3}, "b": {}}), json!({"b": {"n": 1}, "c": {}})];
+        for before in &states {
+            for after in &states {
+                let named = |state: &Value| serde_json::from_value::<Named>(state.clone()).expect("named");
+                let told = difference_of_named(&named(before), &named(after)).expect("JSON");
+                assert_eq!(told, difference(before, after), "{before} to {after}");
+            }
+        }
     }
 }
