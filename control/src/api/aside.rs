@@ -33,10 +33,7 @@ impl Aside {
                 // The next one gets a new thread.
                 *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 tracing::error!(error = ?sent.err(), "what is shown could not be computed");
-                Err(Problem::new(
-                    StatusCode::INTERNAL_SERVER_ERROR,
-                    "what is shown could not be computed: look at the log of the node",
-                ))
+                Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "what is shown could not be computed: look at the log of the node"))
             }
         }
     }

@@ -120,7 +120,8 @@ mod tests {
     #[test]
     fn what_has_names_is_told_alike() {
         type Named = BTreeMap<String, BTreeMap<String, Option<u32>>>;
-        let states = [json!({}), json!({"a": {"n": 1, "m": null}}), json!({"a": {"n": 2, "m": 3}, "b": {}}), json!({"b": {"n": 1}, "c": {}})];
+        let states =
+            [json!({}), json!({"a": {"n": 1, "m": null}}), json!({"a": {"n": 2, "m": 3}, "b": {}}), json!({"b": {"n": 1}, "c": {}})];
         for before in &states {
             for after in &states {
                 let named = |state: &Value| serde_json::from_value::<Named>(state.clone()).expect("named");
