@@ -416,6 +416,10 @@ mod tests {
         watch: Watch,
     }
 
+    /// For an answer. It counts from the last question that was answered: on a busy machine that may have been some time before whatever happens
+    /// next, but not half of this, which is longer than anything else that makes a worker hung.
+    const LIMIT: Duration = Duration::from_secs(2);
+
     fn scene(limit: Duration) -> Scene {
         let obituaries = Arc::<Obituaries>::default();
         let (mut all, mut hang, mut threads) = (Vec::new(), Vec::new(), Vec::new());
@@ -455,12 +459,11 @@ mod tests {
 
     #[test]
     fn a_worker_that_does_not_answer_is_told_of_and_one_that_ends_at_once() {
-        let limit = Duration::from_millis(300);
-        let scene = scene(limit);
+        let scene = scene(LIMIT);
         let since = Instant::now();
         scene.hang[0].send(Hang::Lost).unwrap();
         assert_eq!(scene.told.recv_timeout(PATIENCE), Ok(Vitality::Hung { worker: 0 }));
-        assert!(since.elapsed() >= limit);
+        assert!(since.elapsed() >= LIMIT / 2, "{:?}", since.elapsed());
         scene.hang[0].send(Hang::Lost).unwrap();
         assert_eq!(scene.told.recv_timeout(PATIENCE), Ok(Vitality::Alive), "it answers again");
         drop(scene.obituaries.of(1));
@@ -485,13 +488,12 @@ mod tests {
 
     #[test]
     fn what_takes_long_has_as_long_as_an_answer() {
-        let limit = Duration::from_millis(300);
-        let scene = scene(limit);
+        let scene = scene(LIMIT);
         scene.watch.hasten(true);
         let since = Instant::now();
         scene.hang[1].send(Hang::Long).unwrap();
         assert_eq!(scene.told.recv_timeout(PATIENCE), Ok(Vitality::Hung { worker: 1 }));
-        assert!(since.elapsed() >= limit, "{:?}", since.elapsed());
+        assert!(since.elapsed() >= LIMIT / 2, "{:?}", since.elapsed());
         scene.hang[1].send(Hang::Long).unwrap();
         assert_eq!(scene.told.recv_timeout(PATIENCE), Ok(Vitality::Alive));
         scene.finish();

@@ -117,7 +117,11 @@ mod tests {
         assert_eq!(crowd.why_still(waiter), Still::Starved, "the other one may wait for a processor: it was never seen before");
         stop.store(true, Ordering::Relaxed);
         working.join().unwrap();
-        assert_eq!(used(worker), None, "it is gone");
+        // Who joins is told a moment before the kernel has forgotten the thread.
+        while used(worker).is_some() {
+            assert!(began.elapsed() < Duration::from_secs(20), "it is never gone");
+            std::thread::yield_now();
+        }
         drop(end);
         waiting.join().unwrap();
     }
