@@ -7,9 +7,9 @@
 //! - [`overview`]: everything at once, and as it changes. [`gzip`]: in fewer bytes. [`aside`]: without being in anybody's way.
 //! - [`page`]: the console. [`session`]: who asks.
 //! - [`guard`]: who may ask; [`access`]: tokens, roles and sessions; [`guesses`]: who guesses tokens. [`metrics`]: the Prometheus text. [`openapi`]: the description. [`browse`]: the same for people.
+//! - [`tls`]: under TLS, where `[api.tls]` asks for it.
 //!
-//! What is deliberately not here: decisions. Every change is the node's. There is no TLS either: bind to loopback, or to a network you
-//! trust, with a token.
+//! What is deliberately not here: decisions. Every change is the node's.
 
 mod access;
 mod aside;
