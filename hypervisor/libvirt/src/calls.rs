@@ -112,13 +112,18 @@ pub(crate) fn carry_out(connection: &Connection, request: Request, payload: &[u8
             connection.get()?.create_domain_xml(&xml, virt_sys::VIR_DOMAIN_START_AUTODESTROY).map_err(fault)?;
             Answer::Done
         }
-        Request::Power { uuid, act } => power(&connection.domain(&uuid)?, act)?,
+        Request::Power { uuid, act } => {
+            let domain = connection.domain(&uuid)?;
+            looking_again(|| power(&domain, act))?
+        }
         Request::SetMetadata { uuid, xml, prefix, namespace } => {
             let domain = connection.domain(&uuid)?;
-            let live = if domain.is_active().map_err(fault)? { virt_sys::VIR_DOMAIN_AFFECT_LIVE } else { 0 };
-            let kind = virt_sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
-            let flags = live | virt_sys::VIR_DOMAIN_AFFECT_CONFIG;
-            domain.set_metadata(kind, Some(&xml), Some(&prefix), Some(&namespace), flags).map_err(fault)?;
+            looking_again(|| {
+                let live = if domain.is_active().map_err(fault)? { virt_sys::VIR_DOMAIN_AFFECT_LIVE } else { 0 };
+                let kind = virt_sys::VIR_DOMAIN_METADATA_ELEMENT as i32;
+                let flags = live | virt_sys::VIR_DOMAIN_AFFECT_CONFIG;
+                domain.set_metadata(kind, Some(&xml), Some(&prefix), Some(&namespace), flags).map_err(fault)
+            })?;
             Answer::Done
         }
         Request::Addresses { uuid, source } => addresses(connection, &connection.domain(&uuid)?, source)?,
@@ -377,6 +382,14 @@ fn undefine(connection: &Connection, uuid: &str) -> Result<Answer, Fault> {
     // Drivers that know none of these things refuse the flags.
     let outcome = outcome.or_else(|first| if first.kind == FaultKind::NotFound { Err(first) } else { domain.undefine().map_err(fault) });
     gone_is_none(outcome).map(|_| Answer::Done)
+}
+
+/// Does once more what looks at a domain's state and then acts: in between its QEMU may have died, or its guest gone down.
+fn looking_again<T>(mut act: impl FnMut() -> Result<T, Fault>) -> Result<T, Fault> {
+    match act() {
+        Err(fault) if fault.kind == FaultKind::State => act(),
+        outcome => outcome,
+    }
 }
 
 fn power(domain: &Domain, act: PowerAct) -> Result<Answer, Fault> {

@@ -1,5 +1,6 @@
 //! Hosts that do not answer, and wishes that cannot be fulfilled.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use lab::{Host, wait_http};
@@ -115,5 +116,22 @@ fn a_machine_whose_qemu_dies_is_off_or_was_never_made() {
         fleet.act("web-1", Verb::Delete, Progress::default()).await.unwrap_or_else(|error| panic!("{}", error.chain()));
         assert_eq!(fleet.collect_garbage(true).await.expect("it answers"), []);
         assert_eq!(domains(host).len(), before.0.len() - 1);
+    });
+}
+
+/// A QEMU may die between a look at its domain and what is done then, and then there is less to do.
+#[test]
+fn a_machine_is_removed_while_its_qemu_dies() {
+    run(async {
+        let site = Site::new(1);
+        let host = site.lab.host("kvm-a");
+        let fleet = site.fleet(&site.config("")).await;
+        let before = (domains(host), BTreeSet::new());
+        for _ in 0..10 {
+            fleet.clone_machine(spec("web-1"), Progress::default()).await.unwrap_or_else(|error| panic!("{}", error.chain()));
+            assert!(kill_qemu(host, "web-1"));
+            fleet.act("web-1", Verb::Delete, Progress::default()).await.unwrap_or_else(|error| panic!("{}", error.chain()));
+        }
+        assert_eq!((domains(host), volumes(host).into_iter().filter(|volume| volume.contains("web-1")).collect()), before);
     });
 }
