@@ -149,7 +149,8 @@ endpoints = ["{origin}", "127.0.0.1:9"]
         headers.iter().filter(|(_, value)| !value.is_empty()).for_each(|(name, value)| add(name, value));
         request.push_str("\r\n");
         request.push_str(body);
-        stream.write_all(request.as_bytes()).ok()?;
+        // Both what was answered early and what was not answered at all is seen below.
+        let _ = stream.write_all(request.as_bytes());
         let mut answer = Vec::new();
         // A refused body may be answered with a reset after the answer.
         let _ = stream.read_to_end(&mut answer);
@@ -372,7 +373,9 @@ fn roles_sessions_and_who_did_what() {
         .collect();
     let file = node.dir.path().join("weir.toml");
     let config = std::fs::read_to_string(&file).expect("it is there") + &tables;
-    std::fs::write(&file, config).expect("written");
+    let aside = node.dir.path().join("new");
+    std::fs::write(&aside, config).expect("written");
+    std::fs::rename(&aside, &file).expect("moved");
     // The node watches its file. Asked to reload, it might ask for a token in the middle of that.
     until("a token is asked for", || node.try_raw("GET", "/v1/status", &[], "").is_some_and(|(status, ..)| status == 401));
 
@@ -643,7 +646,7 @@ fn everything_is_in_one_document_and_streamed_as_it_changes() {
             break change;
         }
     };
-    assert!(changed.elapsed() < Duration::from_secs(2), "{:?}", changed.elapsed());
+    assert!(changed.elapsed() < DEADLINE, "{:?}", changed.elapsed());
     assert_eq!(change["pools"]["web"]["state"], "down");
     assert_eq!((&change["problems"][0]["kind"], &change["problems"][0]["severity"]), (&json!("pool-down"), &json!("critical")));
     assert!(change["pools"].get("spare").is_none_or(|spare| spare.get("balance").is_none()), "only what changed: {change}");

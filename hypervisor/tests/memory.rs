@@ -512,12 +512,16 @@ fn the_interval_is_kept_however_long_a_look_takes() {
         let fleet = world.fleet().await;
         // Looked at every 100 ms; each look takes 80.
         world.hosts[0].set_takes(Duration::from_millis(80));
-        let before = world.hosts[0].samples();
-        let began = std::time::Instant::now();
-        until("twenty looks", || world.hosts[0].samples() >= before + 20).await;
-        let took = began.elapsed();
+        let mut tries = Vec::new();
+        // One who waits after each look needs 180 ms for every one of them; a machine that is busy may need longer now and then.
+        while tries.last().is_none_or(|took| *took >= Duration::from_millis(10 * 160)) {
+            assert!(tries.len() < 10, "ten looks in {tries:?}");
+            let before = world.hosts[0].samples();
+            let began = std::time::Instant::now();
+            until("ten looks", || world.hosts[0].samples() >= before + 10).await;
+            tries.push(began.elapsed());
+        }
         drop(fleet);
-        assert!(took < Duration::from_millis(20 * 160), "twenty looks in {took:?}");
     });
 }
 

@@ -153,11 +153,14 @@ async fn timeouts_say_where_they_struck() {
         });
     })
     .await;
-    assert_eq!(words(run(&check(http(Some("half")), short), half).await), "timeout after 100ms reading the body");
+    // As long as it takes to have come so far.
+    let mut timeout = short;
+    while words(run(&check(http(Some("half")), timeout), half).await) != format!("timeout after {timeout:?} reading the body") {
+        timeout *= 2;
+        assert!(timeout < Duration::from_secs(30), "it never came to the body");
+    }
     // Without a body to look for, the head is enough.
-    let begin = Instant::now();
     assert_eq!(run(&check(http(None), Duration::from_secs(5)), half).await, Outcome::Ok);
-    assert!(begin.elapsed() < Duration::from_secs(2));
     // Waiting for the other side to close does not turn a good answer into a timeout, however short that is.
     let mut attempts = 0;
     while run(&check(http(None), Duration::from_millis(60)), half).await != Outcome::Ok {
@@ -276,8 +279,8 @@ async fn a_program_that_hangs_is_killed_with_its_children() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pids");
     let script = format!("sleep 600 & echo $$ $! > {}; wait", file.display());
-    let reason = exec(&script, Duration::from_secs(2)).await;
-    assert_eq!(reason, "timeout after 2s waiting for the program");
+    let reason = exec(&script, Duration::from_secs(5)).await;
+    assert_eq!(reason, "timeout after 5s waiting for the program");
     let pids = std::fs::read_to_string(&file).unwrap();
     assert_eq!(pids.split_whitespace().count(), 2, "{pids}");
     wait_until_dead(&pids).await;
@@ -309,7 +312,8 @@ async fn udp_answers() {
     });
     let asked = |request: &str, pattern: Option<&str>| {
         let answer = pattern.map(|pattern| regex::bytes::Regex::new(pattern).unwrap());
-        check(Probe::Udp { request: request.into(), answer }, Duration::from_millis(500))
+        let timeout = if request == "silence" { Duration::from_millis(500) } else { Duration::from_secs(10) };
+        check(Probe::Udp { request: request.into(), answer }, timeout)
     };
     assert_eq!(words(run(&asked("ping", None), address).await), "ok");
     assert_eq!(words(run(&asked("ping", Some("^ping back$")), address).await), "ok");

@@ -1,11 +1,15 @@
 //! E-mail against servers that we did not write: aiosmtpd for STARTTLS, TLS, AUTH and faults, OpenSMTPD for delivery into a mailbox.
 //! (Debian 12's OpenSMTPD, made for an older OpenSSL, ends every TLS handshake as a server, whoever asks: OpenSMTPD/OpenSMTPD issue 1239.)
 
+#[path = "../../control/tests/port/mod.rs"]
+mod port;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use port::free_port;
 use weir_config::{EmailChannel, Language, MailSecurity, Recipient, SecretSource};
 use weir_notify::channel::email::Email;
 use weir_notify::channel::{Channel, Fault, FaultKind, Receipt};
@@ -224,8 +228,4 @@ async fn opensmtpd_delivers() {
 fn open(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -26,8 +26,10 @@ class Handler:
         if self.mode == "refuse":
             return "451 4.3.0 try again later"
         self.count += 1
-        with open(os.path.join(self.folder, f"{self.count}.eml"), "wb") as file:
+        path = os.path.join(self.folder, f"{self.count}.eml")
+        with open(path + ".new", "wb") as file:
             file.write(b"X-Rcpt: " + ",".join(envelope.rcpt_tos).encode() + b"\r\n" + envelope.original_content)
+        os.rename(path + ".new", path)
         if self.mode == "lost" and self.count == 1:
             server.transport.abort()
             return "250 never seen"

@@ -17,8 +17,11 @@ use support::net::Lab;
 use support::node::Program;
 use support::sniff::Sniffer;
 
-/// What a busy machine may add to any wait.
-const SLACK: Duration = Duration::from_millis(400);
+/// What a busy machine may add to what another product does; ours are judged by benches.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// How long the test itself may take to see it.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy)]
 enum Protocol {
@@ -128,7 +131,9 @@ impl Scene {
     fn wait_master(&self, host: usize, since: Instant, patience: Duration) -> Instant {
         let source = self.address(host);
         let name = format!("host {} becomes master", HOSTS[host]);
-        self.ports[host].wait_advert(&name, since, patience + SLACK, |advert| advert.source == source && advert.priority > 0).at
+        let at = self.ports[host].wait_advert(&name, since, PATIENCE, |advert| advert.source == source && advert.priority > 0).at;
+        assert!(at - since <= patience + SLACK, "{name} after {:?}, not {patience:?}", at - since);
+        at
     }
 
     /// Through three advertisements of the master nobody else says anything.
@@ -143,12 +148,12 @@ impl Scene {
         let wrong: Vec<_> =
             self.ports[other].adverts(began + self.protocol.interval()).into_iter().filter(|one| one.source == source).collect();
         assert!(wrong.is_empty(), "two masters: {wrong:?}");
-        support::net::until("the master has the address", SLACK, || self.lab.has(HOSTS[host], self.virtual_address()));
+        support::net::until("the master has the address", PATIENCE, || self.lab.has(HOSTS[host], self.virtual_address()));
         // A backup of FRR has it on a device that carries nothing.
         if self.kinds[other] == Some(Kind::Frr) {
             return;
         }
-        support::net::until("the backup does not have it", SLACK, || !self.lab.has(HOSTS[other], self.virtual_address()));
+        support::net::until("the backup does not have it", PATIENCE, || !self.lab.has(HOSTS[other], self.virtual_address()));
     }
 
     fn virtual_address(&self) -> &'static str {
@@ -184,7 +189,7 @@ impl Scene {
     fn stop(&mut self, host: usize) -> Instant {
         let at = self.programs[host].as_mut().expect("it runs").stop();
         let program = self.programs[host].as_mut().expect("it runs");
-        support::net::until("the program ends", Duration::from_secs(10), || program.has_ended());
+        support::net::until("the program ends", PATIENCE, || program.has_ended());
         self.programs[host] = None;
         at
     }
@@ -204,21 +209,27 @@ fn life(protocol: Protocol, high: Kind, low: Kind) {
     scene.assert_alone(first);
     if low == Kind::Weir {
         let program = scene.programs[second].as_mut().expect("it runs");
-        program.wait_line("initialize backup", 0, Duration::from_secs(2));
+        program.wait_line("initialize backup", 0, PATIENCE);
         assert!(!program.lines().iter().any(|line| line.contains("backup master")), "{:?}", program.lines());
     }
 
     // A clean end: priority 0, and the other one follows after the skew time.
     let at = scene.stop(first);
+    let last_word = |scene: &Scene, until: Instant| {
+        let source = scene.address(first);
+        let spoken = scene.ports[first].adverts(began).into_iter().rfind(|advert| advert.source == source && advert.at <= until);
+        spoken.expect("it has spoken").at
+    };
     if (high, low) == (Kind::Weir, Kind::Weir) {
         // The other one is asked to take over, and nobody has to wait for a timer.
         let taken = scene.wait_master(second, at, Duration::ZERO);
-        assert!(taken - at <= SLACK / 2, "handover in {:?}", taken - at);
+        let silent = taken - last_word(&scene, taken);
+        assert!(silent < protocol.down(down), "handover {silent:?} after the last advertisement");
         assert!(!scene.ports[first].adverts(at).iter().any(|advert| advert.priority == 0));
     } else {
-        let zero = scene.ports[first].wait_advert("priority 0", at, Duration::from_secs(2), |advert| advert.priority == 0).at;
+        let zero = scene.ports[first].wait_advert("priority 0", at, PATIENCE, |advert| advert.priority == 0).at;
         let taken = scene.wait_master(second, zero, protocol.skew(down));
-        assert!(taken - zero <= protocol.skew(down) + SLACK / 2, "takeover {:?} after priority 0", taken - zero);
+        assert!(taken - zero < protocol.down(down), "takeover {:?} after priority 0", taken - zero);
     }
 
     // It comes back and preempts.
@@ -230,10 +241,9 @@ fn life(protocol: Protocol, high: Kind, low: Kind) {
 
     // kill -9 of everything: three intervals and the skew time.
     let at = scene.kill(first);
-    let spoken = scene.ports[first].adverts(at - 5 * interval).into_iter().rfind(|advert| advert.source == scene.address(first));
-    let last = spoken.expect("it has spoken").at;
     let taken = scene.wait_master(second, at, protocol.down(down));
-    assert!(taken - last >= 2 * interval, "takeover {:?} after the last advertisement", taken - last);
+    let silent = taken - last_word(&scene, at);
+    assert!(silent >= 2 * interval, "takeover {silent:?} after the last advertisement");
 
     // Without preemption the one that comes back leaves the other alone.
     let at = Instant::now();
@@ -264,8 +274,9 @@ fn life(protocol: Protocol, high: Kind, low: Kind) {
     let at = Instant::now();
     scene.lab.partition(HOSTS[first]);
     scene.wait_master(second, at, protocol.down(down));
-    scene.lab.heal();
+    // Before, for what is said at once counts; and until then each port carries its own host's words alone.
     let healed = Instant::now();
+    scene.lab.heal();
     scene.wait_master(first, healed, 2 * interval);
     std::thread::sleep(interval);
     // A loser that spoke once more tells the winner that neighbours may have listened to it. One that heard the winner first is silent, but
@@ -273,7 +284,7 @@ fn life(protocol: Protocol, high: Kind, low: Kind) {
     let loser = scene.address(second);
     if (high, low) == (Kind::Weir, Kind::Weir) || scene.ports[first].adverts(healed).iter().any(|advert| advert.source == loser) {
         let target: IpAddr = scene.virtual_address().parse().expect("an address");
-        scene.ports[second].wait("the winner announces the address", healed, 2 * interval + SLACK, |frame| {
+        scene.ports[second].wait("the winner announces the address", healed, PATIENCE, |frame| {
             frame.announced().filter(|(address, _)| *address == target)
         });
     }

@@ -98,7 +98,7 @@ fn each_packet_has_its_reaction_and_its_counter() {
         assert!(after.contains("state=master"), "{name}: it must stay master\n{after}");
         if ["good", "priority 0"].contains(&name) {
             // The loser is answered at once, and so is one that stops (RFC 9568 section 6.4.3).
-            port.wait_advert(name, at, Duration::from_millis(80), |advert| advert.source == Ipv4Addr::new(10, 9, 0, 1));
+            port.wait_advert(name, at, PATIENCE, |advert| advert.source == Ipv4Addr::new(10, 9, 0, 1));
         }
     }
     // Rows that end its reign: an owner speaks, whatever else is in the packet.
@@ -112,10 +112,11 @@ fn each_packet_has_its_reaction_and_its_counter() {
 fn nothing_broken_moves_a_backup() {
     let lab = Lab::new(&["a", "b"]);
     let injector = Injector::new(&lab, "b");
-    let mut node = Program::weir(&lab, "a", &["vrid=51,address=10.9.0.100/24,priority=100,interval=100"]);
+    // Patient enough not to take the test's own pauses for a master's silence.
+    let mut node = Program::weir(&lab, "a", &["vrid=51,address=10.9.0.100/24,priority=100,interval=3000"]);
     node.wait_line("initialize backup", 0, PATIENCE);
     // A live master of a higher rank, whose packets keep it a backup, and between them all that is broken.
-    let live = Packet::advertisement(STRANGER, 51, 200, 10, &[VIP]).frame();
+    let live = Packet::advertisement(STRANGER, 51, 200, 300, &[VIP]).frame();
     for _ in 0..2 {
         for Row { packet, counter, .. } in rows().into_iter().filter(|row| !matches!(row.counter, "priority_zero_pkts_rcvd")) {
             injector.send(&live);

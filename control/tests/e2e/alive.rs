@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use crate::frames::{DATA, Frame, Frames, GOAWAY, HEADERS, fields};
 use crate::grpc;
 use crate::origin::{Origin, standard};
-use crate::rig::{LONG, SOON, Site, Weir, alive, heavy, pool, wait_until};
+use crate::rig::{LONG, SOON, Site, Weir, alive, heavy, pool, wait_until, within_a_second};
 use crate::wire::{self, Peer};
 
 /// Between two turns of one of those who live long.
@@ -157,14 +157,6 @@ fn session(listen: SocketAddr) -> impl FnMut(u64) + Send + 'static {
     }
 }
 
-/// A client that is above its limit, and stays so.
-fn limited(listen: SocketAddr) -> impl FnMut(u64) + Send + 'static {
-    move |turn| {
-        let response = wire::get(listen, "/who").expect("an answer");
-        assert!(turn == 0 || response.status == 429, "{}", response.status);
-    }
-}
-
 fn echoes(address: SocketAddr) -> SocketAddr {
     let socket = UdpSocket::bind(address).expect("a socket");
     std::thread::spawn(move || {
@@ -254,16 +246,17 @@ fn limits_are_not_forgotten_by_a_reload() {
         )
     };
     let weir = Weir::start(&site, &text(0));
-    let mut ask = limited(listen);
-    ask(0);
-    // Quicker than a second in all, or one more would be allowed.
-    let began = std::time::Instant::now();
-    for round in 1..=3 {
-        weir.reload(&text(round));
-        if began.elapsed() < Duration::from_millis(700) {
-            ask(u64::from(round));
-        }
-    }
+    let mut round = 0;
+    let statuses = within_a_second(|| {
+        let first = wire::get(listen, "/who").expect("an answer").status;
+        let others = [(); 3].map(|()| {
+            round += 1;
+            weir.reload(&text(round));
+            wire::get(listen, "/who").expect("an answer").status
+        });
+        (first, others)
+    });
+    assert_eq!(statuses, (200, [429; 3]));
     assert_eq!(wire::get(other, "/who").expect("an answer").status, 200);
 }
 

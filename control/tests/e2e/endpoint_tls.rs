@@ -254,7 +254,7 @@ fn changed_files_are_used_and_wrong_ones_are_not() {
     assert_eq!(get(listen, "/").status, 502, "another authority of the same name");
     site.write("ca.pem", &right);
     wait_until("the new authority", SOON, || get(listen, "/").status == 200);
-    assert!(weir.log().contains("changed files for TLS to endpoints are in use"), "{}", weir.log());
+    wait_until("it to be said", SOON, || weir.log().contains("changed files for TLS to endpoints are in use"));
     site.write("ca.pem", "nothing");
     wait_until("the refusal", SOON, || weir.log().contains("ca.pem: there is no certificate in it"));
     // The old one stays, also for connections that are new.

@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Output, Stdio};
+use std::time::Instant;
 
 use rustix::process::Signal;
 
@@ -198,6 +199,15 @@ fn an_early_answer_ends_the_upload_and_not_the_connection() {
     client.until("the next answer", |frame| frame.kind == DATA && frame.stream == 3 && frame.payload == b"a");
 }
 
+/// Sends such frames until the connection is ended.
+fn flood(client: &mut Frames, reason: &str, frame: impl Fn(u32) -> Vec<u8>) {
+    let deadline = Instant::now() + LONG;
+    let taken = (0..).take_while(|n| client.0.write_all(&frame(*n)).is_ok());
+    for n in taken {
+        assert!(Instant::now() < deadline, "{reason}: {n} were taken");
+    }
+}
+
 #[test]
 fn floods_end_the_connection_and_touch_nobody_else() {
     let site = Site::new();
@@ -218,21 +228,13 @@ fn floods_end_the_connection_and_touch_nobody_else() {
     ];
     for (reason, frame) in table {
         let mut client = Frames::connect(address);
-        let mut sent = 0;
-        while sent < 100_000 && client.0.write_all(&frame(sent)).is_ok() {
-            sent += 1;
-        }
-        assert!(sent < 100_000, "{reason}: all were taken");
+        flood(&mut client, reason, frame);
         wait_until(&format!("{reason} to be counted"), SOON, || given_up(&weir, reason) == 1);
     }
     // A head that never ends.
     let mut client = Frames::connect(address);
     client.send(HEADERS, 1, 1, &fields("GET", "/who", &[]));
-    let mut sent = 0;
-    while sent < 100_000 && client.0.write_all(&Frames::bytes(9, 0, 1, &fields("GET", "/", &[("x", "y")])[30..])).is_ok() {
-        sent += 1;
-    }
-    assert!(sent < 100_000, "continuations: all were taken");
+    flood(&mut client, "continuations", |_| Frames::bytes(9, 0, 1, &fields("GET", "/", &[("x", "y")])[30..]));
     wait_until("continuations to be counted", SOON, || given_up(&weir, "continuations") == 1);
     bystander.send(HEADERS, 5, 1, &fields("GET", "/who", &[]));
     bystander.until("an answer", |frame| frame.kind == DATA && frame.payload == b"a");

@@ -52,7 +52,7 @@ fn the_name_in_the_handshake_says_where_it_goes() {
     };
     let body = format!(
         "[listener.tls]\nbind = \"{listen}\"\nprotocol = \"tcp\"\npool = \"other\"\n{}{}\
-         [listener.strict]\nbind = \"{strict}\"\nprotocol = \"tcp\"\n{}[listener.strict.timeouts]\nhead = \"300ms\"\n{}{}{}",
+         [listener.strict]\nbind = \"{strict}\"\nprotocol = \"tcp\"\n{}[listener.strict.timeouts]\nhead = \"5s\"\n{}{}{}",
         route("tls", "one.test", "one"),
         route("tls", "*.two.test", "two"),
         route("strict", "one.test", "one"),

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::origin::{Behaviour, Origin, standard};
-use crate::rig::{SOON, Site, Weir, pool, wait_until};
+use crate::rig::{SOON, Site, Weir, pool, wait_until, within_a_second};
 use crate::wire::{self, Framing, Peer, Response};
 
 fn site_text(listen: SocketAddr, endpoints: &[SocketAddr], more: &str) -> String {
@@ -70,12 +70,12 @@ fn an_attempt_has_a_time_of_its_own() {
     let site = Site::new();
     let (good, slow) = (Origin::start(&site, "good"), Origin::behaving(&site, "slow", crate::origin::silent()));
     let listen = site.address();
-    let more = "balance = \"round-robin\"\nejection = false\n[pool.web.retry]\non = [\"timeout\"]\nper_try = \"200ms\"\n";
+    let more = "balance = \"round-robin\"\nejection = false\n[pool.web.retry]\non = [\"timeout\"]\nper_try = \"3s\"\n";
     let _weir = Weir::start(&site, &site_text(listen, &[slow.address, good.address], more));
     for _ in 0..4 {
         let began = Instant::now();
         assert_eq!(ask(listen, "GET", "", "").text(), "good");
-        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     }
     let posts: Vec<u16> = (0..2).map(|_| ask(listen, "POST", "", "x").status).collect();
     assert!(posts.contains(&504), "{posts:?}");
@@ -90,13 +90,15 @@ fn retries_keep_to_their_budget() {
     let more = "ejection = false\n[pool.web.retry]\non = [\"503\"]\nbudget = 20\n";
     let weir = Weir::start(&site, &site_text(listen, &[bad[0].address, bad[1].address], more));
     let mut peer = Peer::connect(listen).unwrap();
+    let began = Instant::now();
     for _ in 0..800 {
         peer.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
         assert_eq!(peer.response("GET").unwrap().status, 503);
     }
     let retries = metric(&weir, "weir_pool_retries_total{pool=\"web\"}");
-    // A hundred are always allowed in ten seconds; should this take longer, it is a hundred more.
-    assert!((100..=400).contains(&retries), "{retries} retries of 800 requests");
+    // A fifth of the requests, and a hundred always in ten seconds.
+    let most = 160 + 100 * (began.elapsed().as_secs() / 10 + 1) + 40;
+    assert!((100..=most).contains(&retries), "{retries} retries of 800 requests in {:?}", began.elapsed());
     assert!(metric(&weir, "weir_pool_retries_refused_total{pool=\"web\"}") > 200);
     assert_eq!(bad[0].requests() + bad[1].requests(), 800 + retries);
 }
@@ -117,7 +119,8 @@ fn a_breaker_bounds_the_pool() {
             assert_eq!(client.join().unwrap(), 200);
         }
     });
-    assert_eq!(metric(&weir, "weir_listener_requests_total{listener=\"web\",cause=\"circuit-open\"}"), 1);
+    let open = || metric(&weir, "weir_listener_requests_total{listener=\"web\",cause=\"circuit-open\"}");
+    wait_until("the refusal to be counted", SOON, || open() == 1);
     wait_until("the pool to take requests again", SOON, || ask(listen, "GET", "", "").status == 200);
 }
 
@@ -272,22 +275,23 @@ fn a_429_costs_nobody_a_connection() {
                   [[listener.web.rate_limit]]\nper = \"header:x-key\"\nrequests_per_second = 1\nburst = 1\n";
     let _weir = Weir::start(&site, &site_text(listen, &[origin.address], "").replace("[pool.web]", &format!("{limits}[pool.web]")));
     let mut peer = Peer::connect(listen).unwrap();
-    let mut ask = |key: &str, body: &str| {
+    let mut ask = |key: &str, length: usize| {
+        let body = "x".repeat(length);
         peer.send(format!("POST / HTTP/1.1\r\nHost: a\r\nX-Key: {key}\r\nContent-Length: {}\r\n\r\n", body.len())).unwrap();
         for piece in body.as_bytes().chunks(7000) {
             peer.send(piece).unwrap();
         }
         peer.response("POST").unwrap().status
     };
-    assert_eq!(ask("a", "x"), 200);
-    // Refused by the second limit, and not counted by the first: for others there are two left.
-    for body in ["", "x", &"x".repeat(30_000)] {
-        assert_eq!(ask("a", body), 429);
-    }
-    assert_eq!([ask("b", "x"), ask("c", ""), ask("d", "")], [200, 200, 429]);
-    // What does not fit, or waits to be asked for, ends the connection.
-    let mut peer = Peer::connect(listen).unwrap();
-    peer.send("POST / HTTP/1.1\r\nHost: a\r\nX-Key: e\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n").unwrap();
-    let refused = peer.response("POST").unwrap();
+    // Refused by the second limit, `a` is not counted by the first: for others there are two left.
+    let asked = [("a", 1), ("a", 0), ("a", 1), ("a", 30_000), ("b", 1), ("c", 0), ("d", 0)];
+    let (statuses, refused) = within_a_second(|| {
+        let statuses = asked.map(|(key, length)| ask(key, length));
+        // What does not fit, or waits to be asked for, ends the connection.
+        let mut peer = Peer::connect(listen).unwrap();
+        peer.send("POST / HTTP/1.1\r\nHost: a\r\nX-Key: e\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n").unwrap();
+        (statuses, peer.response("POST").unwrap())
+    });
+    assert_eq!(statuses, [200, 429, 429, 429, 200, 200, 429]);
     assert!(refused.status == 429 && refused.head.closes());
 }

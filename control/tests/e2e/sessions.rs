@@ -64,8 +64,8 @@ fn a_cookie_is_understood_by_both_nodes() {
     one.reload(&site_text(here, &all, &session("fail")));
     assert_eq!(ask(here, &back).status, 503);
     assert_eq!((ask(here, &next).text(), ask(here, "").status), (moved.text(), 200));
-    let gone = wire::get(one.api(), "/metrics").unwrap().text();
-    assert!(gone.lines().any(|line| line == "weir_listener_requests_total{listener=\"web\",cause=\"session-gone\"} 1"), "{gone}");
+    let gone = "weir_listener_requests_total{listener=\"web\",cause=\"session-gone\"} 1";
+    wait_until(gone, SOON, || wire::get(one.api(), "/metrics").unwrap().text().lines().any(|line| line == gone));
     // Removed from the pool it is still known to have been one of it.
     let left: Vec<&Origin> = all.iter().copied().filter(|origin| origin.address != own.address).collect();
     one.reload(&site_text(here, &left, &session("fail")));

@@ -20,6 +20,9 @@ fn drain_waits_for_what_is_under_way() {
     let body = http_site("web", listen, &[leaves.address, stays.address], &format!("balance = \"round-robin\"\n\n{}", health("web")));
     let weir = Weir::start(&site, &body);
     let address = leaves.address.to_string();
+    for origin in [&leaves, &stays] {
+        wait_until("both to be healthy", SOON, || weir.endpoint("web", origin.address)["health"] == "healthy");
+    }
     std::thread::scope(|scope| {
         // With round-robin one of two lands on the endpoint that leaves.
         let held: Vec<_> = (0..2).map(|_| scope.spawn(|| wire::get(listen, "/held"))).collect();

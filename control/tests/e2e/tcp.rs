@@ -105,13 +105,14 @@ fn a_session_in_which_nothing_moves_ends() {
     let site = Site::new();
     let origin = Origin::behaving(&site, "raw", origin::tcp_echo());
     let listen = site.address();
-    let body = format!("{}\n[listener.raw.timeouts]\ntunnel = \"1s\"\n", tcp_site(listen, &[origin.address], ""));
+    let body = format!("{}\n[listener.raw.timeouts]\ntunnel = \"3s\"\n", tcp_site(listen, &[origin.address], ""));
     let _weir = Weir::start(&site, &body);
     let mut peer = Peer::connect(listen).unwrap();
-    for _ in 0..4 {
+    // Longer in all than a session in which nothing moves.
+    for _ in 0..8 {
         peer.send("x").unwrap();
         assert_eq!(peer.exactly(1).unwrap(), b"x");
-        std::thread::sleep(Duration::from_millis(400));
+        std::thread::sleep(Duration::from_millis(500));
     }
     assert!(peer.stream().set_read_timeout(Some(LONG)).is_ok());
     // The origin's fingerprint may come first, for weir closes both sides in order.

@@ -309,7 +309,8 @@ fn an_early_response_reaches_the_client() {
     one_origin(|_, _, listen, _| {
         let mut peer = Peer::connect(listen).unwrap();
         peer.send(format!("POST /early HTTP/1.1\r\nHost: test\r\nContent-Length: {LARGE}\r\n\r\n")).unwrap();
-        peer.send(vec![b'x'; 100_000]).unwrap();
+        // The answer may be there already, and the connection at its end.
+        let _ = peer.send(vec![b'x'; 100_000]);
         let response = peer.response("POST").unwrap();
         assert_eq!((response.status, response.text().as_str()), (413, "early"));
     });

@@ -122,9 +122,12 @@ pub fn conversation(transcript: &Transcript) -> String {
     transcript.lines().iter().map(|line| format!("{}\n", line.text)).collect()
 }
 
+#[path = "../../../control/tests/port/mod.rs"]
+mod port;
+
 /// A port at which nobody listens.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    port::free_port()
 }
 
 /// What somebody could write into a label: line ends, control bytes, fields, HTML, words of shells, JSON and mentions.

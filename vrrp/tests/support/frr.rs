@@ -67,7 +67,7 @@ impl Frr {
         let arguments = ["-f", &file(&format!("{name}.conf")), "-i", &file(&format!("{name}.pid")), "-z", &file("zserv")];
         let arguments = arguments.into_iter().map(str::to_owned).chain(["--vty_socket".to_owned(), folder.display().to_string()]);
         let arguments: Vec<String> = arguments.chain(["-A".to_owned(), "127.0.0.1".to_owned()]).collect();
-        Program::start(lab, host, format!("/usr/lib/frr/{name}"), &arguments)
+        Program::in_real_time(lab, host, &format!("/usr/lib/frr/{name}"), &arguments)
     }
 
     /// Starts zebra, which all starts of vrrpd in this host share.

@@ -63,7 +63,7 @@ vrrp_instance vip {{
             let _ = std::fs::remove_file(folder.join(pid));
         }
         let arguments = ["-n", "-l", "-D", "-P", "-f", &file("keepalived.conf"), "-p", &file("pid"), "-r", &file("vrrp.pid")];
-        Program::start(lab, host, "/usr/sbin/keepalived", &arguments.map(str::to_owned))
+        Program::in_real_time(lab, host, "/usr/sbin/keepalived", &arguments.map(str::to_owned))
     }
 
     /// Writes the file anew, before a SIGHUP.
@@ -84,6 +84,6 @@ vrrp_instance vip {{
         }
         std::fs::write(folder.join("keepalived.conf"), text).expect("its configuration");
         let arguments = ["-n", "-P", "-f", &file("keepalived.conf"), "-p", &file("pid"), "-r", &file("vrrp.pid")];
-        Program::start(lab, host, "/usr/sbin/keepalived", &arguments.map(str::to_owned))
+        Program::in_real_time(lab, host, "/usr/sbin/keepalived", &arguments.map(str::to_owned))
     }
 }

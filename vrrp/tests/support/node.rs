@@ -40,6 +40,12 @@ impl Program {
         Program { input: child.stdin.take(), child, lines, name: program.display().to_string() }
     }
 
+    /// One that goes before other processes, as our nodes do: else a busy machine makes it late, and a second master.
+    pub fn in_real_time(lab: &Lab, host: &str, program: &str, arguments: &[String]) -> Program {
+        let arguments: Vec<String> = ["-f", "20", program].map(str::to_owned).into_iter().chain(arguments.iter().cloned()).collect();
+        Program::start(lab, host, "/usr/bin/chrt", &arguments)
+    }
+
     /// One of our nodes: each argument a router, as in `examples/vip_node.rs`.
     pub fn weir(lab: &Lab, host: &str, arguments: &[&str]) -> Program {
         let own = std::env::current_exe().expect("a test has a file");
@@ -102,13 +108,14 @@ impl Program {
         let _ = kill_process(self.pid(), signal);
     }
 
-    /// kill -9 for its children and, microseconds later, for itself: too soon for them to say something.
+    /// kill -9 for it and its children, which are stopped before, so that they neither say something nor are replaced.
     pub fn kill_all(&mut self) -> Instant {
-        let all: Vec<Pid> = self.children().into_iter().chain([self.pid()]).collect();
+        let children = self.children();
+        let all = |pids: &[Pid], signal| pids.iter().for_each(|pid| _ = kill_process(*pid, signal));
+        all(&children, Signal::STOP);
         let at = Instant::now();
-        for pid in &all {
-            let _ = kill_process(*pid, Signal::KILL);
-        }
+        all(&[self.pid()], Signal::KILL);
+        all(&children, Signal::KILL);
         let _ = self.child.wait();
         at
     }

@@ -108,8 +108,15 @@ impl Sniffer {
             let mut buffer = vec![0u8; 4096];
             while !writer.end.load(Ordering::Relaxed) {
                 let Ok((length, _)) = rustix::net::recv(&socket, &mut buffer[..], rustix::net::RecvFlags::empty()) else { continue };
-                let age = super::age_of_last_packet(socket.as_raw_fd()).expect("the kernel stamps packets");
-                let frame = Frame { at: Instant::now() - age, bytes: buffer[..length].to_vec() };
+                // Both clocks in one go, or what was sent before something seems to have come after it.
+                let at = loop {
+                    let now = Instant::now();
+                    let age = super::age_of_last_packet(socket.as_raw_fd()).expect("the kernel stamps packets");
+                    if now.elapsed() < Duration::from_millis(1) {
+                        break now - age;
+                    }
+                };
+                let frame = Frame { at, bytes: buffer[..length].to_vec() };
                 writer.frames.lock().expect("no panic while held").push(frame);
                 writer.more.notify_all();
             }
