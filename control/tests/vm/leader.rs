@@ -34,7 +34,7 @@ impl Pair {
             self.site.path(&format!("state-{host}")),
             self.site.machines()
         );
-        std::fs::write(self.site.path(&format!("{host}.toml")), text).expect("written");
+        self.site.write_to(&format!("{host}.toml"), &text);
     }
 
     fn weir(&self, host: &str, words: &[&str]) -> Output {

@@ -71,7 +71,14 @@ impl Site {
     }
 
     pub(crate) fn write(&self, text: &str) {
-        std::fs::write(self.path("weir.toml"), text).expect("written");
+        self.write_to("weir.toml", text);
+    }
+
+    /// In one step: a node looks at its file when it likes.
+    pub(crate) fn write_to(&self, name: &str, text: &str) {
+        let aside = self.path(&format!("{name}.new"));
+        std::fs::write(&aside, text).expect("written");
+        std::fs::rename(aside, self.path(name)).expect("renamed");
     }
 
     /// Starts `weir` and waits until it has seen its host and leads.
