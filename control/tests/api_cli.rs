@@ -87,4 +87,6 @@ fn wrong_usage_is_2() {
         assert_eq!(weir(args).status.code(), Some(2), "{args:?}");
     }
     assert_eq!(weir(&["--help"]).status.code(), Some(0));
+    // What is missing is named, each way.
+    assert!(text(&weir(&["notify", "resend"]).stderr).contains("<KEY|--all>"));
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{ArgGroup, Subcommand};
 use serde_json::{Value, json};
 use ureq::http::Method;
 
@@ -26,12 +26,13 @@ pub(super) enum NotifyCommand {
     /// Show messages that were given up
     Dead,
     /// Send a message that was given up again, or all of them
+    #[command(group(ArgGroup::new("which").required(true)))]
     Resend {
         /// Key of the message
-        #[arg(required_unless_present = "all")]
+        #[arg(group = "which")]
         key: Option<String>,
         /// All of them
-        #[arg(long, conflicts_with = "key")]
+        #[arg(long, group = "which")]
         all: bool,
     },
 }
