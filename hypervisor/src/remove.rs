@@ -31,6 +31,9 @@ pub(crate) const SLOW_STEP_MAX: Duration = Duration::from_secs(60);
 /// After so long a machine that another node began to make is nobody's any more.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 
+/// Until it is tried again what could not be removed, for it was busy or its host was.
+const RECOVER_SOON: Duration = Duration::from_secs(2);
+
 /// Between two looks for leftovers.
 const RECOVER_EVERY: Duration = Duration::from_secs(60);
 
@@ -94,18 +97,26 @@ pub(crate) async fn recover(shared: Arc<Shared>) {
         if leader.wait_for(|leader| *leader).await.is_err() {
             return;
         }
+        let mut all_gone = true;
         for host in shared.hosts().iter().filter(|host| host.is_complete()) {
             for (found, why) in unfinished(&shared, host) {
                 info!(machine = %found.name, host = %host.name, "removing what was left behind: {why}");
                 match remove_in_turn(&shared, host, &found.id, is_unfinished).await {
                     Ok(()) => tell(&shared, &leftover(host, "machine", found.name, why, Some(Ok(())))),
-                    Err(error) => warn!(machine = %found.name, host = %host.name, "cannot be removed now: {}", error.chain()),
+                    Err(error) => {
+                        all_gone = false;
+                        warn!(machine = %found.name, host = %host.name, "cannot be removed now: {}", error.chain());
+                    }
                 }
             }
         }
         // Early at first, for hosts that come one after the other; then seldom.
         let all_seen = shared.hosts().iter().all(|host| host.is_complete());
-        let next = if all_seen { RECOVER_EVERY } else { Duration::from_millis(200) };
+        let next = match (all_seen, all_gone) {
+            (true, true) => RECOVER_EVERY,
+            (true, false) => RECOVER_SOON,
+            (false, _) => Duration::from_millis(200),
+        };
         tokio::time::sleep(next).await;
     }
 }

@@ -426,6 +426,10 @@ fn addresses(connection: &Connection, domain: &Domain, source: AddressFrom) -> R
         AddressFrom::Agent => virt_sys::VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT,
         AddressFrom::Arp => virt_sys::VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_ARP,
     };
+    if source == AddressFrom::Agent {
+        // One that does not answer in time costs its own answer, and not the connection of all. Refused: the drivers that cannot bound it.
+        let _ = sys::bound_agent(domain, AGENT_ANSWER_S);
+    }
     let interfaces = match domain.interface_addresses(from, 0).map_err(fault) {
         // libvirt up to 9.1 takes the kernel's answer for too short from Linux 6.9 on, which says more about each neighbour.
         Err(fault) if source == AddressFrom::Arp && fault.message.contains("wrong nlmsg len") => {
