@@ -10,6 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use terminal::Terminal;
@@ -34,6 +35,8 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 struct Show {
     child: Child,
+    /// Reads what it says.
+    hearing: JoinHandle<()>,
     said: Arc<Mutex<String>>,
     folder: tempfile::TempDir,
     /// What the names of everything in its lab begin with; other labs may be up beside it.
@@ -81,13 +84,13 @@ impl Show {
         drop(command);
         let said = Arc::new(Mutex::new(String::new()));
         let heard = said.clone();
-        std::thread::spawn(move || {
+        let hearing = std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(count @ 1..) = reader.read(&mut buffer) {
                 heard.lock().unwrap_or_else(PoisonError::into_inner).push_str(&String::from_utf8_lossy(&buffer[..count]));
             }
         });
-        Show { child, said, folder, prefixes: BTreeSet::new(), _alone: alone }
+        Show { child, hearing, said, folder, prefixes: BTreeSet::new(), _alone: alone }
     }
 
     fn said(&self) -> String {
@@ -121,6 +124,11 @@ impl Show {
         let deadline = Instant::now() + within;
         loop {
             if let Some(status) = self.child.try_wait().expect("it is ours") {
+                // Its last words are on their way; what it leaves behind when it is killed may hold the pipe open.
+                let heard = Instant::now() + if status.code().is_some() { Duration::from_secs(30) } else { Duration::ZERO };
+                while !self.hearing.is_finished() && Instant::now() < heard {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
                 return status;
             }
             self.look_at_lab();
@@ -287,7 +295,7 @@ fn yes(terminal: &Terminal, keys: &[&str], question: &str, done: &str) {
     let deadline = Instant::now() + END;
     loop {
         terminal.press(keys);
-        let soon = Instant::now() + Duration::from_secs(1);
+        let soon = Instant::now() + Duration::from_secs(10);
         let mut picture = terminal.picture();
         while !picture.contains("[y/N]") && Instant::now() < soon {
             std::thread::sleep(Duration::from_millis(50));

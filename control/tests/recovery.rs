@@ -241,7 +241,7 @@ fn what_is_healed_is_told_once_with_its_story() {
 
 #[test]
 fn what_nothing_heals_is_told_when_everything_was_tried() {
-    let site = Site::new(2, &(Site::script("one", "1s", "true") + &Site::script("two", "1s", "true")));
+    let site = Site::new(2, &(Site::script("one", "1s", "true") + &Site::script("two", "6s", "true")));
     let _running = site.start();
     site.until("traffic", || site.request());
     site.endpoints[1].die();
@@ -293,8 +293,8 @@ fn when_too_many_are_ill_or_an_operator_says_so_people_are_told_at_once() {
 
 #[test]
 fn whatever_step_it_is_killed_at_it_goes_on_from_there() {
-    let attempts = Site::script("one", "3s", "i=0; while [ ! -e go ] && [ $i -lt 600 ]; do sleep 0.05; i=$((i+1)); done")
-        + &Site::script("two", "3s", "touch heal-0");
+    let attempts = Site::script("one", "10s", "i=0; while [ ! -e go ] && [ $i -lt 600 ]; do sleep 0.05; i=$((i+1)); done")
+        + &Site::script("two", "20s", "touch heal-0");
     let site = Site::new(2, &attempts);
     let running = site.start();
     site.until("traffic", || site.request());

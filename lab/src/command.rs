@@ -81,7 +81,7 @@ fn drain(pipe: Option<impl Read + Send + 'static>) -> Drain {
 impl Drain {
     fn finish(self) -> String {
         let Some(reader) = self.0 else { return String::new() };
-        let end = Instant::now() + Duration::from_secs(1);
+        let end = Instant::now() + Duration::from_secs(30);
         while !reader.is_finished() && Instant::now() < end {
             thread::sleep(Duration::from_micros(200));
         }

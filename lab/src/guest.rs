@@ -142,10 +142,13 @@ fn domain_xml(options: &GuestOptions, image: &Image, disks: &str, mac: &str) -> 
 ///
 /// No such answer within `deadline`.
 pub fn wait_http(address: Ipv4Addr, path: &str, deadline: Duration) -> Result<String, LabError> {
-    // Short attempts: while a guest boots, the first packets are lost, and the kernel sends the next one only after a second.
-    let attempt = Duration::from_millis(200);
+    // Short attempts: while a guest boots, the first packets are lost, and the kernel sends the next one only after a second. Longer ones
+    // afterwards, for a guest that answers slowly.
+    let mut attempt = Duration::from_millis(200);
     wait_for(&format!("an answer of {address} to {path}"), deadline, || {
-        http_get(address, path, attempt).ok().filter(|(status, _)| *status == 200).map(|(_, body)| body)
+        let answer = http_get(address, path, attempt);
+        attempt = (attempt * 5 / 4).min(Duration::from_secs(5));
+        answer.ok().filter(|(status, _)| *status == 200).map(|(_, body)| body)
     })
 }
 

@@ -27,7 +27,7 @@ use crate::record::Record;
 use crate::{LabError, image};
 
 /// A host must be up by then.
-const BOOT: Duration = Duration::from_secs(30);
+const BOOT: Duration = Duration::from_secs(120);
 /// Where libvirtd listens.
 pub(crate) const LIBVIRT_PORT: u16 = 16509;
 /// Mounts the host's disk over libvirt's folders and then only waits. The arguments are the folder to mount on and the size in MiB.

@@ -2,11 +2,18 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lab::{GuestOptions, Lab, LabOptions, wait_for};
 
 const SOON: Duration = Duration::from_secs(30);
+
+/// One test at a time: each lab that begins cleans up what others were killed over.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A lab held by the program, as a person would have it.
 struct Program {
@@ -66,6 +73,7 @@ fn token(name: &str) -> String {
 
 #[test]
 fn a_dropped_lab_is_gone() {
+    let _alone = alone();
     let lab = Lab::up(LabOptions::default()).unwrap();
     let (name, token) = (lab.name(), token(&lab.name()));
     let host = lab.host("kvm-a");
@@ -83,6 +91,7 @@ fn a_dropped_lab_is_gone() {
 
 #[test]
 fn the_program_goes_by_signal_and_by_command() {
+    let _alone = alone();
     for end in ["-INT", "-TERM", "-HUP"] {
         let mut program = Program::up("signal");
         let token = token(&program.name);
@@ -108,6 +117,7 @@ fn the_program_goes_by_signal_and_by_command() {
 
 #[test]
 fn after_kill_9_the_next_lab_cleans_up_and_foreign_things_stay() {
+    let _alone = alone();
     // Things with names that look like a lab's, which no lab made.
     let foreign = format!("wl-zzzzzz-{}", std::process::id() % 10_000);
     let run = |line: String| {
@@ -122,7 +132,7 @@ fn after_kill_9_the_next_lab_cleans_up_and_foreign_things_stay() {
     let mut program = Program::up("killed");
     let token = token(&program.name);
     let (_, said) = lab(&["shell", "--name", &program.name, "kvm-a", "busybox", "pidof", "libvirtd"]);
-    assert!(said.trim().parse::<u32>().is_ok(), "{said}");
+    assert!(said.split_whitespace().next().is_some_and(|pid| pid.parse::<u32>().is_ok()), "{said}");
     program.signal("-KILL");
     // Its processes end with it, at once; the names are left for the next one.
     let processes = || traces(&token, &program.name).into_iter().filter(|line| line.contains("/run/weir-lab/")).collect::<Vec<_>>();
@@ -145,6 +155,7 @@ fn after_kill_9_the_next_lab_cleans_up_and_foreign_things_stay() {
 
 #[test]
 fn an_end_in_the_middle_of_the_start_is_cleaned_up_too() {
+    let _alone = alone();
     for delay_ms in [5, 30, 80, 150, 300, 600, 900] {
         let name = format!("middle-{}-{delay_ms}", std::process::id());
         let mut child =

@@ -24,6 +24,7 @@ impl Pair {
         }
         until("both see the host", || ["a", "b"].iter().all(|host| pair.fleet(host)["hosts"][0]["state"] == "up"));
         until("a leads", || pair.fleet("a")["leads"] == true);
+        until("b knows", || pair.ok("b", &["status", "vm"]).contains("this node only watches: 10.9.0.1 acts on machines"));
         pair
     }
 

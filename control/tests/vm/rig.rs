@@ -63,7 +63,7 @@ impl Site {
     /// Host and template.
     pub(crate) fn machines(&self) -> String {
         format!(
-            "[host.a]\nuri = {:?}\ninterval = \"200ms\"\ntimeout = \"3s\"\ndomain_type = \"qemu\"\n\
+            "[host.a]\nuri = {:?}\ninterval = \"200ms\"\ntimeout = \"30s\"\ndomain_type = \"qemu\"\n\
              [template.web]\nimage = {:?}\nmemory = \"64MiB\"\nbridge = \"weirbr0\"\n",
             self.daemon.uri(),
             self.path("web.img"),
@@ -143,7 +143,7 @@ impl Site {
 
     /// Names of the domains that libvirtd itself shows.
     pub(crate) fn domains(&self) -> Vec<String> {
-        let output = Command::new("timeout").args(["10", "virsh", "-c", &self.daemon.uri(), "list", "--all", "--name"]).output();
+        let output = Command::new("timeout").args(["60", "virsh", "-c", &self.daemon.uri(), "list", "--all", "--name"]).output();
         let text = String::from_utf8_lossy(&output.expect("virsh is there").stdout).into_owned();
         let mut names: Vec<_> = text.split_whitespace().map(str::to_owned).collect();
         names.sort();

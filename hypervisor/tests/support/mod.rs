@@ -22,7 +22,7 @@ pub(crate) fn image(folder: &Path, name: &str, bytes: usize) -> String {
 
 /// Waits until it is so.
 pub(crate) async fn until(what: &str, mut so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while !so() {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -30,6 +30,8 @@ static ALONE: Mutex<()> = Mutex::new(());
 struct Site {
     lab: Lab,
     folder: tempfile::TempDir,
+    /// How long a host is waited for.
+    timeout: &'static str,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -37,7 +39,7 @@ impl Site {
     fn new(hosts: usize) -> Site {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let lab = Lab::up(LabOptions { hosts, nodes: vec![], ..LabOptions::default() }).expect("a lab can be made");
-        Site { lab, folder: tempfile::tempdir().expect("a folder"), _alone: alone }
+        Site { lab, folder: tempfile::tempdir().expect("a folder"), timeout: "60s", _alone: alone }
     }
 
     /// Hosts, and the template `web` of the lab's guest; `more` are further lines of the template.
@@ -50,14 +52,15 @@ impl Site {
         let mut text = format!("[node]\nname = \"lb-a\"\nstate_dir = {:?}\n", self.folder.path());
         for host in self.lab.hosts() {
             text += &format!(
-                "[host.{}]\nuri = {:?}\nstorage_pool = \"images\"\ninterval = \"200ms\"\ntimeout = \"8s\"\ndomain_type = \"qemu\"\n",
+                "[host.{}]\nuri = {:?}\nstorage_pool = \"images\"\ninterval = \"200ms\"\ntimeout = \"{}\"\ndomain_type = \"qemu\"\n",
                 host.name(),
-                host.uri()
+                host.uri(),
+                self.timeout
             );
         }
         text += &format!(
             "[template.web]\nimage = {image:?}\nmemory = \"96MiB\"\nnetwork = \"lan\"\nkernel = {kernel:?}\ninitrd = {initramfs:?}\n\
-             kernel_args = {:?}\nport = 80\nready = \"http\"\nready_path = \"/healthz\"\nboot_timeout = \"2m\"\n{more}\n",
+             kernel_args = {:?}\nport = 80\nready = \"http\"\nready_path = \"/healthz\"\nboot_timeout = \"10m\"\n{more}\n",
             Image::COMMAND_LINE
         );
         config(&text)

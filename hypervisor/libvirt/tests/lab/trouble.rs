@@ -9,13 +9,14 @@ use weir_hypervisor::{CloneSpec, HostState, Hypervisor, HypervisorError, Machine
 use crate::support::{image, spec, until};
 use crate::{BOOT, Site, clone, domains, run, v4, volumes};
 
-/// The host's timeout in the configuration is 8 s; the rest is for a busy machine.
-const DEADLINE: Duration = Duration::from_secs(20);
+/// The host's timeout where that is looked at is 8 s; the rest is for a busy machine.
+const DEADLINE: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_libvirtd_that_hangs_stops_or_dies_is_unknown_and_comes_back() {
     run(async {
-        let site = Site::new(1);
+        let mut site = Site::new(1);
+        site.timeout = "8s";
         let host = site.lab.host("kvm-a");
         let fleet = site.fleet(&site.config("")).await;
         fleet.clone_machine(spec("web-1"), Progress::default()).await.expect("there is room");
@@ -98,11 +99,17 @@ fn a_machine_whose_qemu_dies_is_off_or_was_never_made() {
         let machine = clone(&fleet, "web-1").await;
         let before = (domains(host), volumes(host));
         // While it boots: nobody waits for what will never come, and nothing is left.
-        let wish = CloneSpec { wait: WaitFor::Ready, ..spec("web-2") };
-        let booting = tokio::spawn(fleet.clone_machine(wish, Progress::default()));
-        until("its QEMU", || kill_qemu(host, "web-2")).await;
-        let killed = Instant::now();
-        let refused = booting.await.expect("no panic").expect_err("it died");
+        let (refused, killed) = loop {
+            let wish = CloneSpec { wait: WaitFor::Ready, ..spec("web-2") };
+            let booting = tokio::spawn(fleet.clone_machine(wish, Progress::default()));
+            until("its QEMU", || kill_qemu(host, "web-2")).await;
+            let killed = Instant::now();
+            match booting.await.expect("no panic") {
+                Err(refused) => break (refused, killed),
+                // It had booted before it was killed.
+                Ok(_) => fleet.act("web-2", Verb::Delete, Progress::default()).await.unwrap_or_else(|error| panic!("{}", error.chain())),
+            }
+        };
         assert!(killed.elapsed() < DEADLINE, "it took {:?} to be noticed", killed.elapsed());
         println!("{}", refused.chain());
         assert_eq!((domains(host), volumes(host)), before);

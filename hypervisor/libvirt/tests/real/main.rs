@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use daemon::Daemon;
 use support::{config, contract, image, ours, spec, until};
-use weir_hypervisor::{Fleet, HostState, Hypervisor, MachineState, Progress, Verb};
+use weir_hypervisor::{Fleet, HostState, Hypervisor, MachineState, MachineView, Progress, Verb};
 
 fn program() -> PathBuf {
     env!("CARGO_BIN_EXE_weir-libvirt").into()
@@ -118,7 +118,15 @@ fn clones_share_a_base_and_no_byte_of_it_changes() {
         let console = fleet.console("web-1", 1000).await.unwrap_or_else(|error| panic!("{}", error.chain()));
         assert!(console.len() <= 1000);
         let log = || std::fs::read_to_string(daemon.folder.path().join("log/qemu/web-1.log")).unwrap_or_default();
-        let flattened = fleet.act("web-1", Verb::Flatten, Progress::default()).await;
+        let mut flattened = fleet.act("web-1", Verb::Flatten, Progress::default()).await;
+        // QEMU 7.2 was seen to crash over this now and then.
+        if let Err(error) = &flattened {
+            println!("again, if QEMU crashed: {}\n{}", error.chain(), log());
+            let is_off = |machine: &MachineView| matches!(machine.state, MachineState::Off | MachineState::Crashed);
+            until("it to be off", || ours(&fleet).iter().any(|machine| machine.name == "web-1" && is_off(machine))).await;
+            fleet.act("web-1", Verb::Start, Progress::default()).await.unwrap_or_else(|error| panic!("{}", error.chain()));
+            flattened = fleet.act("web-1", Verb::Flatten, Progress::default()).await;
+        }
         flattened.unwrap_or_else(|error| panic!("{}\n{}", error.chain(), log()));
         let flat = ours(&fleet).into_iter().find(|machine| machine.name == "web-1").and_then(|machine| machine.metadata).expect("ours");
         assert_eq!(flat.base, None);
