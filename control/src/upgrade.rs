@@ -251,12 +251,16 @@ fn end(child: &mut Child) {
 fn explain_end(child: &mut Child, error: HandoverError) -> HandoverError {
     let broken = matches!(error, HandoverError::Ended | HandoverError::Socket(_));
     // It has closed its end, so it is exiting: this little wait is only for the kernel to say so.
-    let patience = Instant::now() + Duration::from_millis(500);
-    while broken && Instant::now() < patience {
-        match child.try_wait() {
-            Ok(Some(status)) => return HandoverError::Exited(status),
-            Ok(None) => std::thread::sleep(Duration::from_millis(5)),
-            Err(_) => break,
+    let patience = Instant::now() + Duration::from_secs(5);
+    if broken {
+        loop {
+            // Looked at once more after that, for this thread may have had to wait itself.
+            let is_late = Instant::now() >= patience;
+            match child.try_wait() {
+                Ok(Some(status)) => return HandoverError::Exited(status),
+                Ok(None) if !is_late => std::thread::sleep(Duration::from_millis(5)),
+                _ => break,
+            }
         }
     }
     end(child);

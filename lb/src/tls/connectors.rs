@@ -157,7 +157,10 @@ mod tests {
         let file = folder.path().join("ca.pem");
         let write = || {
             let made = rcgen::generate_simple_self_signed(["a.test".to_owned()]).expect("a certificate");
-            std::fs::write(&file, made.cert.pem()).expect("written");
+            // Another file each time: within one tick of its clock, the same one of the same length looks unchanged.
+            let fresh = folder.path().join("fresh");
+            std::fs::write(&fresh, made.cert.pem()).expect("written");
+            std::fs::rename(&fresh, &file).expect("replaced");
         };
         write();
         let text = format!(

@@ -459,11 +459,11 @@ mod tests {
 
     #[test]
     fn a_worker_that_does_not_answer_is_told_of_and_one_that_ends_at_once() {
-        let scene = scene(LIMIT);
         let since = Instant::now();
+        let scene = scene(LIMIT);
         scene.hang[0].send(Hang::Lost).unwrap();
         assert_eq!(scene.told.recv_timeout(PATIENCE), Ok(Vitality::Hung { worker: 0 }));
-        assert!(since.elapsed() >= LIMIT / 2, "{:?}", since.elapsed());
+        assert!(since.elapsed() >= LIMIT, "{:?}", since.elapsed());
         scene.hang[0].send(Hang::Lost).unwrap();
         assert_eq!(scene.told.recv_timeout(PATIENCE), Ok(Vitality::Alive), "it answers again");
         drop(scene.obituaries.of(1));
@@ -474,26 +474,26 @@ mod tests {
     #[test]
     fn a_worker_that_is_stuck_is_found_long_before_its_answer_is_late() {
         for how in [Hang::Blocked, Hang::Spinning, Hang::Lost] {
+            let since = Instant::now();
             let scene = scene(PATIENCE);
             scene.watch.hasten(true);
             scene.hang[1].send(how).unwrap();
             assert_eq!(scene.told.recv_timeout(PATIENCE / 2), Ok(Vitality::Hung { worker: 1 }), "{how:?}");
-            let since = Instant::now();
             scene.hang[1].send(how).unwrap();
             assert_eq!(scene.told.recv_timeout(PATIENCE / 2), Ok(Vitality::Alive), "{how:?}: it goes on");
-            assert!(since.elapsed() >= RECOVERY - Duration::from_millis(100), "{:?}", since.elapsed());
+            assert!(since.elapsed() >= RECOVERY, "{:?}", since.elapsed());
             scene.finish();
         }
     }
 
     #[test]
     fn what_takes_long_has_as_long_as_an_answer() {
+        let since = Instant::now();
         let scene = scene(LIMIT);
         scene.watch.hasten(true);
-        let since = Instant::now();
         scene.hang[1].send(Hang::Long).unwrap();
         assert_eq!(scene.told.recv_timeout(PATIENCE), Ok(Vitality::Hung { worker: 1 }));
-        assert!(since.elapsed() >= LIMIT / 2, "{:?}", since.elapsed());
+        assert!(since.elapsed() >= LIMIT, "{:?}", since.elapsed());
         scene.hang[1].send(Hang::Long).unwrap();
         assert_eq!(scene.told.recv_timeout(PATIENCE), Ok(Vitality::Alive));
         scene.finish();
