@@ -11,7 +11,7 @@ use tokio::time::timeout;
 /// Bytes kept of what a program complains about.
 const COMPLAINT_BYTES_MAX: u64 = 1024;
 
-/// How long what a program wrote before it ended may take to be read.
+/// How long what a program wrote before it ended may take to be read: another process that is being started holds a copy of the pipe until its exec.
 const OUTPUT_WAIT: Duration = Duration::from_secs(1);
 
 /// What the service manager and an upgrade told this process is not meant for what it runs.

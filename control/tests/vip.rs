@@ -11,7 +11,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use link::hang::{Hang, hang, thread_named};
 use link::net::{Lab, until};
@@ -398,8 +398,6 @@ fn without_the_capabilities_everything_else_runs() {
     assert_eq!(answered, Ok(()));
     let refused = site.weir("a", &["vip", "release", "public"]);
     assert!(String::from_utf8_lossy(&refused.stderr).contains("CAP_NET_RAW"), "{refused:?}");
-    let began = Instant::now();
     site.nodes["a"].signal(Signal::TERM);
     until("it ends", PATIENCE, || site.nodes.get_mut("a").expect("it was started").has_ended());
-    assert!(began.elapsed() < PATIENCE);
 }

@@ -114,7 +114,7 @@ impl Scene {
                 let v6 = matches!(self.protocol, Protocol::V6);
                 let addresses = addresses.iter().map(|address| (*address).to_owned()).collect();
                 let peer = Keepalived { version, v6, vrid: 51, priority, interval, preempt, addresses };
-                peer.start(&self.lab, HOSTS[host])
+                peer.start_in_real_time(&self.lab, HOSTS[host])
             }
             Kind::Frr => {
                 let v6 = matches!(self.protocol, Protocol::V6);

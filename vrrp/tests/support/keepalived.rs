@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::net::Lab;
 use super::node::Program;
 
+const PROGRAM: &str = "/usr/sbin/keepalived";
+
 /// What keepalived is told.
 #[derive(Clone)]
 pub struct Keepalived {
@@ -53,8 +55,18 @@ vrrp_instance vip {{
         folder
     }
 
-    /// Starts it.
+    /// Starts it as Debian does.
     pub fn start(&self, lab: &Lab, host: &str) -> Program {
+        Program::start(lab, host, PROGRAM, &self.prepared(lab, host))
+    }
+
+    /// Starts it before all other processes, for those who do not compare it with ours.
+    pub fn start_in_real_time(&self, lab: &Lab, host: &str) -> Program {
+        Program::in_real_time(lab, host, PROGRAM, &self.prepared(lab, host))
+    }
+
+    /// Writes its configuration; its arguments.
+    fn prepared(&self, lab: &Lab, host: &str) -> Vec<String> {
         let folder = Self::folder(lab, host);
         let file = |name: &str| folder.join(name).display().to_string();
         std::fs::write(folder.join("keepalived.conf"), self.text()).expect("its configuration");
@@ -63,7 +75,7 @@ vrrp_instance vip {{
             let _ = std::fs::remove_file(folder.join(pid));
         }
         let arguments = ["-n", "-l", "-D", "-P", "-f", &file("keepalived.conf"), "-p", &file("pid"), "-r", &file("vrrp.pid")];
-        Program::in_real_time(lab, host, "/usr/sbin/keepalived", &arguments.map(str::to_owned))
+        arguments.map(str::to_owned).to_vec()
     }
 
     /// Writes the file anew, before a SIGHUP.
@@ -84,6 +96,6 @@ vrrp_instance vip {{
         }
         std::fs::write(folder.join("keepalived.conf"), text).expect("its configuration");
         let arguments = ["-n", "-P", "-f", &file("keepalived.conf"), "-p", &file("pid"), "-r", &file("vrrp.pid")];
-        Program::in_real_time(lab, host, "/usr/sbin/keepalived", &arguments.map(str::to_owned))
+        Program::start(lab, host, PROGRAM, &arguments.map(str::to_owned))
     }
 }

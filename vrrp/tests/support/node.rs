@@ -112,8 +112,8 @@ impl Program {
     pub fn kill_all(&mut self) -> Instant {
         let children = self.children();
         let all = |pids: &[Pid], signal| pids.iter().for_each(|pid| _ = kill_process(*pid, signal));
-        all(&children, Signal::STOP);
         let at = Instant::now();
+        all(&children, Signal::STOP);
         all(&[self.pid()], Signal::KILL);
         all(&children, Signal::KILL);
         let _ = self.child.wait();

@@ -108,11 +108,13 @@ impl Sniffer {
             let mut buffer = vec![0u8; 4096];
             while !writer.end.load(Ordering::Relaxed) {
                 let Ok((length, _)) = rustix::net::recv(&socket, &mut buffer[..], rustix::net::RecvFlags::empty()) else { continue };
-                // Both clocks in one go, or what was sent before something seems to have come after it.
+                // Both clocks in one go, or what was sent before something seems to have come after it. A little late and never early: what
+                // follows something at once must not seem to have come before it.
                 let at = loop {
-                    let now = Instant::now();
+                    let began = Instant::now();
                     let age = super::age_of_last_packet(socket.as_raw_fd()).expect("the kernel stamps packets");
-                    if now.elapsed() < Duration::from_millis(1) {
+                    let now = Instant::now();
+                    if now - began < Duration::from_micros(200) {
                         break now - age;
                     }
                 };
